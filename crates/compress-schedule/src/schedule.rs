@@ -57,6 +57,16 @@ impl Schedule {
         })
     }
 
+    /// The schedule of a run that never cuts: [`Policy::None`], for which no window is needed.
+    pub fn without_checks() -> Self {
+        Self {
+            policy: Policy::None,
+            gate: Gate::default(),
+            checks: Vec::new(),
+            next_index: 0,
+        }
+    }
+
     /// The rule that turns spectra into orders.
     pub fn policy(&self) -> Policy {
         self.policy
@@ -338,6 +348,7 @@ mod tests {
             spacing: Spacing::Checks(0),
         };
         let none = Schedule::new(Policy::None, Gate::default(), &impossible, 5).unwrap();
+        assert_eq!(none, Schedule::without_checks());
         assert_eq!(none.next_check(), None);
         assert_eq!(none.is_due(5), Ok(false));
     }

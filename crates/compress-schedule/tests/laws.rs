@@ -40,7 +40,7 @@ fn one_check(policy: Policy, gate: Gate) -> Schedule {
         end: StepPoint::Step(1),
         spacing: Spacing::Checks(1),
     };
-    Schedule::new(policy, gate, &window, 1).unwrap()
+    Schedule::new(policy, gate, &window, 1).expect("the window holds one check")
 }
 
 /// Decides on one spectrum; `None` if the policy never checks.
@@ -51,7 +51,8 @@ fn decide(policy: Policy, gate: Gate, hsv: &[f64]) -> Option<Decision> {
         hsv,
     };
     schedule.next_check()?;
-    Some(schedule.decide(1, &[layer]).unwrap()[0])
+    let decisions = schedule.decide(1, &[layer]);
+    Some(decisions.expect("step 1 is due")[0])
 }
 
 proptest! {

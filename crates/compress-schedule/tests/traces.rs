@@ -15,7 +15,7 @@ fn schedule() -> Schedule {
         spacing: Spacing::Checks(4),
     };
     let policy = Policy::Tolerance { tau: 0.05 };
-    Schedule::new(policy, Gate::default(), &window, STEPS).unwrap()
+    Schedule::new(policy, Gate::default(), &window, STEPS).expect("four checks fit")
 }
 
 /// A spectrum of `state_dim` values that falls by `ratio` from each to the next.
@@ -63,9 +63,9 @@ impl Run {
 
     /// Through a checkpoint: the schedule is written and read back.
     fn resumed(&self) -> Self {
-        let saved = serde_json::to_string(&self.schedule).unwrap();
+        let saved = serde_json::to_string(&self.schedule).expect("a schedule can be written");
         Self {
-            schedule: serde_json::from_str(&saved).unwrap(),
+            schedule: serde_json::from_str(&saved).expect("and read back"),
             ..self.clone()
         }
     }
@@ -74,7 +74,7 @@ impl Run {
 fn unbroken() -> Run {
     let mut run = Run::new();
     for step in 0..=STEPS {
-        run.step(step).unwrap();
+        run.step(step).expect("every step is asked about");
     }
     run
 }
