@@ -1,1 +1,3 @@
-//! TBD
+//! Trains state space models that shrink while they train.
+
+pub mod config;

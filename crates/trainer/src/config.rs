@@ -1,0 +1,412 @@
+//! What a run is told: typed, layered, and refused as a whole before any data is read if it makes no sense.
+//!
+//! A configuration is built from layers, each overruling the ones before it:
+//!
+//! 1. the built-in defaults ([`Config::default`], the same as `configs/quickstart.toml`);
+//! 2. a TOML file;
+//! 3. environment variables `COMPRESSM_SECTION__KEY`, such as `COMPRESSM_TRAINING__LR=1e-3`;
+//! 4. assignments `section.key=value`, the `--set` flags of the command line.
+//!
+//! The last two are read as TOML values, words without quotes as strings. Unknown keys and wrong types are errors in
+//! every layer. The result is saved with the run ([`Config::to_toml`]) and reads back equal.
+//!
+//! ```
+//! use trainer::config::Config;
+//!
+//! let sets = ["training.lr=1e-3", "compress.policy=none"].map(String::from);
+//! let config = Config::load_with_env(None, &sets, [])?;
+//! assert_eq!(config.training.lr, 1e-3);
+//! assert!(config.schedule()?.next_check().is_none());
+//!
+//! let wrong = Config::load_with_env(None, &["model.r_max=1.5".to_owned()], []);
+//! assert!(wrong.unwrap_err().to_string().contains("model.r_max"));
+//! # Ok::<(), trainer::config::ConfigError>(())
+//! ```
+
+mod error;
+mod layers;
+mod validate;
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use compress_schedule::{Gate, Policy, Schedule, ScheduleError, Spacing, StepPoint, Window};
+use serde::{Deserialize, Serialize};
+
+pub use error::ConfigError;
+use layers::Layer;
+
+/// Everything that decides what a run does.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is learned.
+    pub data: DataConfig,
+    /// What learns it.
+    pub model: ModelConfig,
+    /// How it is learned.
+    pub training: TrainingConfig,
+    /// How the model shrinks meanwhile.
+    pub compress: CompressConfig,
+    /// Where it runs and where the results go.
+    pub run: RunConfig,
+}
+
+/// Section `data`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a section of keys, as in `[data]`"
+)]
+pub struct DataConfig {
+    /// Name of the data set, such as `digits` (generated, nothing to download) or `mnist`.
+    pub dataset: String,
+    /// Folder that holds the data set's files. Without it, the caller looks elsewhere (`COMPRESSM_DATA_DIR`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Share of the training examples held out for validation, in `(0, 1)`.
+    pub validation_fraction: f64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            dataset: "digits".to_owned(),
+            dir: None,
+            validation_fraction: 0.1,
+        }
+    }
+}
+
+/// Section `model`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a section of keys, as in `[model]`"
+)]
+pub struct ModelConfig {
+    /// The state space layer inside each block.
+    pub kind: LayerKind,
+    /// Number of blocks, at least 1.
+    pub blocks: usize,
+    /// States of each layer at the start of training, at least 1.
+    pub state_dim: usize,
+    /// Channels between the blocks, at least 1.
+    pub hidden_dim: usize,
+    /// Smallest magnitude of an eigenvalue at initialization, in `[0, r_max)`.
+    pub r_min: f64,
+    /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`.
+    pub r_max: f64,
+    /// Largest phase of an eigenvalue at initialization, radians per sample, in `(0, 2π]`.
+    pub max_phase: f64,
+    /// Probability that dropout zeroes an activation, in `[0, 1)`.
+    pub dropout: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            kind: LayerKind::Lru,
+            blocks: 1,
+            state_dim: 128,
+            hidden_dim: 16,
+            r_min: 0.9,
+            r_max: 0.999,
+            max_phase: PUBLISHED_MAX_PHASE,
+            dropout: 0.0,
+        }
+    }
+}
+
+#[allow(
+    clippy::approx_constant,
+    reason = "the published value is 6.28, not two pi"
+)]
+const PUBLISHED_MAX_PHASE: f64 = 6.28;
+
+/// A kind of state space layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LayerKind {
+    /// Linear Recurrent Unit: diagonal, complex, discrete (`LRU23` in `docs/references.bib`).
+    Lru,
+}
+
+/// Section `training`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a section of keys, as in `[training]`"
+)]
+pub struct TrainingConfig {
+    /// Optimizer steps of the whole run, at least 1.
+    pub steps: u64,
+    /// Sequences in one step, at least 1.
+    pub batch_size: usize,
+    /// Learning rate, the peak one where the schedule changes it; finite, above 0.
+    pub lr: f64,
+    /// Decoupled weight decay of everything but the state space parameters, per unit of learning rate; at least 0.
+    pub weight_decay: f64,
+    /// Learning rate of the state space parameters as a multiple of `lr`, at least 0. `0` freezes them.
+    pub ssm_lr_factor: f64,
+    /// How the learning rate changes over the run.
+    pub schedule: LearningRateSchedule,
+    /// Share of the steps over which `warmup-cosine` raises the learning rate from zero, in `[0, 1)`. Published: 0.1.
+    pub warmup_fraction: f64,
+    /// Steps from one evaluation to the next, at least 1.
+    pub eval_every: u64,
+    /// Steps from one checkpoint to the next, at least 1.
+    pub checkpoint_every: u64,
+    /// Seed of everything random in the run; at most 2⁶³ - 1, the largest integer in TOML.
+    pub seed: u64,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            steps: 8000,
+            batch_size: 50,
+            lr: 2e-3,
+            weight_decay: 0.0,
+            ssm_lr_factor: 1.0,
+            schedule: LearningRateSchedule::WarmupCosine,
+            warmup_fraction: 0.1,
+            eval_every: 500,
+            checkpoint_every: 1000,
+            seed: 0,
+        }
+    }
+}
+
+/// How the learning rate changes over a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LearningRateSchedule {
+    /// `lr` at every step.
+    Constant,
+    /// Linear from zero to `lr` over the first `warmup_fraction` of the steps, then a half cosine down to 1e-7.
+    WarmupCosine,
+}
+
+/// Section `compress`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a section of keys, as in `[compress]`"
+)]
+pub struct CompressConfig {
+    /// The rule that turns a layer's spectrum into an order.
+    pub policy: PolicyKind,
+    /// Share of Σσᵢ (Hankel singular values, not their squares) that one cut may discard, in `[0, 1)`. Read by the
+    /// policy `tolerance`.
+    pub tau: f64,
+    /// Where the warm-up ends: an integer is a step number, a float a fraction of the run in `[0, 1]`.
+    pub start: StepPoint,
+    /// The last step that may hold a check; same units as `start`, after it and inside the run.
+    pub end: StepPoint,
+    /// Number of evenly spaced checks in the window, at least 1, the last one at `end`. Instead of `interval`; a
+    /// layer that gives either of the two overrules both below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<u64>,
+    /// Steps from one check to the next, at least 1. Instead of `checks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<u64>,
+    /// Share of a layer's states that a cut must drop to happen at all, in `[0, 1)`. Published: 0.05.
+    pub min_drop: f64,
+    /// Which states a cut keeps.
+    pub selection: Selection,
+    /// The system whose Hankel singular values rank the states.
+    pub realization: Realization,
+    /// What becomes of the optimizer's moments when a cut changes the basis.
+    pub optimizer_state: OptimizerState,
+}
+
+impl Default for CompressConfig {
+    fn default() -> Self {
+        Self {
+            policy: PolicyKind::Tolerance,
+            tau: 0.05,
+            start: StepPoint::Fraction(0.0),
+            end: StepPoint::Fraction(0.1),
+            checks: Some(4),
+            interval: None,
+            min_drop: 0.05,
+            selection: Selection::Largest,
+            realization: Realization::Complex,
+            optimizer_state: OptimizerState::Transform,
+        }
+    }
+}
+
+/// The name of a compression policy; its parameters are keys of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum PolicyKind {
+    /// Ordinary training: no checks, no cuts, and every other key of the section is unused.
+    None,
+    /// Keep a share `1 - tau` of the sum of the spectrum.
+    Tolerance,
+}
+
+/// Which states a cut keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Selection {
+    /// Those with the largest Hankel singular values.
+    Largest,
+}
+
+/// The system whose Hankel singular values rank the states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Realization {
+    /// The complex system as the layer stores it, before the real part of its output is taken.
+    Complex,
+}
+
+/// What becomes of the optimizer's moments when a cut changes the basis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OptimizerState {
+    /// Carried over into the new basis.
+    Transform,
+    /// Set to zero.
+    Reset,
+}
+
+/// Section `run`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a section of keys, as in `[run]`"
+)]
+pub struct RunConfig {
+    /// What the tensors run on.
+    pub backend: BackendKind,
+    /// Folder of the run's results. Without it, the caller makes one of the data set's name and the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+}
+
+/// What the tensors run on. Whether a backend is compiled in is another question, which the caller answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Pure Rust on the processor; no set-up.
+    #[default]
+    Cpu,
+    /// Any graphics processor, through Vulkan, Metal or DirectX.
+    Wgpu,
+    /// NVIDIA graphics processors.
+    Cuda,
+    /// PyTorch's C++ library.
+    Libtorch,
+}
+
+impl fmt::Display for BackendKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+            Self::Libtorch => "libtorch",
+        })
+    }
+}
+
+impl Config {
+    /// Builds and validates a configuration from the defaults, `file`, this process's environment, and `sets`
+    /// (`section.key=value`), each overruling the one before.
+    ///
+    /// # Errors
+    /// Anything unreadable, unknown, of the wrong type or out of range; the message says where it stands.
+    pub fn load(file: Option<&Path>, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::load_with_env(file, sets, env::vars_os())
+    }
+
+    /// As [`load`](Self::load), with these pairs of name and value in place of the environment.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with_env(
+        file: Option<&Path>,
+        sets: &[String],
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let mut stack = vec![Layer::defaults()?];
+        if let Some(path) = file {
+            stack.push(Layer::from_file(path)?);
+        }
+        stack.push(Layer::from_env(variables)?);
+        stack.push(Layer::from_assignments(sets)?);
+        let config = layers::merge(stack)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// This configuration as TOML, every key spelled out. [`load`](Self::load) gives back an equal one.
+    ///
+    /// # Errors
+    /// [`ConfigError::Write`] if a path is not valid UTF-8, or the seed is too large for TOML.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    /// The compression schedule of this run, at its first step.
+    ///
+    /// # Errors
+    /// A policy out of range, or checks that do not fit into the run.
+    pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
+        let compress = &self.compress;
+        let policy = compress.policy();
+        let window = match policy {
+            // Nobody reads the window, so leftovers in it do no harm.
+            Policy::None => return Ok(Schedule::without_checks()),
+            _ => compress.window()?,
+        };
+        Schedule::new(policy, compress.gate(), &window, self.training.steps)
+    }
+}
+
+impl CompressConfig {
+    /// The rule, with its parameters.
+    pub fn policy(&self) -> Policy {
+        match self.policy {
+            PolicyKind::None => Policy::None,
+            PolicyKind::Tolerance => Policy::Tolerance { tau: self.tau },
+        }
+    }
+
+    /// What a cut must achieve to happen.
+    pub fn gate(&self) -> Gate {
+        Gate {
+            min_drop: self.min_drop,
+            ..Gate::default()
+        }
+    }
+
+    /// When checks happen.
+    ///
+    /// # Errors
+    /// Both or neither of `checks` and `interval`.
+    pub fn window(&self) -> Result<Window, ScheduleError> {
+        Ok(Window {
+            start: self.start,
+            end: self.end,
+            spacing: Spacing::from_keys(self.checks, self.interval)?,
+        })
+    }
+}

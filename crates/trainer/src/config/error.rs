@@ -1,0 +1,66 @@
+//! What can be wrong with a configuration.
+
+use std::io;
+use std::path::PathBuf;
+
+use compress_schedule::ScheduleError;
+use thiserror::Error;
+
+/// Everything that keeps a configuration from being used; found before any data is read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}, line {line}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line of the mistake, from 1.
+        line: usize,
+        /// What the parser expected.
+        message: String,
+    },
+    /// A key is unknown, or its value has the wrong type.
+    #[error("{origin}: `{key}`: {message}")]
+    Key {
+        /// The file, environment variable or flag that gave it.
+        origin: String,
+        /// The key, as `section.key`.
+        key: String,
+        /// What is wrong, and what is accepted.
+        message: String,
+    },
+    /// A `--set` without a key or a value.
+    #[error("`--set {text}` is not an assignment; write `--set section.key=value`")]
+    NotAnAssignment {
+        /// What was given.
+        text: String,
+    },
+    /// A value has the right type but makes no sense.
+    #[error("`{key}` = {value} is out of range; {expected}")]
+    Range {
+        /// The key, as `section.key`.
+        key: &'static str,
+        /// The value given.
+        value: String,
+        /// What the value means and which ones are accepted.
+        expected: &'static str,
+    },
+    /// The checks do not fit into the run.
+    #[error("section `compress`: {0}")]
+    Compress(#[from] ScheduleError),
+    /// The layers could not be put together.
+    #[error("cannot combine the configuration: {0}")]
+    Merge(#[from] ::config::ConfigError),
+    /// The configuration cannot be written as TOML, because a path is not valid UTF-8.
+    #[error("cannot write the configuration as TOML: {0}")]
+    Write(#[from] toml::ser::Error),
+}

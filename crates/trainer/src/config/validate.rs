@@ -1,0 +1,179 @@
+//! Ranges: what has the right type and still makes no sense.
+
+use std::f64::consts::TAU;
+use std::fmt::Display;
+
+use super::{CompressConfig, Config, ConfigError, DataConfig, ModelConfig, PolicyKind};
+use super::{RunConfig, TrainingConfig};
+
+impl Config {
+    /// Checks every value against its range, and the compression window against the length of the run.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`] for the first value out of range, [`ConfigError::Compress`] for checks that cannot
+    /// happen.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate()?;
+        self.model.validate()?;
+        self.training.validate()?;
+        self.compress.validate()?;
+        self.run.validate()?;
+        self.schedule()?;
+        Ok(())
+    }
+}
+
+impl DataConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        require(
+            !self.dataset.is_empty() && self.dataset.chars().all(letter),
+            "data.dataset",
+            format!("{:?}", self.dataset),
+            "a data set's name has lowercase letters, digits, `-` and `_`",
+        )?;
+        require(
+            self.dir
+                .as_ref()
+                .is_none_or(|dir| !dir.as_os_str().is_empty()),
+            "data.dir",
+            "\"\"",
+            "give a folder, or leave the key out",
+        )?;
+        let fraction = self.validation_fraction;
+        require(
+            fraction > 0.0 && fraction < 1.0,
+            "data.validation_fraction",
+            fraction,
+            "it must be above 0 and below 1",
+        )
+    }
+}
+
+impl ModelConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("model.blocks", self.blocks)?;
+        at_least_one("model.state_dim", self.state_dim)?;
+        at_least_one("model.hidden_dim", self.hidden_dim)?;
+        let (r_min, r_max) = (self.r_min, self.r_max);
+        require(
+            (0.0..1.0).contains(&r_max),
+            "model.r_max",
+            r_max,
+            "an eigenvalue on or outside the unit circle is unstable: it must be above r_min and below 1",
+        )?;
+        require(
+            r_min >= 0.0 && r_min < r_max,
+            "model.r_min",
+            r_min,
+            "it must be at least 0 and below r_max",
+        )?;
+        require(
+            self.max_phase > 0.0 && self.max_phase <= TAU,
+            "model.max_phase",
+            self.max_phase,
+            "it is an angle in radians, above 0 and at most 2 pi",
+        )?;
+        require(
+            (0.0..1.0).contains(&self.dropout),
+            "model.dropout",
+            self.dropout,
+            "it is a probability, at least 0 and below 1",
+        )
+    }
+}
+
+impl TrainingConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        at_least_one("training.steps", self.steps)?;
+        at_least_one("training.batch_size", self.batch_size)?;
+        at_least_one("training.eval_every", self.eval_every)?;
+        at_least_one("training.checkpoint_every", self.checkpoint_every)?;
+        require(
+            self.lr > 0.0 && self.lr.is_finite(),
+            "training.lr",
+            self.lr,
+            "it must be finite and above 0",
+        )?;
+        require(
+            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
+            "training.weight_decay",
+            self.weight_decay,
+            "it must be finite and at least 0",
+        )?;
+        require(
+            self.ssm_lr_factor >= 0.0 && self.ssm_lr_factor.is_finite(),
+            "training.ssm_lr_factor",
+            self.ssm_lr_factor,
+            "it must be finite and at least 0 (0 freezes the state space parameters)",
+        )?;
+        require(
+            (0.0..1.0).contains(&self.warmup_fraction),
+            "training.warmup_fraction",
+            self.warmup_fraction,
+            "it is a share of the steps, at least 0 and below 1",
+        )?;
+        require(
+            i64::try_from(self.seed).is_ok(),
+            "training.seed",
+            self.seed,
+            "TOML holds no larger integer than 9223372036854775807",
+        )
+    }
+}
+
+impl CompressConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        // Without a policy nothing reads `tau`; turning compression off must not depend on it.
+        let unused = self.policy == PolicyKind::None;
+        require(
+            unused || (0.0..1.0).contains(&self.tau),
+            "compress.tau",
+            self.tau,
+            "it is the share of the sum of Hankel singular values that a cut may discard, at least 0 and below 1",
+        )?;
+        require(
+            (0.0..1.0).contains(&self.min_drop),
+            "compress.min_drop",
+            self.min_drop,
+            "it is the share of a layer's states that a cut must drop, at least 0 and below 1",
+        )
+    }
+}
+
+impl RunConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        require(
+            self.output
+                .as_ref()
+                .is_none_or(|output| !output.as_os_str().is_empty()),
+            "run.output",
+            "\"\"",
+            "give a folder, or leave the key out",
+        )
+    }
+}
+
+fn at_least_one(
+    key: &'static str,
+    value: impl Display + PartialEq + From<u8>,
+) -> Result<(), ConfigError> {
+    require(value != 0.into(), key, value, "it must be at least 1")
+}
+
+fn require(
+    holds: bool,
+    key: &'static str,
+    value: impl Display,
+    expected: &'static str,
+) -> Result<(), ConfigError> {
+    if holds {
+        return Ok(());
+    }
+    let value = value.to_string();
+    Err(ConfigError::Range {
+        key,
+        value,
+        expected,
+    })
+}

@@ -1,0 +1,312 @@
+//! How layers of configuration combine, and what is refused with which words.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use trainer::config::{BackendKind, Config, ConfigError, PolicyKind};
+
+type Pair = (OsString, OsString);
+
+fn env(pairs: &[(&str, &str)]) -> Vec<Pair> {
+    pairs
+        .iter()
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+fn load(file: Option<&Path>, sets: &[&str], variables: Vec<Pair>) -> Result<Config, ConfigError> {
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    Config::load_with_env(file, &sets, variables)
+}
+
+/// Loads with nothing but `--set` flags.
+fn set(sets: &[&str]) -> Result<Config, ConfigError> {
+    load(None, sets, Vec::new())
+}
+
+fn message(outcome: Result<Config, ConfigError>) -> String {
+    let text = outcome
+        .expect_err("this configuration is not acceptable")
+        .to_string();
+    assert!(!text.contains('\n'), "more than one line: {text}");
+    text
+}
+
+fn assert_message_has(outcome: Result<Config, ConfigError>, parts: &[&str]) {
+    let text = message(outcome);
+    for part in parts {
+        assert!(text.contains(part), "no `{part}` in: {text}");
+    }
+}
+
+/// A file with this text, and the folder that keeps it alive.
+fn file(text: &str) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("run.toml");
+    fs::write(&path, text).expect("a temporary file");
+    (folder, path)
+}
+
+#[test]
+fn without_any_layer_the_defaults_hold() {
+    assert_eq!(set(&[]).unwrap(), Config::default());
+}
+
+#[test]
+fn each_layer_overrules_the_ones_before_it() {
+    let (_folder, path) =
+        file("[training]\nlr = 0.1\nsteps = 1000\nbatch_size = 10\n[model]\nblocks = 3\n");
+    let variables = env(&[
+        ("COMPRESSM_TRAINING__LR", "0.2"),
+        ("COMPRESSM_TRAINING__STEPS", "2000"),
+    ]);
+    let config = load(Some(&path), &["training.lr=0.3"], variables).unwrap();
+    assert_eq!(config.training.lr, 0.3);
+    assert_eq!(config.training.steps, 2000);
+    assert_eq!(config.training.batch_size, 10);
+    assert_eq!(config.model.blocks, 3);
+    assert_eq!(config.model.state_dim, Config::default().model.state_dim);
+}
+
+#[test]
+fn the_last_of_two_assignments_to_a_key_holds() {
+    assert_eq!(
+        set(&["model.blocks=2", "model.blocks=5"])
+            .unwrap()
+            .model
+            .blocks,
+        5
+    );
+}
+
+#[test]
+fn every_kind_of_value_can_be_set() {
+    let sets = [
+        "data.dataset=mnist",
+        "data.dir=/srv/data sets/mnist",
+        "training.schedule=constant",
+        "training.weight_decay=1",
+        "compress.start=100",
+        "compress.end=1.0",
+        "run.backend=cuda",
+        "run.output=2026-05-01",
+    ];
+    let config = set(&sets).unwrap();
+    assert_eq!(config.data.dir, Some("/srv/data sets/mnist".into()));
+    assert_eq!(config.training.weight_decay, 1.0);
+    assert_eq!(config.run.backend, BackendKind::Cuda);
+    assert_eq!(config.run.output, Some("2026-05-01".into()));
+    let schedule = config.schedule().unwrap();
+    // From step 100 to the last of 8000.
+    assert_eq!(schedule.remaining_checks(), [2075, 4050, 6025, 8000]);
+}
+
+#[test]
+fn variables_that_are_not_configuration_are_left_alone() {
+    let variables = env(&[
+        ("COMPRESSM_DATA_DIR", "/srv/data"),
+        ("COMPRESSM_COLOR", "no"),
+        ("PATH", "/bin"),
+    ]);
+    assert_eq!(load(None, &[], variables).unwrap(), Config::default());
+}
+
+#[test]
+fn an_unknown_key_is_an_error_in_every_layer_that_says_where_and_what_is_known() {
+    let (_folder, path) = file("[training]\nstpes = 3\n");
+    let known = "expected one of `steps`, `batch_size`";
+    assert_message_has(
+        load(Some(&path), &[], Vec::new()),
+        &["run.toml", "`training.stpes`", known],
+    );
+    assert_message_has(
+        load(None, &[], env(&[("COMPRESSM_TRAINING__STPES", "3")])),
+        &["COMPRESSM_TRAINING__STPES", "`training.stpes`", known],
+    );
+    assert_message_has(
+        set(&["training.stpes=3"]),
+        &["--set training.stpes=3", "`training.stpes`", known],
+    );
+}
+
+#[test]
+fn an_unknown_section_is_an_error_even_when_it_is_empty() {
+    let (_folder, path) = file("[trainning]\n");
+    let known = "expected one of `data`, `model`, `training`, `compress`, `run`";
+    assert_message_has(load(Some(&path), &[], Vec::new()), &["`trainning`", known]);
+    assert_message_has(set(&["lr=3"]), &["`lr`", known]);
+    assert_message_has(
+        load(None, &[], env(&[("COMPRESSM_X__Y", "1")])),
+        &["`x.y`", known],
+    );
+    assert_message_has(set(&["training.lr.x=3"]), &["`training.lr.x`"]);
+    assert_message_has(set(&["training=3"]), &["`training`", "as in `[training]`"]);
+}
+
+#[test]
+fn a_wrong_type_is_an_error_and_never_converted() {
+    let cases = [
+        ("training.steps=many", "string \"many\""),
+        ("training.steps=1.5", "floating point `1.5`"),
+        ("training.steps=true", "boolean `true`"),
+        ("training.steps=\"8000\"", "string \"8000\""),
+        ("training.batch_size=-1", "integer `-1`"),
+        ("training.lr=fast", "string \"fast\""),
+        ("compress.start=soon", "a step number"),
+        ("compress.start=-3", "a step number"),
+    ];
+    for (set_flag, seen) in cases {
+        let key = set_flag.split_once('=').unwrap().0;
+        assert_message_has(set(&[set_flag]), &[&format!("`{key}`"), seen]);
+    }
+}
+
+#[test]
+fn an_unknown_word_is_answered_with_the_known_ones() {
+    let cases: [(&str, &[&str]); 7] = [
+        ("model.kind=gru", &["lru"]),
+        ("training.schedule=cosine", &["constant", "warmup-cosine"]),
+        ("compress.policy=toleranec", &["none", "tolerance"]),
+        ("compress.selection=random", &["largest"]),
+        ("compress.realization=real", &["complex"]),
+        ("compress.optimizer_state=slice", &["transform", "reset"]),
+        ("run.backend=gpu", &["cpu", "wgpu", "cuda", "libtorch"]),
+    ];
+    for (set_flag, known) in cases {
+        assert_message_has(set(&[set_flag]), known);
+    }
+}
+
+#[test]
+fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
+    let cases = [
+        ("data.dataset=../etc", "lowercase letters"),
+        ("data.validation_fraction=0.0", "above 0 and below 1"),
+        ("data.validation_fraction=1.0", "above 0 and below 1"),
+        ("model.blocks=0", "at least 1"),
+        ("model.state_dim=0", "at least 1"),
+        ("model.hidden_dim=0", "at least 1"),
+        ("model.r_max=1.5", "below 1"),
+        ("model.r_max=1.0", "below 1"),
+        ("model.r_max=nan", "below 1"),
+        ("model.r_min=-0.1", "at least 0"),
+        ("model.r_min=0.999", "below r_max"),
+        ("model.max_phase=0.0", "above 0"),
+        ("model.max_phase=6.3", "at most 2 pi"),
+        ("model.dropout=1.0", "below 1"),
+        ("model.dropout=-0.1", "at least 0"),
+        ("training.steps=0", "at least 1"),
+        ("training.batch_size=0", "at least 1"),
+        ("training.lr=0.0", "above 0"),
+        ("training.lr=inf", "finite"),
+        ("training.lr=nan", "finite"),
+        ("training.weight_decay=-0.1", "at least 0"),
+        ("training.ssm_lr_factor=-1", "at least 0"),
+        ("training.warmup_fraction=1.0", "below 1"),
+        ("training.eval_every=0", "at least 1"),
+        ("training.checkpoint_every=0", "at least 1"),
+        ("compress.tau=1.0", "below 1"),
+        ("compress.tau=-0.1", "at least 0"),
+        ("compress.tau=nan", "below 1"),
+        ("compress.min_drop=1.0", "below 1"),
+    ];
+    for (set_flag, range) in cases {
+        let (key, _) = set_flag.split_once('=').unwrap();
+        assert_message_has(set(&[set_flag]), &[&format!("`{key}` = "), range]);
+    }
+}
+
+#[test]
+fn checks_that_cannot_happen_are_found_before_training() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["compress.checks=0"], "`checks` is 0"),
+        (
+            &["compress.checks=801"],
+            "801 checks do not fit into the 800 steps",
+        ),
+        (&["compress.interval=0"], "`interval` is 0"),
+        (&["compress.interval=801"], "longer than the 800 steps"),
+        (&["compress.end=0.0"], "not after its start"),
+        (&["compress.end=8001"], "the run has 8000 steps"),
+        (
+            &["compress.checks=4", "compress.interval=200"],
+            "give one of them",
+        ),
+    ];
+    for (sets, seen) in cases {
+        assert_message_has(set(sets), &["section `compress`", seen]);
+    }
+}
+
+#[test]
+fn the_way_checks_are_placed_is_overruled_as_one_choice() {
+    let (_folder, path) = file("[compress]\nchecks = 2\n");
+    let load = |sets: &[&str]| {
+        let config = load(Some(&path), sets, Vec::new()).unwrap();
+        config.schedule().unwrap().remaining_checks().to_vec()
+    };
+    assert_eq!(load(&[]), [400, 800]);
+    assert_eq!(load(&["compress.interval=300"]), [300, 600]);
+    assert_eq!(load(&["compress.checks=1"]), [800]);
+}
+
+#[test]
+fn without_a_policy_leftover_settings_do_no_harm() {
+    let sets = [
+        "compress.policy=none",
+        "compress.tau=7.0",
+        "training.steps=1",
+    ];
+    let config = set(&sets).unwrap();
+    assert_eq!(config.compress.policy, PolicyKind::None);
+    assert_eq!(config.schedule().unwrap().next_check(), None);
+}
+
+#[test]
+fn a_missing_file_and_a_broken_one_are_named() {
+    let missing = load(Some(Path::new("no/such.toml")), &[], Vec::new());
+    assert_message_has(missing, &["no/such.toml"]);
+    let (_folder, path) = file("[training]\nsteps = 3\nlr = = 4\n");
+    assert_message_has(load(Some(&path), &[], Vec::new()), &["run.toml, line 3"]);
+}
+
+#[test]
+fn a_flag_without_key_or_value_is_explained() {
+    for text in ["training.lr", "=3", "training.lr=", ""] {
+        assert_message_has(set(&[text]), &["--set section.key=value"]);
+    }
+}
+
+#[test]
+fn a_mistake_is_reported_even_where_a_later_layer_would_hide_it() {
+    let variables = env(&[("COMPRESSM_TRAINING__LR", "fast")]);
+    assert_message_has(
+        load(None, &["training.lr=0.1"], variables),
+        &["COMPRESSM_TRAINING__LR"],
+    );
+}
+
+#[test]
+fn a_saved_configuration_loads_back_equal() {
+    let cases: [&[&str]; 4] = [
+        &[],
+        &["compress.interval=123", "run.output=out", "data.dir=d"],
+        &[
+            "compress.policy=none",
+            "compress.tau=3.0",
+            "training.lr=0.1234567890123456789",
+        ],
+        &[
+            "compress.end=1.0",
+            "compress.start=17",
+            "training.seed=9223372036854775807",
+        ],
+    ];
+    for sets in cases {
+        let config = set(sets).unwrap();
+        let (_folder, path) = file(&config.to_toml().unwrap());
+        assert_eq!(load(Some(&path), &[], Vec::new()).unwrap(), config);
+    }
+}
