@@ -15,7 +15,7 @@ pub enum Policy {
     ///
     /// Source: section 3 of `CompreSSM26` in `docs/references.bib`.
     Tolerance {
-        /// Share of Σσᵢ (not of Σσᵢ²) that one cut may discard, in `[0, 1)`. `0` keeps every state that counts.
+        /// Share of Σσᵢ (not of Σσᵢ²) that one cut may discard, in `[0, 1)`. `0` keeps every state.
         tau: f64,
     },
 }
@@ -38,7 +38,7 @@ impl Policy {
         }
     }
 
-    /// Number of states to keep, before any gate: between 0 and `hsv.len()`.
+    /// Number of states to keep, before any gate.
     ///
     /// `hsv` is finite, non-negative and sorted, largest first. Where nothing may be cut the answer is `hsv.len()`.
     pub fn order(self, hsv: &[f64]) -> usize {
