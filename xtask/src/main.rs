@@ -19,12 +19,13 @@ use check::Step;
 /// Train and examine models with `compressm`, and check the project.
 #[derive(Debug, Parser)]
 #[command(
-    name = "cargo xtask",
+    name = "xtask",
+    bin_name = "cargo xtask",
     after_help = "Any other command goes to `compressm`, built in release mode, with all its arguments:\n  \
                   cargo xtask train                      the quickstart: configs/quickstart.toml\n  \
                   cargo xtask train --config FILE --set training.lr=1e-3 --backend cpu\n  \
-                  cargo xtask data fetch mnist [--dir DIR]\n  \
-                  cargo xtask --help | cargo xtask train --help"
+                  cargo xtask train --help               what can be set\n  \
+                  cargo xtask data fetch mnist [--dir DIR]"
 )]
 enum Task {
     /// Run all tests: `cargo test --workspace`.
