@@ -154,6 +154,7 @@ fn a_wrong_type_is_an_error_and_never_converted() {
         ("training.steps=\"8000\"", "string \"8000\""),
         ("training.batch_size=-1", "integer `-1`"),
         ("training.lr=fast", "string \"fast\""),
+        ("training.lr=1\nblocks=2", "string \"1\\nblocks=2\""),
         ("compress.start=soon", "a step number"),
         ("compress.start=-3", "a step number"),
     ];

@@ -79,13 +79,16 @@ impl Layer {
     pub(super) fn from_assignments(assignments: &[String]) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for text in assignments {
-            let not_an_assignment = || ConfigError::NotAnAssignment { text: text.clone() };
+            let shown = text.replace('\n', "\\n"); // a message is one line
+            let not_an_assignment = || ConfigError::NotAnAssignment {
+                text: shown.clone(),
+            };
             let (key, value) = text.split_once('=').ok_or_else(not_an_assignment)?;
             let (key, value) = (key.trim(), value.trim());
             if key.is_empty() || value.is_empty() {
                 return Err(not_an_assignment());
             }
-            layer.insert(&format!("--set {text}"), key, parse_value(key, value))?;
+            layer.insert(&format!("--set {shown}"), key, parse_value(key, value))?;
         }
         Ok(layer)
     }
