@@ -8,8 +8,10 @@
 //! features can reach, so accuracy on this set says something. It is a stand-in to try things on, not a benchmark: no
 //! published result refers to it.
 
+#[rustfmt::skip] // tables of points, a stroke a line
 mod glyphs;
 mod pen;
+mod stroke;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -130,16 +132,7 @@ fn draw(seed: u64, part: Part, len: usize) -> Result<SequenceSet, DatasetError> 
     SequenceSet::new(SHAPE, bytes, (0..len as u64).map(label).collect())
 }
 
-/// How one example is written: the way from the unit square of the glyphs to pixels.
-struct Hand {
-    /// Offsets of a grid of `GRID` x `GRID` nodes over the glyph, in glyph units, interpolated in between.
-    bend: [[Point; GRID]; GRID],
-    /// Rows of the matrix from glyph units to pixels.
-    matrix: [[f32; 2]; 2],
-    /// Center of the digit, in pixels.
-    center: Point,
-}
-
+/// Nodes of the bending grid to a side.
 const GRID: usize = 4;
 /// Glyph coordinates the grid spans, a little more than the glyphs themselves.
 const REACH: f32 = 1.1;
@@ -163,6 +156,16 @@ const INK: [f32; 2] = [0.65, 1.0];
 const NOISE: f32 = 0.06;
 /// Most stray specks on an image.
 const SPECKS: u32 = 6;
+
+/// How one example is written: the way from the box of the glyphs to pixels.
+struct Hand {
+    /// Offsets of a grid of `GRID` x `GRID` nodes over the glyph, in glyph units, interpolated in between.
+    bend: [[Point; GRID]; GRID],
+    /// Rows of the matrix from glyph units to pixels.
+    matrix: [[f32; 2]; 2],
+    /// Center of the digit, in pixels.
+    center: Point,
+}
 
 impl Hand {
     fn random(rng: &mut ChaCha8Rng) -> Self {
@@ -205,9 +208,7 @@ impl Hand {
             y: self.center.y + yx * x + yy * y,
         }
     }
-}
 
-impl Hand {
     /// The bend at a point: its four grid neighbors, blended smoothly so that strokes get no corners.
     fn offset(&self, point: Point) -> Point {
         let (column, across) = cell(point.x);

@@ -36,7 +36,6 @@ struct Entry {
 
 /// A data set in memory, divided for training.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Dataset {
     /// Name it was loaded by.
     pub name: &'static str,

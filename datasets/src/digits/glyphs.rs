@@ -1,66 +1,8 @@
 //! How people write the ten digits: strokes in a box from -1 to 1, x to the right, y down.
 
-use super::pen::Point;
-
-/// One movement of the pen.
-pub(super) enum Stroke {
-    /// Straight from point to point.
-    Lines(&'static [[f32; 2]]),
-    /// A smooth curve through the points.
-    Curve(&'static [[f32; 2]]),
-}
-use Stroke::{Curve, Lines};
-
-/// Straight pieces to one span of a curve, and to one side of a line; the bend deforms lines too.
-const PIECES: usize = 5;
-
-impl Stroke {
-    /// The stroke as points close enough to be joined by straight lines.
-    pub(super) fn flatten(&self) -> Vec<Point> {
-        let (points, step): (_, fn(&[[f32; 2]], usize, f32) -> Point) = match self {
-            Self::Lines(points) => (points, line),
-            Self::Curve(points) => (points, catmull_rom),
-        };
-        let mut flat = Vec::with_capacity((points.len() - 1) * PIECES + 1);
-        for span in 0..points.len() - 1 {
-            flat.extend((0..PIECES).map(|piece| step(points, span, piece as f32 / PIECES as f32)));
-        }
-        flat.push(step(points, points.len() - 2, 1.0));
-        flat
-    }
-}
-
-fn line(points: &[[f32; 2]], span: usize, t: f32) -> Point {
-    let ([ax, ay], [bx, by]) = (points[span], points[span + 1]);
-    Point {
-        x: ax + (bx - ax) * t,
-        y: ay + (by - ay) * t,
-    }
-}
-
-/// Uniform Catmull-Rom spline; beyond its ends the curve is continued by reflection.
-fn catmull_rom(points: &[[f32; 2]], span: usize, t: f32) -> Point {
-    let (b, c) = (points[span], points[span + 1]);
-    let reflect =
-        |center: [f32; 2], from: [f32; 2]| [2.0 * center[0] - from[0], 2.0 * center[1] - from[1]];
-    let a = if span > 0 {
-        points[span - 1]
-    } else {
-        reflect(b, c)
-    };
-    let d = points
-        .get(span + 2)
-        .copied()
-        .unwrap_or_else(|| reflect(c, b));
-    let at = |axis: usize| {
-        let (a, b, c, d) = (a[axis], b[axis], c[axis], d[axis]);
-        b + 0.5 * t * (c - a + t * (2.0 * a - 5.0 * b + 4.0 * c - d + t * (3.0 * (b - c) + d - a)))
-    };
-    Point { x: at(0), y: at(1) }
-}
+use super::stroke::Stroke::{self, Curve, Lines};
 
 /// The variants of each digit, all equally frequent.
-#[rustfmt::skip] // one movement a line
 pub(super) const GLYPHS: [&[&[Stroke]]; 10] = [
     &[ZERO_ROUND, ZERO_OPEN],
     &[ONE_BAR, ONE_FLAG, ONE_BASE],
@@ -74,29 +16,18 @@ pub(super) const GLYPHS: [&[&[Stroke]]; 10] = [
     &[NINE_STRAIGHT, NINE_HOOKED],
 ];
 
-const ZERO_ROUND: &[Stroke] = &[Curve(&[
-    [0.05, -1.0],
-    [-0.42, -0.72],
-    [-0.62, 0.0],
-    [-0.42, 0.75],
-    [0.0, 1.0],
-    [0.45, 0.75],
-    [0.62, 0.0],
-    [0.42, -0.75],
-    [0.0, -1.0],
-    [-0.2, -0.92],
-])];
-const ZERO_OPEN: &[Stroke] = &[Curve(&[
-    [0.2, -0.85],
-    [-0.15, -0.98],
-    [-0.5, -0.55],
-    [-0.58, 0.25],
-    [-0.25, 0.92],
-    [0.25, 0.9],
-    [0.55, 0.35],
-    [0.5, -0.4],
-    [0.15, -0.95],
-])];
+const ZERO_ROUND: &[Stroke] = &[
+    Curve(&[
+        [0.05, -1.0], [-0.42, -0.72], [-0.62, 0.0], [-0.42, 0.75], [0.0, 1.0],
+        [0.45, 0.75], [0.62, 0.0], [0.42, -0.75], [0.0, -1.0], [-0.2, -0.92],
+    ]),
+];
+const ZERO_OPEN: &[Stroke] = &[
+    Curve(&[
+        [0.2, -0.85], [-0.15, -0.98], [-0.5, -0.55], [-0.58, 0.25], [-0.25, 0.92],
+        [0.25, 0.9], [0.55, 0.35], [0.5, -0.4], [0.15, -0.95],
+    ]),
+];
 
 const ONE_BAR: &[Stroke] = &[Lines(&[[0.0, -1.0], [0.0, 1.0]])];
 const ONE_FLAG: &[Stroke] = &[Lines(&[[-0.38, -0.55], [0.05, -1.0], [0.05, 1.0]])];
@@ -107,56 +38,25 @@ const ONE_BASE: &[Stroke] = &[
 
 const TWO_PLAIN: &[Stroke] = &[
     Curve(&[
-        [-0.52, -0.55],
-        [-0.3, -0.9],
-        [0.1, -1.0],
-        [0.45, -0.7],
-        [0.38, -0.2],
-        [0.0, 0.35],
-        [-0.55, 0.95],
+        [-0.52, -0.55], [-0.3, -0.9], [0.1, -1.0], [0.45, -0.7],
+        [0.38, -0.2], [0.0, 0.35], [-0.55, 0.95],
     ]),
     Lines(&[[-0.55, 0.95], [0.6, 0.92]]),
 ];
-const TWO_LOOP: &[Stroke] = &[Curve(&[
-    [-0.5, -0.6],
-    [-0.25, -0.93],
-    [0.15, -0.97],
-    [0.45, -0.6],
-    [0.3, -0.05],
-    [-0.1, 0.55],
-    [-0.48, 0.92],
-    [-0.58, 0.68],
-    [-0.28, 0.62],
-    [0.12, 0.88],
-    [0.6, 0.82],
-])];
+const TWO_LOOP: &[Stroke] = &[
+    Curve(&[
+        [-0.5, -0.6], [-0.25, -0.93], [0.15, -0.97], [0.45, -0.6], [0.3, -0.05], [-0.1, 0.55],
+        [-0.48, 0.92], [-0.58, 0.68], [-0.28, 0.62], [0.12, 0.88], [0.6, 0.82],
+    ]),
+];
 
 const THREE_ROUND: &[Stroke] = &[
-    Curve(&[
-        [-0.45, -0.72],
-        [-0.1, -1.0],
-        [0.38, -0.8],
-        [0.33, -0.3],
-        [-0.12, -0.05],
-    ]),
-    Curve(&[
-        [-0.12, -0.05],
-        [0.4, 0.15],
-        [0.5, 0.6],
-        [0.1, 0.98],
-        [-0.35, 0.9],
-        [-0.55, 0.62],
-    ]),
+    Curve(&[[-0.45, -0.72], [-0.1, -1.0], [0.38, -0.8], [0.33, -0.3], [-0.12, -0.05]]),
+    Curve(&[[-0.12, -0.05], [0.4, 0.15], [0.5, 0.6], [0.1, 0.98], [-0.35, 0.9], [-0.55, 0.62]]),
 ];
 const THREE_FLAT: &[Stroke] = &[
     Lines(&[[-0.45, -0.95], [0.45, -0.95], [-0.05, -0.2]]),
-    Curve(&[
-        [-0.05, -0.2],
-        [0.42, 0.05],
-        [0.5, 0.55],
-        [0.12, 0.97],
-        [-0.5, 0.78],
-    ]),
+    Curve(&[[-0.05, -0.2], [0.42, 0.05], [0.5, 0.55], [0.12, 0.97], [-0.5, 0.78]]),
 ];
 
 const FOUR_OPEN: &[Stroke] = &[
@@ -172,50 +72,29 @@ const FOUR_CLOSED: &[Stroke] = &[
 const FIVE_CORNERED: &[Stroke] = &[
     Lines(&[[0.48, -0.95], [-0.35, -0.95], [-0.42, -0.15]]),
     Curve(&[
-        [-0.42, -0.15],
-        [0.05, -0.3],
-        [0.48, 0.02],
-        [0.5, 0.5],
-        [0.15, 0.93],
-        [-0.3, 0.95],
-        [-0.55, 0.7],
+        [-0.42, -0.15], [0.05, -0.3], [0.48, 0.02], [0.5, 0.5],
+        [0.15, 0.93], [-0.3, 0.95], [-0.55, 0.7],
     ]),
 ];
-const FIVE_ROUND: &[Stroke] = &[Curve(&[
-    [0.52, -0.92],
-    [0.0, -0.95],
-    [-0.4, -0.72],
-    [-0.35, -0.25],
-    [0.15, -0.15],
-    [0.48, 0.22],
-    [0.38, 0.78],
-    [-0.1, 0.98],
-    [-0.52, 0.8],
-])];
+const FIVE_ROUND: &[Stroke] = &[
+    Curve(&[
+        [0.52, -0.92], [0.0, -0.95], [-0.4, -0.72], [-0.35, -0.25], [0.15, -0.15],
+        [0.48, 0.22], [0.38, 0.78], [-0.1, 0.98], [-0.52, 0.8],
+    ]),
+];
 
-const SIX_ROUND: &[Stroke] = &[Curve(&[
-    [0.3, -0.98],
-    [-0.15, -0.7],
-    [-0.48, -0.05],
-    [-0.5, 0.55],
-    [-0.15, 0.97],
-    [0.3, 0.9],
-    [0.5, 0.5],
-    [0.28, 0.1],
-    [-0.12, 0.1],
-    [-0.46, 0.48],
-])];
-const SIX_SLIM: &[Stroke] = &[Curve(&[
-    [0.1, -1.0],
-    [-0.25, -0.45],
-    [-0.47, 0.25],
-    [-0.36, 0.82],
-    [0.05, 1.0],
-    [0.4, 0.75],
-    [0.36, 0.35],
-    [0.0, 0.22],
-    [-0.4, 0.58],
-])];
+const SIX_ROUND: &[Stroke] = &[
+    Curve(&[
+        [0.3, -0.98], [-0.15, -0.7], [-0.48, -0.05], [-0.5, 0.55], [-0.15, 0.97],
+        [0.3, 0.9], [0.5, 0.5], [0.28, 0.1], [-0.12, 0.1], [-0.46, 0.48],
+    ]),
+];
+const SIX_SLIM: &[Stroke] = &[
+    Curve(&[
+        [0.1, -1.0], [-0.25, -0.45], [-0.47, 0.25], [-0.36, 0.82], [0.05, 1.0],
+        [0.4, 0.75], [0.36, 0.35], [0.0, 0.22], [-0.4, 0.58],
+    ]),
+];
 
 const SEVEN_PLAIN: &[Stroke] = &[
     Lines(&[[-0.52, -0.9], [0.52, -0.9]]),
@@ -227,76 +106,42 @@ const SEVEN_CROSSED: &[Stroke] = &[
     Lines(&[[-0.22, 0.05], [0.45, -0.02]]),
 ];
 
-const EIGHT_CROSSING: &[Stroke] = &[Curve(&[
-    [0.4, -0.68],
-    [0.08, -0.98],
-    [-0.36, -0.78],
-    [-0.3, -0.3],
-    [0.1, 0.02],
-    [0.45, 0.42],
-    [0.35, 0.85],
-    [0.0, 1.0],
-    [-0.4, 0.82],
-    [-0.42, 0.4],
-    [-0.05, 0.0],
-    [0.32, -0.35],
-    [0.4, -0.68],
-    [0.25, -0.9],
-])];
+const EIGHT_CROSSING: &[Stroke] = &[
+    Curve(&[
+        [0.4, -0.68], [0.08, -0.98], [-0.36, -0.78], [-0.3, -0.3], [0.1, 0.02],
+        [0.45, 0.42], [0.35, 0.85], [0.0, 1.0], [-0.4, 0.82], [-0.42, 0.4],
+        [-0.05, 0.0], [0.32, -0.35], [0.4, -0.68], [0.25, -0.9],
+    ]),
+];
 const EIGHT_STACKED: &[Stroke] = &[
     Curve(&[
-        [0.0, -0.98],
-        [-0.34, -0.75],
-        [-0.32, -0.3],
-        [0.0, -0.06],
-        [0.34, -0.3],
-        [0.34, -0.75],
-        [0.0, -0.98],
+        [0.0, -0.98], [-0.34, -0.75], [-0.32, -0.3], [0.0, -0.06],
+        [0.34, -0.3], [0.34, -0.75], [0.0, -0.98],
     ]),
     Curve(&[
-        [0.0, -0.06],
-        [-0.42, 0.2],
-        [-0.44, 0.7],
-        [0.0, 0.98],
-        [0.44, 0.7],
-        [0.42, 0.2],
-        [0.0, -0.06],
+        [0.0, -0.06], [-0.42, 0.2], [-0.44, 0.7], [0.0, 0.98],
+        [0.44, 0.7], [0.42, 0.2], [0.0, -0.06],
     ]),
 ];
 
 const NINE_STRAIGHT: &[Stroke] = &[
     Curve(&[
-        [0.42, -0.62],
-        [0.1, -0.98],
-        [-0.35, -0.8],
-        [-0.45, -0.38],
-        [-0.15, -0.08],
-        [0.25, -0.22],
-        [0.42, -0.62],
+        [0.42, -0.62], [0.1, -0.98], [-0.35, -0.8], [-0.45, -0.38],
+        [-0.15, -0.08], [0.25, -0.22], [0.42, -0.62],
     ]),
     Lines(&[[0.42, -0.75], [0.34, 1.0]]),
 ];
 const NINE_HOOKED: &[Stroke] = &[
     Curve(&[
-        [0.42, -0.6],
-        [0.08, -0.97],
-        [-0.36, -0.8],
-        [-0.44, -0.38],
-        [-0.12, -0.1],
-        [0.25, -0.22],
-        [0.42, -0.6],
+        [0.42, -0.6], [0.08, -0.97], [-0.36, -0.8], [-0.44, -0.38],
+        [-0.12, -0.1], [0.25, -0.22], [0.42, -0.6],
     ]),
-    Curve(&[
-        [0.42, -0.75],
-        [0.46, 0.1],
-        [0.28, 0.75],
-        [-0.1, 0.98],
-        [-0.45, 0.82],
-    ]),
+    Curve(&[[0.42, -0.75], [0.46, 0.1], [0.28, 0.75], [-0.1, 0.98], [-0.45, 0.82]]),
 ];
 
 #[cfg(test)]
 mod tests {
+    use super::super::pen::Point;
     use super::*;
 
     #[test]
@@ -312,23 +157,6 @@ mod tests {
                     (top.min(p.y), bottom.max(p.y))
                 });
                 assert!(top < -0.8 && bottom > 0.8, "{digit}: {top} to {bottom}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_flattened_stroke_passes_through_its_points() {
-        for stroke in GLYPHS
-            .iter()
-            .flat_map(|variants| variants.iter())
-            .flat_map(|glyph| glyph.iter())
-        {
-            let (Lines(points) | Curve(points)) = stroke;
-            let flat = stroke.flatten();
-            assert_eq!(flat.len(), (points.len() - 1) * PIECES + 1);
-            for (point, flat) in points.iter().zip(flat.iter().step_by(PIECES)) {
-                // The spline is exact at the start of a span; at t = 1 it rounds a few times near 1.
-                assert!((point[0] - flat.x).abs() < 1e-6 && (point[1] - flat.y).abs() < 1e-6);
             }
         }
     }
