@@ -4,9 +4,18 @@
 //! depends on (seed, part, index) alone, and on arithmetic that IEEE 754 fixes to the last bit: every machine and every
 //! number of threads gives the same bytes.
 //!
-//! The deformations are strong enough that a linear classifier on the pixels stays far below what a model with
-//! features can reach, so accuracy on this set says something. It is a stand-in to try things on, not a benchmark: no
-//! published result refers to it.
+//! The deformations are strong enough that accuracy says something about a model. On the test images, after the 20,000
+//! training images of the default:
+//!
+//! | classifier | accuracy |
+//! |---|---|
+//! | softmax regression on the pixels | 0.76 |
+//! | three nearest neighbors, pixels as they are | 0.89 |
+//! | one hidden layer of 256 | 0.96 |
+//! | three nearest neighbors, blurred, best of all shifts up to three pixels (first 600 test images) | 0.985 |
+//!
+//! It is a stand-in to try things on, not a benchmark: no published result refers to it. All 24,000 images take about
+//! half a second on two cores.
 
 #[rustfmt::skip] // tables of points, a stroke a line
 mod glyphs;
