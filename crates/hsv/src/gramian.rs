@@ -1,0 +1,96 @@
+//! Gramians in closed form, for looking at.
+//!
+//! Hankel singular values are *not* computed from them: see [`gramian_factor`](crate::gramian_factor).
+
+use faer::{Mat, c64};
+
+use crate::power_of_two::{scale_complex, vector_exponent};
+use crate::system::DiscreteDiagonalSystem;
+use crate::unit_disk::{one_minus_product, reciprocal};
+
+impl DiscreteDiagonalSystem {
+    /// Controllability Gramian P, `[state, state]`: the solution of `P = Λ P Λᴴ + B Bᴴ`,
+    /// `P_ij = (B Bᴴ)_ij / (1 - λ_i λ̄_j)`.
+    ///
+    /// Hermitian and positive semi-definite, often numerically singular. Entries beyond the range of `f64` come
+    /// back infinite, never NaN.
+    ///
+    /// # Source
+    /// Antoulas (2005), section 4.3: `A05` in `docs/references.bib`.
+    pub fn controllability_gramian(&self) -> Mat<c64> {
+        closed_form(self.lambda(), self.input_matrix())
+    }
+
+    /// Observability Gramian Q, `[state, state]`: the solution of `Q = Λᴴ Q Λ + Cᴴ C`,
+    /// `Q_ij = (Cᴴ C)_ij / (1 - λ̄_i λ_j)`.
+    ///
+    /// The controllability Gramian of the dual system `(λ̄, Cᴴ, Bᴴ)`; what is said there holds here.
+    pub fn observability_gramian(&self) -> Mat<c64> {
+        let lambda: Vec<c64> = self.lambda().iter().map(c64::conj).collect();
+        closed_form(&lambda, &self.output_matrix().adjoint().to_owned())
+    }
+}
+
+fn closed_form(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
+    let states = lambda.len();
+    // The rows' units are put aside: an inner product of two rows of 1e160 would overflow into inf - inf.
+    let units: Vec<i32> = (0..states)
+        .map(|i| vector_exponent((0..input.ncols()).map(|j| input[(i, j)])).unwrap_or(0))
+        .collect();
+    let rows = Mat::from_fn(states, input.ncols(), |i, j| {
+        scale_complex(input[(i, j)], -units[i])
+    });
+    let products = &rows * rows.adjoint();
+    Mat::from_fn(states, states, |i, j| {
+        // Only one triangle is computed, so that the result is Hermitian to the last bit.
+        let (row, column) = (i.max(j), i.min(j));
+        let entry =
+            products[(row, column)] * reciprocal(one_minus_product(lambda[row], lambda[column]));
+        let entry = scale_complex(entry, units[row] + units[column]);
+        match i.cmp(&j) {
+            std::cmp::Ordering::Greater => entry,
+            std::cmp::Ordering::Equal => c64::new(entry.re, 0.0),
+            std::cmp::Ordering::Less => entry.conj(),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_mode_has_the_geometric_series_as_gramian() {
+        let (input, output) = (c64::new(3.0, 4.0), c64::new(0.0, 2.0));
+        let system = DiscreteDiagonalSystem::new(
+            vec![c64::new(0.0, 0.5)],
+            Mat::from_fn(1, 1, |_, _| input),
+            Mat::from_fn(1, 1, |_, _| output),
+        )
+        .unwrap();
+        for (gramian, exact) in [
+            (system.controllability_gramian(), 25.0 / 0.75),
+            (system.observability_gramian(), 4.0 / 0.75),
+        ] {
+            // A product, a reciprocal and another product.
+            assert!((gramian[(0, 0)].re - exact).abs() <= 2.0 * f64::EPSILON * exact);
+            assert_eq!(gramian[(0, 0)].im, 0.0);
+        }
+    }
+
+    #[test]
+    fn entries_out_of_range_are_infinite_and_never_nan() {
+        let input = Mat::from_fn(2, 2, |_, j| {
+            c64::new(1e200, if j == 0 { 1e200 } else { -1e200 })
+        });
+        let lambda = vec![c64::new(0.5, 0.0), c64::new(0.0, 0.5)];
+        let system = DiscreteDiagonalSystem::new(lambda, input.clone(), input).unwrap();
+        let gramian = system.controllability_gramian();
+        for i in 0..2 {
+            for j in 0..2 {
+                assert!(!gramian[(i, j)].re.is_nan() && !gramian[(i, j)].im.is_nan());
+            }
+            assert_eq!(gramian[(i, i)].re, f64::INFINITY);
+        }
+    }
+}

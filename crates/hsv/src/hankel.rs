@@ -1,0 +1,244 @@
+//! Hankel singular values, by the square-root method.
+
+use faer::{Mat, c64};
+use thiserror::Error;
+
+use crate::gramian_factor::gramian_factor;
+use crate::mode_scaling::ModeScaling;
+use crate::power_of_two::{exponent, scale};
+use crate::system::DiscreteDiagonalSystem;
+
+/// Hankel singular values of a system, with the factors and singular vectors that a truncation is made from.
+///
+/// Take it once and truncate to as many orders as you like.
+#[derive(Debug, Clone)]
+pub struct HankelDecomposition {
+    /// The system: its eigenvalues, and its other parts in units of their own.
+    pub(crate) lambda: Vec<c64>,
+    pub(crate) scaling: ModeScaling,
+    /// Factors of the scaled system's Gramians, `[state, rank of each]`.
+    pub(crate) controllability_factor: Mat<c64>,
+    pub(crate) observability_factor: Mat<c64>,
+    /// `L_Qᴴ L_P = U S Vᴴ`, thin.
+    pub(crate) left_vectors: Mat<c64>,
+    pub(crate) right_vectors: Mat<c64>,
+    pub(crate) scaled_values: Vec<f64>,
+    singular_values: Vec<f64>,
+    numerical_rank: usize,
+}
+
+/// Why a system has no Hankel singular values in `f64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HankelError {
+    /// The spectrum, or twice its sum, is not representable.
+    #[error(
+        "the largest Hankel singular value is about 2^{exponent}, out of the range of f64; \
+         scale the input or output matrix by 2^{} first", -exponent
+    )]
+    OutOfRange {
+        /// Its binary exponent.
+        exponent: i32,
+    },
+    /// The singular value decomposition did not converge.
+    #[error(
+        "the singular value decomposition of a {rows} x {columns} product of Gramian factors did not converge; \
+         keep the system as it is"
+    )]
+    NoConvergence {
+        /// Rank of the observability factor.
+        rows: usize,
+        /// Rank of the controllability factor.
+        columns: usize,
+    },
+}
+
+impl DiscreteDiagonalSystem {
+    /// Hankel singular values `σ_i = √eig_i(P Q)`, largest first, with all that truncation needs.
+    ///
+    /// Computed as the singular values of `L_Qᴴ L_P`, where the factors of both Gramians come straight from (Λ, B)
+    /// and (Λ, C): neither P, Q nor their product is ever formed.
+    ///
+    /// # Precision
+    /// `c64`, O(state³ + state² · (input + output)). Absolute error a few ε of the largest value, however singular
+    /// the Gramians are and however close to the unit circle the poles. Independent of the units of input, output
+    /// and state. Unit: output per input, so spectra of two layers compare only if both were scaled alike.
+    ///
+    /// # Errors
+    /// [`HankelError::OutOfRange`] where the true values do not fit into `f64`.
+    ///
+    /// # Source
+    /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; the factors after `GKO95`.
+    pub fn hankel(&self) -> Result<HankelDecomposition, HankelError> {
+        HankelDecomposition::of(self)
+    }
+}
+
+impl HankelDecomposition {
+    fn of(system: &DiscreteDiagonalSystem) -> Result<Self, HankelError> {
+        let scaling = ModeScaling::of(system);
+        let dual_lambda: Vec<c64> = system.lambda().iter().map(c64::conj).collect();
+        let controllability_factor = gramian_factor(system.lambda(), &scaling.input);
+        let observability_factor =
+            gramian_factor(&dual_lambda, &scaling.output.adjoint().to_owned());
+
+        // SVD of the product of factors, not eigenvalues of P Q: that would square the condition number.
+        let product = observability_factor.adjoint() * &controllability_factor;
+        let (left_vectors, scaled_values, right_vectors) = thin_svd(&product)?;
+
+        let singular_values = unscaled(&scaled_values, scaling.gain_exponent, system.state_dim())?;
+        let numerical_rank = numerical_rank(
+            &scaled_values,
+            &controllability_factor,
+            &observability_factor,
+        );
+        Ok(Self {
+            lambda: system.lambda().to_vec(),
+            scaling,
+            controllability_factor,
+            observability_factor,
+            left_vectors,
+            right_vectors,
+            scaled_values,
+            singular_values,
+            numerical_rank,
+        })
+    }
+
+    /// Hankel singular values, one per state, largest first, none negative.
+    ///
+    /// Exactly zero where a Gramian has no rank: for every state that no input reaches or no output shows.
+    pub fn singular_values(&self) -> &[f64] {
+        &self.singular_values
+    }
+
+    /// Number of singular values that stand above rounding.
+    ///
+    /// Those above `state · ε · σ_1`, the error of a singular value decomposition of that size; or above
+    /// `ε · Σ_i √(P_ii Q_ii)` where that is more, the rounding of the product of the factors, which counts when
+    /// strong modes cancel each other. Below either, a value and its direction are noise.
+    pub fn numerical_rank(&self) -> usize {
+        self.numerical_rank
+    }
+}
+
+/// Thin singular value decomposition `U, S, V`, largest value first; empty for a product without rank.
+fn thin_svd(product: &Mat<c64>) -> Result<(Mat<c64>, Vec<f64>, Mat<c64>), HankelError> {
+    let (rows, columns) = (product.nrows(), product.ncols());
+    if rows == 0 || columns == 0 {
+        return Ok((Mat::zeros(rows, 0), Vec::new(), Mat::zeros(columns, 0)));
+    }
+    let no_convergence = HankelError::NoConvergence { rows, columns };
+    let svd = product.thin_svd().map_err(|_| no_convergence)?;
+    let values: Vec<f64> = svd
+        .S()
+        .column_vector()
+        .iter()
+        .map(|sigma| sigma.re)
+        .collect();
+    let sorted = values.windows(2).all(|pair| pair[0] >= pair[1])
+        && values.iter().all(|&sigma| sigma >= 0.0);
+    if !sorted {
+        return Err(no_convergence); // also NaN
+    }
+    Ok((svd.U().to_owned(), values, svd.V().to_owned()))
+}
+
+/// Puts the gain back and fills up with zeros to one value per state.
+fn unscaled(
+    scaled_values: &[f64],
+    gain_exponent: i32,
+    states: usize,
+) -> Result<Vec<f64>, HankelError> {
+    let mut values: Vec<f64> = scaled_values
+        .iter()
+        .map(|&sigma| scale(sigma, gain_exponent))
+        .collect();
+    values.resize(states, 0.0);
+    let Some(largest) = scaled_values.first().and_then(|&sigma| exponent(sigma)) else {
+        return Ok(values); // no transfer at all
+    };
+    // Error bounds are twice a sum of these, and must be numbers as well.
+    let bound = 2.0 * values.iter().sum::<f64>();
+    if bound.is_finite() && values[0] >= f64::MIN_POSITIVE {
+        Ok(values)
+    } else {
+        Err(HankelError::OutOfRange {
+            exponent: largest + gain_exponent,
+        })
+    }
+}
+
+fn numerical_rank(
+    scaled_values: &[f64],
+    controllability_factor: &Mat<c64>,
+    observability_factor: &Mat<c64>,
+) -> usize {
+    let Some(largest) = scaled_values.first() else {
+        return 0;
+    };
+    let states = controllability_factor.nrows();
+    let row_length = |factor: &Mat<c64>, i| {
+        (0..factor.ncols())
+            .map(|j| factor[(i, j)].norm_sqr())
+            .sum::<f64>()
+            .sqrt()
+    };
+    let terms: f64 = (0..states)
+        .map(|i| row_length(controllability_factor, i) * row_length(observability_factor, i))
+        .sum();
+    let noise = f64::EPSILON * terms.max(states as f64 * largest);
+    scaled_values
+        .iter()
+        .take_while(|&&sigma| sigma > noise)
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_mode(input: f64, output: f64, lambda: f64) -> DiscreteDiagonalSystem {
+        let entry = |value| Mat::from_fn(1, 1, |_, _| c64::new(value, 0.0));
+        DiscreteDiagonalSystem::new(vec![c64::new(lambda, 0.0)], entry(input), entry(output))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_single_mode_has_its_gain_as_singular_value() {
+        let hankel = one_mode(3.0, -5.0, 0.5).hankel().unwrap();
+        // |b c| / (1 - λ²)
+        assert!((hankel.singular_values()[0] - 20.0).abs() <= 20.0 * 2.0 * f64::EPSILON);
+        assert_eq!(hankel.numerical_rank(), 1);
+    }
+
+    #[test]
+    fn values_out_of_range_are_an_error() {
+        let overflow = one_mode(1e200, 1e200, 0.5).hankel().unwrap_err();
+        assert!(
+            matches!(overflow, HankelError::OutOfRange { exponent } if exponent > 1023),
+            "{overflow}"
+        );
+        let underflow = one_mode(1e-200, 1e-200, 0.5).hankel().unwrap_err();
+        assert!(
+            matches!(underflow, HankelError::OutOfRange { exponent } if exponent < -1022),
+            "{underflow}"
+        );
+        // The value fits, twice the value does not.
+        assert!(one_mode(1e154, 1.5e154, 0.0).hankel().is_err());
+        assert!(one_mode(1e-200, 1e200, 0.5).hankel().is_ok());
+    }
+
+    #[test]
+    fn a_system_without_transfer_has_zeros() {
+        for system in [
+            one_mode(0.0, 1.0, 0.5),
+            one_mode(1.0, 0.0, 0.5),
+            one_mode(0.0, 0.0, 0.0),
+        ] {
+            let hankel = system.hankel().unwrap();
+            assert_eq!(hankel.singular_values(), [0.0]);
+            assert_eq!(hankel.numerical_rank(), 0);
+        }
+    }
+}
