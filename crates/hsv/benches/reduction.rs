@@ -21,7 +21,7 @@ fn layer(states: usize, inputs: usize) -> DiscreteDiagonalSystem {
         .map(|_| {
             c64::from_polar(
                 uniform(0.9f64.powi(2), 0.999f64.powi(2)).sqrt(),
-                uniform(0.0, 6.28),
+                uniform(0.0, std::f64::consts::TAU),
             )
         })
         .collect();

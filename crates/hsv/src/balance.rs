@@ -34,7 +34,7 @@ pub struct Truncation {
 pub(crate) enum Form {
     /// Nothing was cut.
     Identity(DiscreteDiagonalSystem),
-    Balanced(BalancedForm),
+    Balanced(Box<BalancedForm>),
 }
 
 /// Balanced coordinates of the scaled system: every entry is of moderate size.
@@ -211,8 +211,8 @@ impl HankelDecomposition {
     ) -> Result<BalancedForm, TruncationError> {
         let lambda = system.lambda();
         // T = L_P V S^{-1/2}, W = L_Q U S^{-1/2}
-        let right = self.projection(&self.controllability_factor, &self.right_vectors, order);
-        let left = self.projection(&self.observability_factor, &self.left_vectors, order);
+        let right = self.projection(&self.controllability_factor, &self.svd.right_vectors, order);
+        let left = self.projection(&self.observability_factor, &self.svd.left_vectors, order);
         // Wᴴ T is the identity up to ε σ_1 / σ_r, which for a weak last state is far from ε. Solving with it makes
         // the projection T Wᴴ exact for the spaces at hand.
         let overlap = left.adjoint() * &right;
@@ -245,7 +245,7 @@ impl HankelDecomposition {
     /// `factor · vectors[.., ..order] · S^{-1/2}`, `[state, order]`.
     fn projection(&self, factor: &Mat<c64>, vectors: &Mat<c64>, order: usize) -> Mat<c64> {
         let weighted = Mat::from_fn(vectors.nrows(), order, |i, j| {
-            vectors[(i, j)] / self.scaled_values[j].sqrt()
+            vectors[(i, j)] / self.svd.values[j].sqrt()
         });
         factor * weighted
     }
@@ -309,7 +309,7 @@ impl Truncation {
             left_projection: Mat::from_fn(left.nrows(), left.ncols(), |i, j| {
                 scale_complex(left[(i, j)], -states[j])
             }),
-            form: Form::Balanced(form),
+            form: Form::Balanced(Box::new(form)),
             h_infinity_bound,
             discarded_share,
         };

@@ -197,3 +197,40 @@ fn as_truncation_error(error: SystemError) -> TruncationError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eigenvectors_too_close_to_dependent_are_refused() {
+        let pair = |angle: f64| {
+            Mat::from_fn(2, 2, |i, j| match (i, j) {
+                (0, 0) => c64::ONE,
+                (1, 0) => c64::ZERO,
+                (0, _) => c64::new(angle.cos(), 0.0),
+                _ => c64::new(angle.sin(), 0.0),
+            })
+        };
+        // Two unit vectors at a small angle have condition 2 / angle.
+        let accepted = condition(&pair(1e-6)).unwrap();
+        assert!((accepted - 2e6).abs() <= 2.0, "{accepted:e}");
+        for angle in [1e-9, 0.0] {
+            let refused = condition(&pair(angle)).unwrap_err();
+            let limit = EIGENVECTOR_CONDITION_LIMIT;
+            assert!(
+                matches!(refused, TruncationError::IllConditioned { condition, limit: l } if condition > limit && l == limit),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pole_that_passes_through_keeps_its_last_digit() {
+        let slow = c64::from_polar(1.0 - 1e-9, 1.0);
+        let full = [c64::new(0.3, 0.1), slow];
+        let left = Mat::from_fn(1, 2, |_, k| c64::new(if k == 1 { 0.1 } else { 0.0 }, 0.3));
+        let right = Mat::from_fn(2, 1, |k, _| c64::new(if k == 1 { 3.0 } else { 0.0 }, 0.0));
+        assert_eq!(rayleigh_quotients(&full, &left, &right), [slow]);
+    }
+}

@@ -1,6 +1,6 @@
 //! Gramians in closed form, for looking at.
 //!
-//! Hankel singular values are *not* computed from them: see [`gramian_factor`](crate::gramian_factor).
+//! Hankel singular values are *not* computed from them but from factors that never were a Gramian: `gramian_factor.rs`.
 
 use faer::{Mat, c64};
 

@@ -186,6 +186,10 @@ impl Elimination {
     /// Applies the reflection to one group of rows and returns the squared lengths of their tails, first column
     /// excluded.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "the lanes of several arrays go together"
+    )]
     fn reflect(rows: &mut [Group], reflection: &Reflection) -> Lane {
         let mut tail = [0.0; LANES];
         let mut along = Group::ZERO;
@@ -218,6 +222,10 @@ impl Elimination {
 
     /// Eliminates the row at `step`, and returns that column of L for the positions from `step` on.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "the lanes of several arrays go together"
+    )]
     fn eliminate(&mut self, step: usize, column: &mut [c64]) {
         let reflection = self.reflection(step);
         let pole = self.lambda[step];

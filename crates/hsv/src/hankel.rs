@@ -19,12 +19,18 @@ pub struct HankelDecomposition {
     /// Factors of the scaled system's Gramians, `[state, rank of each]`.
     pub(crate) controllability_factor: Mat<c64>,
     pub(crate) observability_factor: Mat<c64>,
-    /// `L_Qᴴ L_P = U S Vᴴ`, thin.
-    pub(crate) left_vectors: Mat<c64>,
-    pub(crate) right_vectors: Mat<c64>,
-    pub(crate) scaled_values: Vec<f64>,
+    /// Of `L_Qᴴ L_P`; its values are those of the scaled system.
+    pub(crate) svd: ThinSvd,
     singular_values: Vec<f64>,
     numerical_rank: usize,
+}
+
+/// `U S Vᴴ`, largest value first; without columns for a matrix without rank.
+#[derive(Debug, Clone)]
+pub(crate) struct ThinSvd {
+    pub(crate) left_vectors: Mat<c64>,
+    pub(crate) values: Vec<f64>,
+    pub(crate) right_vectors: Mat<c64>,
 }
 
 /// Why a system has no Hankel singular values in `f64`.
@@ -84,22 +90,17 @@ impl HankelDecomposition {
 
         // SVD of the product of factors, not eigenvalues of P Q: that would square the condition number.
         let product = observability_factor.adjoint() * &controllability_factor;
-        let (left_vectors, scaled_values, right_vectors) = thin_svd(&product)?;
+        let svd = ThinSvd::of(&product)?;
 
-        let singular_values = unscaled(&scaled_values, scaling.gain_exponent, system.state_dim())?;
-        let numerical_rank = numerical_rank(
-            &scaled_values,
-            &controllability_factor,
-            &observability_factor,
-        );
+        let singular_values = unscaled(&svd.values, scaling.gain_exponent, system.state_dim())?;
+        let numerical_rank =
+            numerical_rank(&svd.values, &controllability_factor, &observability_factor);
         Ok(Self {
             lambda: system.lambda().to_vec(),
             scaling,
             controllability_factor,
             observability_factor,
-            left_vectors,
-            right_vectors,
-            scaled_values,
+            svd,
             singular_values,
             numerical_rank,
         })
@@ -122,26 +123,35 @@ impl HankelDecomposition {
     }
 }
 
-/// Thin singular value decomposition `U, S, V`, largest value first; empty for a product without rank.
-fn thin_svd(product: &Mat<c64>) -> Result<(Mat<c64>, Vec<f64>, Mat<c64>), HankelError> {
-    let (rows, columns) = (product.nrows(), product.ncols());
-    if rows == 0 || columns == 0 {
-        return Ok((Mat::zeros(rows, 0), Vec::new(), Mat::zeros(columns, 0)));
+impl ThinSvd {
+    fn of(product: &Mat<c64>) -> Result<Self, HankelError> {
+        let (rows, columns) = (product.nrows(), product.ncols());
+        if rows == 0 || columns == 0 {
+            return Ok(Self {
+                left_vectors: Mat::zeros(rows, 0),
+                values: Vec::new(),
+                right_vectors: Mat::zeros(columns, 0),
+            });
+        }
+        let no_convergence = HankelError::NoConvergence { rows, columns };
+        let svd = product.thin_svd().map_err(|_| no_convergence)?;
+        let values: Vec<f64> = svd
+            .S()
+            .column_vector()
+            .iter()
+            .map(|sigma| sigma.re)
+            .collect();
+        let sorted = values.windows(2).all(|pair| pair[0] >= pair[1]);
+        let positive = values.iter().all(|&sigma| sigma >= 0.0); // false for NaN
+        if !sorted || !positive {
+            return Err(no_convergence);
+        }
+        Ok(Self {
+            left_vectors: svd.U().to_owned(),
+            values,
+            right_vectors: svd.V().to_owned(),
+        })
     }
-    let no_convergence = HankelError::NoConvergence { rows, columns };
-    let svd = product.thin_svd().map_err(|_| no_convergence)?;
-    let values: Vec<f64> = svd
-        .S()
-        .column_vector()
-        .iter()
-        .map(|sigma| sigma.re)
-        .collect();
-    let sorted = values.windows(2).all(|pair| pair[0] >= pair[1])
-        && values.iter().all(|&sigma| sigma >= 0.0);
-    if !sorted {
-        return Err(no_convergence); // also NaN
-    }
-    Ok((svd.U().to_owned(), values, svd.V().to_owned()))
 }
 
 /// Puts the gain back and fills up with zeros to one value per state.
