@@ -40,7 +40,7 @@ fn layer(states: usize, inputs: usize) -> DiscreteDiagonalSystem {
 }
 
 /// Spectrum, truncation and diagonal form: all that a cut of one layer needs.
-#[divan::bench(args = STATES, consts = [8, 64])]
+#[divan::bench(args = STATES, consts = [8, 64], sample_count = 20)]
 fn whole<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
     let system = layer(states, INPUTS);
     bencher.bench_local(|| {
@@ -55,7 +55,7 @@ fn whole<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
 }
 
 /// The spectrum alone: what a check that cuts nothing costs.
-#[divan::bench(args = STATES, consts = [8, 64])]
+#[divan::bench(args = STATES, consts = [8, 64], sample_count = 20)]
 fn spectrum<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
     let system = layer(states, INPUTS);
     bencher.bench_local(|| black_box(&system).hankel().expect("moderate units"));

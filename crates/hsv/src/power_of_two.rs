@@ -2,16 +2,18 @@
 
 use faer::{Mat, c64};
 
+/// Of the binary format of `f64`.
+const MANTISSA_BITS: i32 = 52;
+const BIAS: i32 = 1023;
+
 /// Exponent `k` with `2^k <= |x| < 2^(k + 1)`; `None` at zero. `x` must be finite.
 pub(crate) fn exponent(x: f64) -> Option<i32> {
-    const MANTISSA_BITS: i32 = 52;
-    const BIAS: i32 = 1023;
     let biased = |x: f64| ((x.to_bits() >> MANTISSA_BITS) & 0x7ff) as i32;
     if x == 0.0 {
         None
     } else if biased(x) == 0 {
         // A subnormal number has its exponent in the position of its first bit.
-        Some(biased(x * 2f64.powi(MANTISSA_BITS + 1)) - BIAS - (MANTISSA_BITS + 1))
+        Some(biased(x * power(MANTISSA_BITS + 1)) - BIAS - (MANTISSA_BITS + 1))
     } else {
         Some(biased(x) - BIAS)
     }
@@ -23,7 +25,12 @@ pub(crate) fn scale(x: f64, k: i32) -> f64 {
     let k = k.clamp(-2200, 2200);
     let first = k.clamp(-1000, 1000);
     let second = (k - first).clamp(-1000, 1000);
-    x * 2f64.powi(first) * 2f64.powi(second) * 2f64.powi(k - first - second)
+    x * power(first) * power(second) * power(k - first - second)
+}
+
+/// `2^k` for the exponents of normal numbers.
+fn power(k: i32) -> f64 {
+    f64::from_bits(((BIAS + k) as u64) << MANTISSA_BITS)
 }
 
 /// [`scale`] of both parts.
