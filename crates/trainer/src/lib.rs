@@ -1,3 +1,24 @@
-//! Trains state space models that shrink while they train.
+//! Trains state space models that shrink while they train: the library behind the program `compressm`.
+//!
+//! This is the only crate that sees data, layers, reduction and schedule together; `bridge` is the one place
+//! where they meet.
 
+pub mod analyze;
+pub mod backend;
+pub mod bridge;
+pub mod checkpoint;
 pub mod config;
+pub mod data;
+pub mod evaluate;
+pub mod events;
+pub mod files;
+pub mod learning_rate;
+pub mod optimizer;
+pub mod predict;
+pub mod progress;
+pub mod run_dir;
+mod seeds;
+pub mod step_times;
+pub mod summary;
+pub mod train;
+pub mod weights;

@@ -1,0 +1,195 @@
+//! The operations of this crate as an extension of burn's backends.
+//!
+//! [`Backend`] is what layers are generic over. A plain backend implements [`Kernels`]: forward and
+//! hand-written backward of every operation; `Autodiff` around it then gets [`Backend`] for free, with
+//! one node in the graph per operation.
+
+use burn::{
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
+    tensor::{
+        backend::{AutodiffBackend, Backend as BurnBackend},
+        ops::FloatTensor,
+    },
+};
+
+use crate::{
+    batch_norm::{self, Normalized},
+    diagonal_ssm::{self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients},
+    dropout::Dropout,
+    gated_unit::{self, GatedUnit, GatedUnitGradients},
+};
+
+/// A burn backend with the operations of this crate.
+pub trait Backend: BurnBackend {
+    /// See [`diagonal_ssm`](crate::diagonal_ssm()).
+    fn diagonal_ssm(
+        input: FloatTensor<Self>,
+        system: DiagonalSsm<FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`batch_norm`](crate::batch_norm()).
+    fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>>;
+
+    /// See [`gated_unit`](crate::gated_unit()).
+    fn gated_unit(
+        input: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        weights: GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self>;
+}
+
+/// Forward and backward kernels on a backend without automatic differentiation.
+pub trait Kernels: BurnBackend {
+    /// Output and the states at chunk boundaries that the backward pass restarts from.
+    fn diagonal_ssm_forward(
+        input: &FloatTensor<Self>,
+        system: &DiagonalSsm<FloatTensor<Self>>,
+    ) -> DiagonalSsmForward<FloatTensor<Self>>;
+
+    /// Gradients of every input of the forward pass.
+    fn diagonal_ssm_backward(
+        input: &FloatTensor<Self>,
+        system: &DiagonalSsm<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> DiagonalSsmGradients<FloatTensor<Self>>;
+
+    /// Normalized input and the statistics it was normalized with.
+    fn batch_norm_forward(input: &FloatTensor<Self>, epsilon: f64)
+    -> Normalized<FloatTensor<Self>>;
+
+    /// Gradient of the input, through the statistics too.
+    fn batch_norm_backward(
+        normalized: &FloatTensor<Self>,
+        variance: &FloatTensor<Self>,
+        epsilon: f64,
+        output_gradient: &FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Output of the gated unit.
+    fn gated_unit_forward(
+        input: &FloatTensor<Self>,
+        skip: &FloatTensor<Self>,
+        weights: &GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self>;
+
+    /// Gradients of the input and the weights; the gradient of `skip` is the output's.
+    fn gated_unit_backward(
+        input: &FloatTensor<Self>,
+        weights: &GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> GatedUnitGradients<FloatTensor<Self>>;
+}
+
+/// An autodiff backend whose inner backend runs the same layers: what training is generic over.
+pub trait TrainingBackend: Backend + AutodiffBackend<InnerBackend = Self::Inner> {
+    /// The backend without automatic differentiation, for evaluation.
+    type Inner: Backend<Device = Self::Device>;
+}
+
+impl<B> TrainingBackend for B
+where
+    B: Backend + AutodiffBackend,
+    B::InnerBackend: Backend<Device = B::Device>,
+{
+    type Inner = B::InnerBackend;
+}
+
+impl Backend for burn_flex::Flex {
+    fn diagonal_ssm(
+        input: FloatTensor<Self>,
+        system: DiagonalSsm<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        Self::diagonal_ssm_forward(&input, &system).output
+    }
+
+    fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>> {
+        Self::batch_norm_forward(&input, epsilon)
+    }
+
+    fn gated_unit(
+        input: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        weights: GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self> {
+        Self::gated_unit_forward(&input, &skip, &weights, dropout)
+    }
+}
+
+impl Kernels for burn_flex::Flex {
+    fn diagonal_ssm_forward(
+        input: &FloatTensor<Self>,
+        system: &DiagonalSsm<FloatTensor<Self>>,
+    ) -> DiagonalSsmForward<FloatTensor<Self>> {
+        diagonal_ssm::flex::forward(input, system)
+    }
+
+    fn diagonal_ssm_backward(
+        input: &FloatTensor<Self>,
+        system: &DiagonalSsm<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> DiagonalSsmGradients<FloatTensor<Self>> {
+        diagonal_ssm::flex::backward(input, system, chunk_states, output_gradient)
+    }
+
+    fn batch_norm_forward(
+        input: &FloatTensor<Self>,
+        epsilon: f64,
+    ) -> Normalized<FloatTensor<Self>> {
+        batch_norm::flex::forward(input, epsilon)
+    }
+
+    fn batch_norm_backward(
+        normalized: &FloatTensor<Self>,
+        variance: &FloatTensor<Self>,
+        epsilon: f64,
+        output_gradient: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        batch_norm::flex::backward(normalized, variance, epsilon, output_gradient)
+    }
+
+    fn gated_unit_forward(
+        input: &FloatTensor<Self>,
+        skip: &FloatTensor<Self>,
+        weights: &GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self> {
+        gated_unit::flex::forward(input, skip, weights, dropout)
+    }
+
+    fn gated_unit_backward(
+        input: &FloatTensor<Self>,
+        weights: &GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> GatedUnitGradients<FloatTensor<Self>> {
+        gated_unit::flex::backward(input, weights, dropout, output_gradient)
+    }
+}
+
+impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
+    fn diagonal_ssm(
+        input: FloatTensor<Self>,
+        system: DiagonalSsm<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        diagonal_ssm::autodiff::diagonal_ssm::<B, C>(input, system)
+    }
+
+    fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>> {
+        batch_norm::autodiff::batch_norm::<B, C>(input, epsilon)
+    }
+
+    fn gated_unit(
+        input: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+        weights: GatedUnit<FloatTensor<Self>>,
+        dropout: Option<Dropout>,
+    ) -> FloatTensor<Self> {
+        gated_unit::autodiff::gated_unit::<B, C>(input, skip, weights, dropout)
+    }
+}

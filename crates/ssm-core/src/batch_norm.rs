@@ -1,0 +1,56 @@
+//! Batch normalization without affine parameters, over batch and time.
+
+pub(crate) mod autodiff;
+pub(crate) mod flex;
+
+use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend};
+
+use crate::backend::Backend;
+
+/// A normalized batch and the statistics it was normalized with.
+#[derive(Clone, Debug)]
+pub struct Normalized<T> {
+    /// (input - mean) / sqrt(variance + epsilon), `[batch, length, hidden]`.
+    pub output: T,
+    /// Mean over batch and time, `[hidden]`; not differentiated through.
+    pub mean: T,
+    /// Biased variance over batch and time, `[hidden]`; not differentiated through.
+    pub variance: T,
+}
+
+/// Normalizes every channel by the mean and the biased variance of this batch.
+///
+/// Returns the normalized batch (differentiable, through the statistics too), the mean and the variance.
+///
+/// # Shapes
+/// - `input`: `[batch, length, hidden]`
+/// - returns `[batch, length, hidden]`, `[hidden]`, `[hidden]`
+pub fn batch_norm<B: Backend>(
+    input: Tensor<B, 3>,
+    epsilon: f64,
+) -> (Tensor<B, 3>, Tensor<B, 1>, Tensor<B, 1>) {
+    let normalized = B::batch_norm(input.into_primitive().tensor(), epsilon);
+    (
+        Tensor::from_primitive(TensorPrimitive::Float(normalized.output)),
+        Tensor::from_primitive(TensorPrimitive::Float(normalized.mean)),
+        Tensor::from_primitive(TensorPrimitive::Float(normalized.variance)),
+    )
+}
+
+/// The same in plain tensor operations: the twin of the kernels.
+pub fn batch_norm_reference<B: BurnBackend>(
+    input: Tensor<B, 3>,
+    epsilon: f64,
+) -> (Tensor<B, 3>, Tensor<B, 1>, Tensor<B, 1>) {
+    let [batch, length, hidden] = input.dims();
+    let rows = input.reshape([batch * length, hidden]);
+    let mean = rows.clone().mean_dim(0);
+    let centered = rows - mean.clone();
+    let variance = centered.clone().square().mean_dim(0);
+    let output = centered / (variance.clone() + epsilon).sqrt();
+    (
+        output.reshape([batch, length, hidden]),
+        mean.reshape([hidden]),
+        variance.reshape([hidden]),
+    )
+}

@@ -1,0 +1,97 @@
+//! The unit as a linear system, and back.
+
+use std::f64::consts::TAU;
+
+use burn::tensor::{Tensor, backend::Backend as BurnBackend};
+use hsv::{DiagonalTruncation, DiscreteDiagonalSystem, Mat, c64};
+
+use super::Lru;
+use crate::{
+    parameter::{parameter, values},
+    reduction::{Reducible, ReductionError},
+};
+
+impl<B: BurnBackend> Reducible for Lru<B> {
+    fn state_dim(&self) -> usize {
+        self.nu_log.dims()[0]
+    }
+
+    fn to_system(&self) -> Result<DiscreteDiagonalSystem, ReductionError> {
+        let [nu, theta, gamma] =
+            [&self.nu_log, &self.theta_log, &self.gamma_log].map(|p| values(p));
+        let lambda: Vec<c64> = nu
+            .iter()
+            .zip(&theta)
+            .map(|(nu, theta)| {
+                let (modulus, phase) = ((-nu.exp()).exp(), theta.exp());
+                c64::new(modulus * phase.cos(), modulus * phase.sin())
+            })
+            .collect();
+        let input_matrix = complex(&self.B_re, &self.B_im, |i, _| gamma[i].exp());
+        let output_matrix = complex(&self.C_re, &self.C_im, |_, _| 1.0);
+        Ok(DiscreteDiagonalSystem::new(
+            lambda,
+            input_matrix,
+            output_matrix,
+        )?)
+    }
+
+    fn reduced(&self, truncation: &DiagonalTruncation) -> Result<Self, ReductionError> {
+        let system = &truncation.system;
+        let (order, hidden) = (system.state_dim(), system.inputs());
+        let device = self.D.device();
+        let (mut nu, mut theta, mut gamma) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, lambda) in system.lambda().iter().enumerate() {
+            let modulus = lambda.norm();
+            // -log|λ| through log1p: near the unit circle |λ| itself has few digits of 1 - |λ|.
+            let decay = -(modulus - 1.0).ln_1p();
+            // The phase in (0, 2π]: a positive real eigenvalue gets 2π, whose logarithm is finite.
+            let phase = lambda.im.atan2(lambda.re);
+            let phase = if phase > 0.0 { phase } else { phase + TAU };
+            let parameters = [
+                decay.ln() as f32,
+                phase.ln() as f32,
+                (0.5 * (-(-2.0 * decay).exp_m1()).ln()) as f32,
+            ];
+            if parameters.iter().any(|p| !p.is_finite()) {
+                return Err(ReductionError::NotRepresentable { index, modulus });
+            }
+            nu.push(parameters[0]);
+            theta.push(parameters[1]);
+            gamma.push(parameters[2]);
+        }
+        let part = |matrix: &Mat<c64>, f: &dyn Fn(usize, c64) -> f64| -> Vec<f32> {
+            (0..matrix.nrows())
+                .flat_map(|i| (0..matrix.ncols()).map(move |j| (i, j)))
+                .map(|(i, j)| f(i, matrix[(i, j)]) as f32)
+                .collect()
+        };
+        let normalization: Vec<f64> = gamma.iter().map(|g: &f32| f64::from(*g).exp()).collect();
+        let (b, c) = (system.input_matrix(), system.output_matrix());
+        let (n, h) = (order, hidden);
+        Ok(Self {
+            nu_log: parameter(nu, [n], &device),
+            theta_log: parameter(theta, [n], &device),
+            B_re: parameter(part(b, &|i, z| z.re / normalization[i]), [n, h], &device),
+            B_im: parameter(part(b, &|i, z| z.im / normalization[i]), [n, h], &device),
+            C_re: parameter(part(c, &|_, z| z.re), [h, n], &device),
+            C_im: parameter(part(c, &|_, z| z.im), [h, n], &device),
+            D: self.D.clone(),
+            gamma_log: parameter(gamma, [n], &device),
+        })
+    }
+}
+
+/// Complex matrix from its parts, each entry times `scale(row, column)`.
+fn complex<B: BurnBackend>(
+    re: &Tensor<B, 2>,
+    im: &Tensor<B, 2>,
+    scale: impl Fn(usize, usize) -> f64,
+) -> Mat<c64> {
+    let [rows, cols] = re.dims();
+    let (re, im) = (values(re), values(im));
+    Mat::from_fn(rows, cols, |i, j| {
+        let (k, s) = (i * cols + j, scale(i, j));
+        c64::new(re[k] * s, im[k] * s)
+    })
+}

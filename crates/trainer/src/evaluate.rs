@@ -1,0 +1,178 @@
+//! Loss and accuracy of a model on a whole set, on the backend without automatic differentiation.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::backend::Backend as BurnBackend;
+use burn::tensor::{ElementConversion, Int, Tensor};
+use datasets::{Dataset, DatasetError, SequenceSet};
+use serde::{Deserialize, Serialize};
+use ssm_core::{Backend, Classifier, NamedTensors, TrainingBackend, WeightsError};
+use thiserror::Error;
+
+use crate::backend::{BackendNotBuilt, Job, dispatch};
+use crate::data::{self, batch};
+use crate::run_dir::{RunDir, RunDirError};
+use crate::weights::{WeightsFileError, read_tensors};
+
+/// Mean loss and share of correct answers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Mean cross-entropy in nats.
+    pub loss: f64,
+    /// Share of examples whose largest logit is the right one, in `[0, 1]`.
+    pub accuracy: f64,
+}
+
+/// Mean cross-entropy of logits `[batch, classes]`, from the log-softmax: finite wherever the logits are.
+pub fn cross_entropy<B: BurnBackend>(
+    logits: Tensor<B, 2>,
+    labels: Tensor<B, 1, Int>,
+) -> Tensor<B, 1> {
+    let right = labels.unsqueeze_dim(1);
+    log_softmax(logits, 1).gather(1, right).mean().neg()
+}
+
+/// Number of examples whose largest logit is the right one.
+pub fn correct<B: BurnBackend>(
+    logits: Tensor<B, 2>,
+    labels: Tensor<B, 1, Int>,
+) -> Tensor<B, 1, Int> {
+    let [batch, _] = logits.dims();
+    logits.argmax(1).reshape([batch]).equal(labels).int().sum()
+}
+
+/// Scores of `model` on `set`, which is not empty.
+pub fn evaluate<B: Backend>(
+    model: &Classifier<B>,
+    set: &SequenceSet,
+    batch_size: usize,
+    device: &B::Device,
+) -> Scores {
+    let (mut loss, mut right) = (0.0, 0_i64);
+    for start in (0..set.len()).step_by(batch_size) {
+        let end = (start + batch_size).min(set.len());
+        let batch = batch::<B>(set, start..end, device);
+        let logits = model.forward(batch.input);
+        let mean: f64 = cross_entropy(logits.clone(), batch.labels.clone())
+            .into_scalar()
+            .elem();
+        loss += mean * (end - start) as f64;
+        right += correct(logits, batch.labels).into_scalar().elem::<i64>();
+    }
+    let examples = set.len() as f64;
+    Scores {
+        loss: loss / examples,
+        accuracy: right as f64 / examples,
+    }
+}
+
+/// What `eval` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunScores {
+    /// The weights that were evaluated.
+    pub weights: PathBuf,
+    /// State dimension of every layer.
+    pub state_dims: Vec<usize>,
+    /// On the validation set.
+    pub validation: Scores,
+    /// On the test set.
+    pub test: Scores,
+}
+
+impl fmt::Display for RunScores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}  state dims {:?}",
+            self.weights.display(),
+            self.state_dims
+        )?;
+        for (name, scores) in [("validation", self.validation), ("test", self.test)] {
+            let percent = 100.0 * scores.accuracy;
+            write!(
+                f,
+                "\n{name:<10}  accuracy {percent:.2} %  loss {:.4}",
+                scores.loss
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a run was not evaluated.
+#[derive(Debug, Error)]
+pub enum EvaluateError {
+    /// The folder holds no run.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// The data set cannot be loaded.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// The weights cannot be read.
+    #[error(transparent)]
+    File(#[from] WeightsFileError),
+    /// The weights are not a model.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The backend is not compiled in.
+    #[error(transparent)]
+    Backend(#[from] BackendNotBuilt),
+}
+
+/// Scores the best weights of the run in `folder` on its validation and test sets.
+pub fn evaluate_run(folder: &Path, data_dir: Option<PathBuf>) -> Result<RunScores, EvaluateError> {
+    let (run, mut config) = RunDir::open(folder)?;
+    config.data.dir = data_dir.or(config.data.dir);
+    let weights = run.best_weights();
+    let job = EvaluateRun {
+        data: data::load(&config)?,
+        tensors: read_tensors(&weights)?,
+        batch_size: config.training.batch_size,
+    };
+    let (state_dims, [validation, test]) = dispatch(config.run.backend, job)??;
+    Ok(RunScores {
+        weights,
+        state_dims,
+        validation,
+        test,
+    })
+}
+
+struct EvaluateRun {
+    data: Dataset,
+    tensors: NamedTensors,
+    batch_size: usize,
+}
+
+impl Job for EvaluateRun {
+    type Output = Result<(Vec<usize>, [Scores; 2]), WeightsError>;
+
+    fn run<B: TrainingBackend>(self) -> Self::Output {
+        let device = B::Device::default();
+        let model = Classifier::<B::Inner>::from_tensors(self.tensors, &device)?;
+        let scores = [&self.data.validation, &self.data.test]
+            .map(|set| evaluate(&model, set, self.batch_size, &device));
+        Ok((model.state_dims(), scores))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+    use burn::tensor::TensorData;
+
+    #[test]
+    fn the_loss_of_certain_and_hopeless_logits_is_finite() {
+        let device = Default::default();
+        let logits = Tensor::<Flex, 2>::from_data([[0.0, 200.0], [0.0, 200.0]], &device);
+        let labels = Tensor::<Flex, 1, Int>::from_data(TensorData::from([1, 0]), &device);
+        let loss: f64 = cross_entropy(logits.clone(), labels.clone())
+            .into_scalar()
+            .elem();
+        assert!((loss - 100.0).abs() < 1e-4, "{loss}");
+        assert_eq!(correct(logits, labels).into_scalar().elem::<i64>(), 1);
+    }
+}

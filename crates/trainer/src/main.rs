@@ -1,0 +1,317 @@
+//! `compressm`: trains, evaluates and analyzes state space models that shrink while they train.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{ArgGroup, Args, Parser, Subcommand};
+use time::OffsetDateTime;
+use time::macros::format_description;
+use trainer::analyze::{analyze_checkpoint, analyze_system};
+use trainer::config::{BackendKind, Config};
+use trainer::train::TrainError;
+use trainer::{checkpoint, data, evaluate, events, predict, train, weights};
+
+/// Train state space models that shrink while they train.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    /// Show no progress and no events.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model, cutting its states on the way.
+    Train(RunArgs),
+    /// Evaluate the best weights of a run on its validation and test sets.
+    Eval(EvalArgs),
+    /// Print Hankel singular values, orders and reduced systems.
+    Analyze(AnalyzeArgs),
+    /// Run a model from a weights file on inputs from a file.
+    Predict(PredictArgs),
+    /// Write the weights of a run or checkpoint to one safetensors file.
+    Export(ExportArgs),
+    /// Fetch data sets, or check their files.
+    #[command(subcommand)]
+    Data(DataCommand),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// TOML file with settings; what it leaves out has built-in values.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, such as `training.lr=1e-3`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Folder with the data set's files (else `COMPRESSM_DATA_DIR`).
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Folder for the results, new or empty (else runs/<data set>-<time>).
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Backend: cpu, wgpu, cuda or libtorch.
+    #[arg(long)]
+    backend: Option<String>,
+    /// Go on with the run in this folder from its newest checkpoint, with the settings saved there.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "output", "backend"])]
+    resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct EvalArgs {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    resume: PathBuf,
+    /// Folder with the data set's files, if they have moved.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("subject").required(true).args(["system", "checkpoint"])))]
+struct AnalyzeArgs {
+    /// JSON file with a diagonal system; prints JSON.
+    #[arg(long, value_name = "FILE")]
+    system: Option<PathBuf>,
+    /// Folder of a run or checkpoint, or a safetensors file.
+    #[arg(long, value_name = "DIR|FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Tolerance to give the orders for; may be repeated.
+    #[arg(long, value_name = "TAU", default_values = ["0.1", "0.05", "0.02", "0.01", "0.001"], conflicts_with = "system")]
+    tau: Vec<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct PredictArgs {
+    /// Weights: a safetensors file, or the folder of a run or checkpoint.
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Safetensors file with `x` [batch, length, input] or `input_ids` [batch, length].
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Safetensors file to write `logits` to.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Backend: cpu, wgpu, cuda or libtorch.
+    #[arg(long)]
+    backend: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// Folder of a run or checkpoint.
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Safetensors file to write.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum DataCommand {
+    /// Download the files of a data set and check them.
+    Fetch(DataArgs),
+    /// Check the files of a data set against their checksums.
+    Verify(DataArgs),
+}
+
+#[derive(Debug, Args)]
+struct DataArgs {
+    /// Name of the data set.
+    name: String,
+    /// Folder of the files (else `COMPRESSM_DATA_DIR`, else `data`).
+    #[arg(long, visible_alias = "data-dir", value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// The input or the usage is at fault: nothing ran.
+const BAD_INPUT: u8 = 2;
+/// A run began and failed.
+const FAILED_RUN: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    events::init();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to tell if standard error is closed.
+            let _ = writeln!(io::stderr(), "error: {}", one_line(&error));
+            let failed = error
+                .downcast_ref::<TrainError>()
+                .is_some_and(TrainError::is_failed_run);
+            ExitCode::from(if failed { FAILED_RUN } else { BAD_INPUT })
+        }
+    }
+}
+
+/// The error and its causes, each said once.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text.replace('\n', " ")
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Train(args) => run_train(args, cli.quiet),
+        Command::Eval(args) => run_eval(&args),
+        Command::Analyze(args) => run_analyze(&args),
+        Command::Predict(args) => {
+            let backend = backend(args.backend)?;
+            Ok(predict::predict(
+                backend,
+                &args.weights,
+                &args.input,
+                &args.output,
+            )?)
+        }
+        Command::Export(args) => run_export(&args),
+        Command::Data(DataCommand::Fetch(args)) => run_fetch(args, cli.quiet),
+        Command::Data(DataCommand::Verify(args)) => run_verify(args),
+    }
+}
+
+fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
+
+fn backend(name: Option<String>) -> anyhow::Result<BackendKind> {
+    let sets: Vec<String> = name
+        .into_iter()
+        .map(|name| format!("run.backend={name}"))
+        .collect();
+    Ok(Config::load_with_env(None, &sets, [])?.run.backend)
+}
+
+fn run_train(args: RunArgs, quiet: bool) -> anyhow::Result<()> {
+    let summary = match args.resume {
+        Some(folder) => train::resume(&folder, args.data_dir, quiet)?,
+        None => {
+            let mut sets = args.sets;
+            sets.extend(args.backend.map(|name| format!("run.backend={name}")));
+            let mut config = Config::load(args.config.as_deref(), &sets)?;
+            if let Some(dir) = args.data_dir {
+                config.data.dir = Some(dir);
+            }
+            let output = args.output.or_else(|| config.run.output.clone());
+            let output = output.unwrap_or_else(|| default_output(&config.data.dataset));
+            train::train(&config, &output, quiet)?
+        }
+    };
+    if quiet { Ok(()) } else { print(summary) }
+}
+
+/// `runs/<data set>-<time>`, with a number behind it if that is taken.
+fn default_output(dataset: &str) -> PathBuf {
+    let format = format_description!("[year][month][day]-[hour][minute][second]");
+    let time = OffsetDateTime::now_utc().format(&format);
+    let time = time.expect("the format asks for nothing that UTC lacks");
+    let base = format!("runs/{dataset}-{time}");
+    let numbered = (2..).map(|n| format!("{base}-{n}"));
+    std::iter::once(base.clone())
+        .chain(numbered)
+        .map(PathBuf::from)
+        .find(|path| !path.exists())
+        .expect("some number is free")
+}
+
+fn run_eval(args: &EvalArgs) -> anyhow::Result<()> {
+    let report = evaluate::evaluate_run(&args.resume, args.data_dir.clone())?;
+    match args.json {
+        true => print(serde_json::to_string_pretty(&report)?),
+        false => print(report),
+    }
+}
+
+fn run_analyze(args: &AnalyzeArgs) -> anyhow::Result<()> {
+    match (&args.system, &args.checkpoint) {
+        (Some(path), _) => print(serde_json::to_string(&analyze_system(path)?)?),
+        (None, Some(path)) => {
+            let report = analyze_checkpoint(path, &args.tau)?;
+            match args.json {
+                true => print(serde_json::to_string_pretty(&report)?),
+                false => print(report.to_table()),
+            }
+        }
+        (None, None) => unreachable!("clap requires one of the two"),
+    }
+}
+
+fn run_export(args: &ExportArgs) -> anyhow::Result<()> {
+    let source = checkpoint::resolve_weights(&args.checkpoint)?;
+    weights::export(&source, &args.output)?;
+    print(format_args!(
+        "{} -> {}",
+        source.display(),
+        args.output.display()
+    ))
+}
+
+fn run_fetch(args: DataArgs, quiet: bool) -> anyhow::Result<()> {
+    let dir = data::fetch_dir(args.dir);
+    let progress = match quiet {
+        true => datasets::Progress::Hidden,
+        false => datasets::Progress::Bar,
+    };
+    let files = datasets::fetch(&args.name, &dir, progress)?;
+    if files.is_empty() {
+        return print(format_args!("{} is generated: nothing to fetch", args.name));
+    }
+    for file in files {
+        print(format_args!("{}  {} bytes", file.path.display(), file.size))?;
+    }
+    Ok(())
+}
+
+fn run_verify(args: DataArgs) -> anyhow::Result<()> {
+    let dir = data::fetch_dir(args.dir);
+    let checks = datasets::verify(&args.name, &dir)?;
+    if checks.is_empty() {
+        return print(format_args!(
+            "{} is generated: nothing to verify",
+            args.name
+        ));
+    }
+    let mut bad = 0;
+    for check in checks {
+        bad += usize::from(check.status != datasets::FileStatus::Good);
+        print(format_args!("{:?}  {}", check.status, check.path.display()))?;
+    }
+    anyhow::ensure!(
+        bad == 0,
+        "{bad} files are missing or damaged; {}",
+        advice(&args.name, &dir)
+    );
+    Ok(())
+}
+
+fn advice(name: &str, dir: &Path) -> String {
+    format!(
+        "run `cargo xtask data fetch {name} --dir {}`",
+        dir.display()
+    )
+}

@@ -1,0 +1,211 @@
+//! AdamW with parameter groups, whose state the trainer owns: a cut can carry it into the new basis, a checkpoint can
+//! hold it.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::Tensor;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use ssm_core::{Lru, NamedTensor, NamedTensors};
+
+/// Decay rates of the moments and the guard against division by zero, as optax has them.
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// Settings that do not change during a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWConfig {
+    /// Decoupled weight decay of the parameters outside the recurrence.
+    pub weight_decay: f64,
+}
+
+/// Learning rates of one step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LearningRates {
+    /// Of the parameters outside the recurrence.
+    pub main: f64,
+    /// Of the recurrence's parameters, which do not decay.
+    pub recurrent: f64,
+}
+
+/// Moments of one parameter, flattened.
+#[derive(Debug, Clone)]
+pub struct Moments<B: Backend> {
+    /// Updates so far; each parameter counts for itself, so that a reset starts its bias correction anew.
+    pub steps: u32,
+    /// Average gradient.
+    pub first: Tensor<B, 1>,
+    /// Average squared gradient.
+    pub second: Tensor<B, 1>,
+}
+
+/// AdamW: p ← p - lr (m̂ / (√v̂ + ε) + decay p).
+///
+/// # Source
+/// Loshchilov and Hutter (2019), algorithm 2: `LH19`.
+#[derive(Debug, Clone)]
+pub struct AdamW<B: AutodiffBackend> {
+    config: AdamWConfig,
+    moments: BTreeMap<String, Moments<B::InnerBackend>>,
+}
+
+impl<B: AutodiffBackend> AdamW<B> {
+    /// With no moments yet.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self {
+            config,
+            moments: BTreeMap::new(),
+        }
+    }
+
+    /// One update of every parameter that has a gradient.
+    pub fn step<M: Module<B>>(
+        &mut self,
+        lr: LearningRates,
+        model: M,
+        gradients: &mut B::Gradients,
+    ) -> M {
+        model.map(&mut Update {
+            optimizer: self,
+            gradients,
+            lr,
+            path: Vec::new(),
+        })
+    }
+
+    /// Moments of the parameter with this path.
+    pub fn moments_mut(&mut self, name: &str) -> Option<&mut Moments<B::InnerBackend>> {
+        self.moments.get_mut(name)
+    }
+
+    /// Forgets the moments of the parameter with this path.
+    pub fn reset(&mut self, name: &str) {
+        self.moments.remove(name);
+    }
+
+    /// The state as tensors `{first,second,steps}.{parameter}`.
+    pub fn to_tensors(&self) -> NamedTensors {
+        let mut tensors = BTreeMap::new();
+        for (name, moments) in &self.moments {
+            for (kind, tensor) in [("first", &moments.first), ("second", &moments.second)] {
+                let values: Vec<f32> = tensor.to_data().iter().collect();
+                let shape = vec![values.len()];
+                tensors.insert(format!("{kind}.{name}"), NamedTensor { shape, values });
+            }
+            // Exact up to 2^24, then split: a count of steps must not lose its low bits in f32.
+            let values = vec![
+                (moments.steps >> 16) as f32,
+                (moments.steps & 0xffff) as f32,
+            ];
+            let shape = vec![2];
+            tensors.insert(format!("steps.{name}"), NamedTensor { shape, values });
+        }
+        NamedTensors(tensors)
+    }
+
+    /// The state that [`to_tensors`](Self::to_tensors) gave; `None` if a part of it is missing.
+    pub fn from_tensors(
+        config: AdamWConfig,
+        tensors: &NamedTensors,
+        device: &B::Device,
+    ) -> Option<Self> {
+        let load = |name: String| {
+            let values = tensors.0.get(&name)?.values.as_slice();
+            Some(Tensor::from_floats(values, device))
+        };
+        let mut moments = BTreeMap::new();
+        for key in tensors.0.keys() {
+            let Some(name) = key.strip_prefix("steps.") else {
+                continue;
+            };
+            let [high, low] = tensors.0[key].values[..] else {
+                return None;
+            };
+            moments.insert(
+                name.to_string(),
+                Moments {
+                    steps: ((high as u32) << 16) | low as u32,
+                    first: load(format!("first.{name}"))?,
+                    second: load(format!("second.{name}"))?,
+                },
+            );
+        }
+        (tensors.0.len() == 3 * moments.len()).then_some(Self { config, moments })
+    }
+
+    /// New value of one flattened parameter.
+    fn update(
+        &mut self,
+        name: &str,
+        lr: LearningRates,
+        value: Tensor<B::InnerBackend, 1>,
+        gradient: Tensor<B::InnerBackend, 1>,
+    ) -> Tensor<B::InnerBackend, 1> {
+        let (lr, decay) = match is_recurrent(name) {
+            true => (lr.recurrent, 0.0),
+            false => (lr.main, self.config.weight_decay),
+        };
+        let moments = self
+            .moments
+            .entry(name.to_string())
+            .or_insert_with(|| Moments {
+                steps: 0,
+                first: gradient.zeros_like(),
+                second: gradient.zeros_like(),
+            });
+        moments.steps += 1;
+        moments.first = moments.first.clone() * BETA_1 + gradient.clone() * (1.0 - BETA_1);
+        moments.second = moments.second.clone() * BETA_2 + gradient.square() * (1.0 - BETA_2);
+        let corrected = |beta: f64| 1.0 - beta.powf(f64::from(moments.steps));
+        let first = moments.first.clone() / corrected(BETA_1);
+        let second = moments.second.clone() / corrected(BETA_2);
+        let mut direction = first / (second.sqrt() + EPSILON);
+        if decay != 0.0 {
+            direction = direction + value.clone() * decay;
+        }
+        value - direction * lr
+    }
+}
+
+/// Whether a parameter belongs to a recurrence, which has its own learning rate and does not decay.
+fn is_recurrent(name: &str) -> bool {
+    let Some((layer, parameter)) = name.rsplit_once('.') else {
+        return false;
+    };
+    layer.ends_with(".lru") && Lru::<burn::backend::Flex>::RECURRENT_PARAMETERS.contains(&parameter)
+}
+
+struct Update<'a, B: AutodiffBackend> {
+    optimizer: &'a mut AdamW<B>,
+    gradients: &'a mut B::Gradients,
+    lr: LearningRates,
+    path: Vec<String>,
+}
+
+impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, tensor, mapper) = param.consume();
+        let Some(gradient) = tensor.grad_remove(self.gradients) else {
+            return Param::from_mapped_value(id, tensor, mapper);
+        };
+        let value = tensor.inner();
+        let shape = value.dims();
+        let updated = self.optimizer.update(
+            &self.path.join("."),
+            self.lr,
+            value.flatten(0, D - 1),
+            gradient.flatten(0, D - 1),
+        );
+        let tensor = Tensor::from_inner(updated.reshape(shape)).require_grad();
+        Param::from_mapped_value(id, tensor, mapper)
+    }
+}

@@ -1,0 +1,115 @@
+//! What a run has gained, for a file and for a person.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bridge::Cut;
+
+/// The content of `summary.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Data set.
+    pub dataset: String,
+    /// Backend.
+    pub backend: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Optimizer steps taken.
+    pub steps: u64,
+    /// State dimension of every layer at the start.
+    pub initial_state_dims: Vec<usize>,
+    /// State dimension of every layer at the end.
+    pub final_state_dims: Vec<usize>,
+    /// Trainable parameters at the start.
+    pub initial_parameters: usize,
+    /// Trainable parameters at the end.
+    pub final_parameters: usize,
+    /// Best accuracy on the validation set, in `[0, 1]`.
+    pub best_val_accuracy: f64,
+    /// Step of the best validation accuracy.
+    pub best_step: u64,
+    /// Accuracy on the test set with the weights of `best_step`, in `[0, 1]`.
+    pub test_accuracy: f64,
+    /// Mean cross-entropy on the test set with those weights, in nats.
+    pub test_loss: f64,
+    /// Wall-clock seconds of the training loop with its evaluations, cuts and checkpoints; over all resumptions.
+    pub train_seconds: f64,
+    /// Seconds spent in checks: spectra, truncations, optimizer state.
+    pub check_seconds: f64,
+    /// Median milliseconds of a training step before the first cut.
+    pub median_step_ms_first: f64,
+    /// Median milliseconds of a training step after the last cut.
+    pub median_step_ms_last: f64,
+    /// Every truncation, in order.
+    pub cuts: Vec<Cut>,
+}
+
+fn dims(dims: &[usize]) -> String {
+    let words: Vec<String> = dims.iter().map(usize::to_string).collect();
+    words.join(" ")
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cuts.is_empty() {
+            writeln!(f, "cuts: none")?;
+        } else {
+            writeln!(f, "cuts:")?;
+            writeln!(
+                f,
+                "{:>8}  {:>5}  {:>5}  {:>5}  {:>9}  {:>9}  {:>8}",
+                "step", "layer", "from", "to", "discarded", "bound", "seconds"
+            )?;
+        }
+        for cut in &self.cuts {
+            writeln!(
+                f,
+                "{:>8}  {:>5}  {:>5}  {:>5}  {:>7.2} %  {:>9.2e}  {:>8.3}",
+                cut.step,
+                cut.layer,
+                cut.from,
+                cut.to,
+                100.0 * cut.discarded,
+                cut.bound,
+                cut.seconds
+            )?;
+        }
+        let speedup = self.median_step_ms_first / self.median_step_ms_last;
+        writeln!(f, "summary:")?;
+        writeln!(f, "  data set             {}", self.dataset)?;
+        writeln!(f, "  steps                {}", self.steps)?;
+        writeln!(
+            f,
+            "  state dims           {} -> {}",
+            dims(&self.initial_state_dims),
+            dims(&self.final_state_dims)
+        )?;
+        writeln!(
+            f,
+            "  parameters           {} -> {}",
+            self.initial_parameters, self.final_parameters
+        )?;
+        writeln!(
+            f,
+            "  median step          {:.2} ms -> {:.2} ms ({speedup:.1} times faster)",
+            self.median_step_ms_first, self.median_step_ms_last
+        )?;
+        writeln!(
+            f,
+            "  training             {:.1} s, of which checks and cuts {:.2} s",
+            self.train_seconds, self.check_seconds
+        )?;
+        writeln!(
+            f,
+            "  validation accuracy  {:.2} % (best, at step {})",
+            100.0 * self.best_val_accuracy,
+            self.best_step
+        )?;
+        write!(
+            f,
+            "  test accuracy        {:.2} % (at that step)",
+            100.0 * self.test_accuracy
+        )
+    }
+}
