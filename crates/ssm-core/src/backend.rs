@@ -37,6 +37,16 @@ pub trait Backend: BurnBackend {
         weights: GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self>;
+
+    /// See [`normalize`](crate::normalize()).
+    fn normalize(
+        input: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::plain_normalize::<Self>(input, mean, variance, epsilon)
+    }
 }
 
 /// Forward and backward kernels on a backend without automatic differentiation.
@@ -117,6 +127,15 @@ impl Backend for burn_flex::Flex {
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
         Self::gated_unit_forward(&input, &skip, &weights, dropout)
+    }
+
+    fn normalize(
+        input: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::flex::normalize(&input, &mean, &variance, epsilon)
     }
 }
 

@@ -3,7 +3,7 @@
 pub(crate) mod autodiff;
 pub(crate) mod flex;
 
-use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend};
+use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, ops::FloatTensor};
 
 use crate::backend::Backend;
 
@@ -53,4 +53,35 @@ pub fn batch_norm_reference<B: BurnBackend>(
         mean.reshape([hidden]),
         variance.reshape([hidden]),
     )
+}
+
+/// Normalizes every channel by given statistics: what evaluation does with the running ones.
+///
+/// # Shapes
+/// - `input`: `[batch, length, hidden]`; `mean`, `variance`: `[hidden]`
+/// - returns `[batch, length, hidden]`
+pub fn normalize<B: Backend>(
+    input: Tensor<B, 3>,
+    mean: Tensor<B, 1>,
+    variance: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, 3> {
+    let [mean, variance] = [mean, variance].map(|t| t.into_primitive().tensor());
+    let output = B::normalize(input.into_primitive().tensor(), mean, variance, epsilon);
+    Tensor::from_primitive(TensorPrimitive::Float(output))
+}
+
+/// [`normalize`] in plain tensor operations: what backends without a kernel run, and the twin of those with one.
+pub(crate) fn plain_normalize<B: BurnBackend>(
+    input: FloatTensor<B>,
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let input: Tensor<B, 3> = Tensor::from_primitive(TensorPrimitive::Float(input));
+    let [mean, variance]: [Tensor<B, 1>; 2] =
+        [mean, variance].map(|t| Tensor::from_primitive(TensorPrimitive::Float(t)));
+    let scale = (variance + epsilon).sqrt().recip();
+    let output = (input - mean.unsqueeze()) * scale.unsqueeze();
+    output.into_primitive().tensor()
 }

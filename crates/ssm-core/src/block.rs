@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     backend::Backend,
-    batch_norm::batch_norm,
+    batch_norm::{batch_norm, normalize},
     dropout::Dropout,
     gated_unit::{GatedUnitTensors, gated_unit},
     linear::Linear,
@@ -56,18 +56,19 @@ impl<B: BurnBackend> BatchNorm<B> {
         })
     }
 
-    /// With the running statistics: any shape of rank 3 whose last axis is `hidden`.
-    fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        let scale = (self.var.val() + BATCH_NORM_EPSILON).sqrt().recip();
-        (input - self.mean.val().unsqueeze()) * scale.unsqueeze()
-    }
-
     /// Moves the running statistics towards those of a batch.
     fn update(&mut self, (mean, var): Statistics<B>) {
         for (running, batch) in [(&mut self.mean, mean), (&mut self.var, var)] {
             let value = running.val() * (1.0 - BATCH_NORM_MOMENTUM) + batch * BATCH_NORM_MOMENTUM;
             *running = Param::initialized(running.id, value.detach()).set_require_grad(false);
         }
+    }
+}
+
+impl<B: Backend> BatchNorm<B> {
+    /// With the running statistics.
+    fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        normalize(input, self.mean.val(), self.var.val(), BATCH_NORM_EPSILON)
     }
 }
 

@@ -257,10 +257,13 @@ impl<B: BurnBackend> Classifier<B> {
         }
     }
 
+    /// Mean over time as a matrix product (see [`Linear::forward`]), then the linear head.
     fn head(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
-        let [batch, _, hidden] = features.dims();
+        let [batch, length, hidden] = features.dims();
+        let options = (&features.device(), features.dtype());
+        let weights = Tensor::full([batch, 1, length], 1.0 / length as f64, options);
         self.linear_layer
-            .forward(features.mean_dim(1).reshape([batch, hidden]))
+            .forward(weights.matmul(features).reshape([batch, hidden]))
     }
 }
 

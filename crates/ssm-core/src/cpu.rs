@@ -110,6 +110,26 @@ impl Real for f32 {
     }
 }
 
+/// Runs a loop compiled for the widest vectors that this processor has, chosen at run time.
+///
+/// The closure is called as `FnMut` on purpose: calling it as `FnOnce` goes through a shim that the compiler may leave
+/// out of line, and compiled for the baseline.
+#[inline(always)]
+pub(crate) fn vectorized<R>(body: impl FnMut() -> R) -> R {
+    struct Body<F>(F);
+
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Body<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+
+    pulp::Arch::new().dispatch(Body(body))
+}
+
 /// A row-major matrix on a slice, read-only, possibly seen transposed.
 #[derive(Clone, Copy)]
 pub(crate) struct MatrixRef<'a, T> {

@@ -16,7 +16,7 @@ mod reduction;
 mod tensors;
 
 pub use backend::{Backend, Kernels, TrainingBackend};
-pub use batch_norm::{Normalized, batch_norm, batch_norm_reference};
+pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
 pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
 pub use diagonal_ssm::{

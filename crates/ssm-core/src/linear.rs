@@ -49,7 +49,12 @@ impl<B: Backend> Linear<B> {
     }
 
     /// Rows of x, `[rows, input]`, to `[rows, output]`.
+    ///
+    /// The bias is added as a product with a column of ones: forward and backward are then matrix products, which the
+    /// CPU backend runs many times faster than a broadcast and its reduction over hundreds of thousands of rows.
     pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        rows.matmul(self.weight.val().transpose()) + self.bias.val().unsqueeze()
+        let ones = Tensor::ones([rows.dims()[0], 1], (&rows.device(), rows.dtype()));
+        let bias = self.bias.val().unsqueeze_dim(0);
+        rows.matmul(self.weight.val().transpose()) + ones.matmul(bias)
     }
 }

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{REDUCTION_PIECES, Real, contiguous, dims, tensor};
+use crate::cpu::{REDUCTION_PIECES, Real, contiguous, dims, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -26,28 +26,67 @@ pub(crate) fn backward(
     }
 }
 
+pub(crate) fn normalize(
+    input: &FlexTensor,
+    mean: &FlexTensor,
+    variance: &FlexTensor,
+    epsilon: f64,
+) -> FlexTensor {
+    match input.dtype() {
+        DType::F64 => normalize_typed::<f64>(input, mean, variance, epsilon),
+        _ => normalize_typed::<f32>(input, mean, variance, epsilon),
+    }
+}
+
+fn normalize_typed<T: Real>(
+    input: &FlexTensor,
+    mean: &FlexTensor,
+    variance: &FlexTensor,
+    epsilon: f64,
+) -> FlexTensor {
+    let [batch, length, hidden] = dims(input);
+    let input = contiguous(input);
+    let [mean, variance] = [mean, variance].map(|t| -> Vec<f64> {
+        let values = contiguous(t);
+        values.storage::<T>().iter().map(|v| v.into_f64()).collect()
+    });
+    let output = scaled(input.storage::<T>(), hidden, epsilon, &mean, &variance);
+    tensor(output, [batch, length, hidden])
+}
+
 /// Elements of one of the pieces that rows of `hidden` elements are cut into.
 fn piece_len(elements: usize, hidden: usize) -> usize {
     (elements / hidden).div_ceil(REDUCTION_PIECES).max(1) * hidden
 }
 
-/// Mean over rows of what `add` adds to the sums for one row, per channel.
+/// Elements of a tile: whole rows, long enough that a loop over it vectorizes well even where `hidden` is small.
+fn tile_len(hidden: usize) -> usize {
+    256_usize.div_ceil(hidden) * hidden
+}
+
+/// One value per channel, repeated over a tile.
+fn tiled<T: Real>(values: impl Iterator<Item = f64>, hidden: usize) -> Vec<T> {
+    let values: Vec<T> = values.map(T::from_f64).collect();
+    values.repeat(tile_len(hidden) / hidden)
+}
+
+/// Mean over rows per channel of what `add` adds to the sums of a tile; it is given the tile's first position.
 fn mean_over_rows<T: Real>(
     data: &[T],
     hidden: usize,
     add: impl Fn(usize, &[T], &mut [f64]) + Sync,
 ) -> Vec<f64> {
-    let piece = piece_len(data.len(), hidden);
+    let (piece, tile) = (piece_len(data.len(), hidden), tile_len(hidden));
     let sums: Vec<Vec<f64>> = data
         .par_chunks(piece)
         .enumerate()
         .map(|(index, rows)| {
-            let mut sums = vec![0.0; hidden];
-            pulp::Arch::new().dispatch(
+            let mut sums = vec![0.0; tile];
+            vectorized(
                 #[inline(always)]
                 || {
-                    for (k, row) in rows.chunks_exact(hidden).enumerate() {
-                        add(index * piece + k * hidden, row, &mut sums);
+                    for (k, part) in rows.chunks(tile).enumerate() {
+                        add(index * piece + k * tile, part, &mut sums);
                     }
                 },
             );
@@ -56,7 +95,12 @@ fn mean_over_rows<T: Real>(
         .collect();
     let rows = (data.len() / hidden) as f64;
     (0..hidden)
-        .map(|j| sums.iter().map(|s| s[j]).sum::<f64>() / rows)
+        .map(|j| {
+            let channel = sums
+                .iter()
+                .flat_map(|sums| sums.iter().skip(j).step_by(hidden));
+            channel.sum::<f64>() / rows
+        })
         .collect()
 }
 
@@ -68,46 +112,57 @@ fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTe
         x,
         hidden,
         #[inline(always)]
-        |_, row, sums| {
-            for (sum, x) in sums.iter_mut().zip(row) {
+        |_, part, sums| {
+            for (sum, x) in sums.iter_mut().zip(part) {
                 *sum += x.into_f64();
             }
         },
     );
+    let center: Vec<f64> = tiled(mean.iter().copied(), hidden);
     let variance = mean_over_rows(
         x,
         hidden,
         #[inline(always)]
-        |_, row, sums| {
-            for ((sum, x), mean) in sums.iter_mut().zip(row).zip(&mean) {
-                let centered = x.into_f64() - mean;
+        |_, part, sums| {
+            for ((sum, x), center) in sums.iter_mut().zip(part).zip(&center) {
+                let centered = x.into_f64() - center;
                 *sum += centered * centered;
             }
         },
     );
+    let output = scaled(x, hidden, epsilon, &mean, &variance);
     let convert = |v: &[f64]| v.iter().map(|v| T::from_f64(*v)).collect::<Vec<T>>();
-    let center = convert(&mean);
-    let scale: Vec<T> = variance
-        .iter()
-        .map(|v| T::from_f64(1.0 / (v + epsilon).sqrt()))
-        .collect();
+    Normalized {
+        output: tensor(output, [batch, length, hidden]),
+        mean: tensor(convert(&mean), [hidden]),
+        variance: tensor(convert(&variance), [hidden]),
+    }
+}
+
+/// (x - mean) / sqrt(variance + epsilon) per channel.
+fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance: &[f64]) -> Vec<T> {
+    let center: Vec<T> = tiled(mean.iter().copied(), hidden);
+    let scale: Vec<T> = tiled(variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()), hidden);
     let mut output = vec![T::ZERO; x.len()];
-    let piece = piece_len(x.len(), hidden);
+    let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
     output
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .for_each(|(output, x)| {
-            for (output, x) in output.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)) {
-                for j in 0..hidden {
-                    output[j] = (x[j] - center[j]) * scale[j];
-                }
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (output, x) in output.chunks_mut(tile).zip(x.chunks(tile)) {
+                        let channels = center.iter().zip(&scale);
+                        for ((output, x), (center, scale)) in output.iter_mut().zip(x).zip(channels)
+                        {
+                            *output = (*x - *center) * *scale;
+                        }
+                    }
+                },
+            )
         });
-    Normalized {
-        output: tensor(output, [batch, length, hidden]),
-        mean: tensor(center, [hidden]),
-        variance: tensor(convert(&variance), [hidden]),
-    }
+    output
 }
 
 /// With n rows and x̂ the normalized input: ∂x = (g - mean(g) - x̂ mean(g x̂)) / sqrt(variance + epsilon).
@@ -124,8 +179,8 @@ fn backward_typed<T: Real>(
         g,
         hidden,
         #[inline(always)]
-        |_, row, sums| {
-            for (sum, g) in sums.iter_mut().zip(row) {
+        |_, part, sums| {
+            for (sum, g) in sums.iter_mut().zip(part) {
                 *sum += g.into_f64();
             }
         },
@@ -134,35 +189,39 @@ fn backward_typed<T: Real>(
         g,
         hidden,
         #[inline(always)]
-        |start, row, sums| {
-            for ((sum, g), x) in sums.iter_mut().zip(row).zip(&x[start..]) {
+        |start, part, sums| {
+            for ((sum, g), x) in sums.iter_mut().zip(part).zip(&x[start..]) {
                 *sum += g.into_f64() * x.into_f64();
             }
         },
     );
     let variance = contiguous(variance);
-    let scale: Vec<T> = variance
+    let deviation = variance
         .storage::<T>()
         .iter()
-        .map(|v| T::from_f64(1.0 / (v.into_f64() + epsilon).sqrt()))
-        .collect();
-    let offset: Vec<T> = mean_gradient.into_iter().map(T::from_f64).collect();
-    let slope: Vec<T> = mean_product.into_iter().map(T::from_f64).collect();
+        .map(|v| (v.into_f64() + epsilon).sqrt());
+    let scale: Vec<T> = tiled(deviation.map(f64::recip), hidden);
+    let offset: Vec<T> = tiled(mean_gradient.into_iter(), hidden);
+    let slope: Vec<T> = tiled(mean_product.into_iter(), hidden);
     let mut dx = vec![T::ZERO; x.len()];
-    let piece = piece_len(x.len(), hidden);
+    let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
     dx.par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .for_each(|((dx, x), g)| {
-            let rows = dx
-                .chunks_exact_mut(hidden)
-                .zip(x.chunks_exact(hidden))
-                .zip(g.chunks_exact(hidden));
-            for ((dx, x), g) in rows {
-                for j in 0..hidden {
-                    dx[j] = (g[j] - offset[j] - x[j] * slope[j]) * scale[j];
-                }
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    let tiles = dx.chunks_mut(tile).zip(x.chunks(tile)).zip(g.chunks(tile));
+                    for ((dx, x), g) in tiles {
+                        let channels = scale.iter().zip(&offset).zip(&slope);
+                        let elements = dx.iter_mut().zip(x).zip(g).zip(channels);
+                        for (((dx, x), g), ((scale, offset), slope)) in elements {
+                            *dx = (*g - *offset - *x * *slope) * *scale;
+                        }
+                    }
+                },
+            )
         });
     tensor(dx, [batch, length, hidden])
 }

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::{DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients};
 use crate::cpu::{
     Into, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor,
+    vectorized,
 };
 
 /// Size of the state buffer of one chunk. The backward pass holds two; both fit a 256 KiB L2 cache.
@@ -203,7 +204,7 @@ fn fill_states<T: Real>(
         MatrixRef::new(u, steps, sizes.hidden),
         packed.input(sizes),
     );
-    pulp::Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || scan(&packed.lambda_re, &packed.lambda_im, before, states),
     );
@@ -231,15 +232,14 @@ fn scan<T: Real>(lambda_re: &[T], lambda_im: &[T], before: &[T], states: &mut [T
     }
 }
 
-/// s_k = conj(λ) s_{k+1} + s_k in place, last row first; `after` is the adjoint state behind the chunk and
-/// becomes the first row's. Adds Σ s_k conj(x_{k-1}) to `lambda_gradient` (real parts, then imaginary).
+/// s_k = conj(λ) s_{k+1} + s_k in place, last row first; `after` is the adjoint state behind the chunk. Adds
+/// Σ s_k conj(x_{k-1}) to `lambda_gradient` (real parts, then imaginary).
 #[inline(always)]
 fn adjoint_scan<T: Real>(
     lambda_re: &[T],
     lambda_im: &[T],
-    before: &[T],
-    states: &[T],
-    after: &mut [T],
+    [before, states]: [&[T]; 2],
+    after: &[T],
     adjoints: &mut [T],
     lambda_gradient: &mut [T],
 ) {
@@ -247,12 +247,13 @@ fn adjoint_scan<T: Real>(
     let lambda_im = &lambda_im[..n];
     let (grad_re, grad_im) = lambda_gradient.split_at_mut(n);
     let grad_im = &mut grad_im[..n];
-    let (after_re, after_im) = after.split_at_mut(n);
-    let after_im = &mut after_im[..n];
     let steps = adjoints.len() / (2 * n);
     for k in (0..steps).rev() {
-        let (re, im) = adjoints[k * 2 * n..][..2 * n].split_at_mut(n);
+        let (head, tail) = adjoints.split_at_mut((k + 1) * 2 * n);
+        let (re, im) = head[k * 2 * n..].split_at_mut(n);
         let im = &mut im[..n];
+        let next = if k + 1 == steps { after } else { &*tail };
+        let (next_re, next_im) = (&next[..n], &next[n..2 * n]);
         let past = if k == 0 {
             before
         } else {
@@ -260,13 +261,11 @@ fn adjoint_scan<T: Real>(
         };
         let (past_re, past_im) = (&past[..n], &past[n..2 * n]);
         for i in 0..n {
-            let (a, b) = (after_re[i], after_im[i]);
+            let (a, b) = (next_re[i], next_im[i]);
             let s_re = re[i] + lambda_re[i] * a + lambda_im[i] * b;
             let s_im = im[i] + lambda_re[i] * b - lambda_im[i] * a;
             re[i] = s_re;
             im[i] = s_im;
-            after_re[i] = s_re;
-            after_im[i] = s_im;
             grad_re[i] += s_re * past_re[i] + s_im * past_im[i];
             grad_im[i] += s_im * past_re[i] - s_re * past_im[i];
         }
@@ -417,21 +416,21 @@ fn backward_row<T: Real>(
             g_matrix,
             packed.output(sizes).transpose(),
         );
-        pulp::Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 adjoint_scan(
                     &packed.lambda_re,
                     &packed.lambda_im,
-                    before,
-                    states,
-                    &mut after,
+                    [before, states],
+                    &after,
                     adjoints,
                     &mut sums.lambda,
                 )
             },
         );
 
+        after.copy_from_slice(&adjoints[..width]);
         let adjoints = MatrixRef::new(adjoints, steps, width);
         product(
             du,

@@ -6,7 +6,10 @@ use rayon::prelude::*;
 
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
 use crate::{
-    cpu::{Into, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor},
+    cpu::{
+        Into, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor,
+        vectorized,
+    },
     dropout::{Dropout, Mask},
 };
 
@@ -98,16 +101,16 @@ impl<T: Real> Unit<T> {
 
     /// Activation, value and gate of the rows in `x`, whose first element has position `start`.
     fn activate(&self, x: &[T], start: usize, scratch: &mut Scratch<T>) {
-        let mask = self.mask(0);
-        pulp::Arch::new().dispatch(
+        let activation = &mut scratch.activation[..x.len()];
+        vectorized(
             #[inline(always)]
             || {
-                let activation = &mut scratch.activation[..x.len()];
-                for (k, (a, x)) in activation.iter_mut().zip(x).enumerate() {
-                    *a = gelu(*x) * factor(&mask, start + k);
+                for (a, x) in activation.iter_mut().zip(x) {
+                    *a = gelu(*x);
                 }
             },
         );
+        drop_elements(self.mask(0), start, activation);
         let rows = x.len() / self.hidden;
         let activation = MatrixRef::new(&scratch.activation, rows, self.hidden);
         self.value.apply(activation, &mut scratch.value[..x.len()]);
@@ -123,7 +126,7 @@ struct Scratch<T> {
     value: Vec<T>,
     /// W₂ a + b₂; in the backward pass then its gradient.
     gate: Vec<T>,
-    /// Gradient of the activation.
+    /// Gradient of the output, then of the activation.
     gradient: Vec<T>,
 }
 
@@ -180,12 +183,21 @@ fn gelu_derivative<T: Real>(x: T) -> T {
     s + x * s * (T::ONE - s) * dz
 }
 
-#[inline(always)]
-fn factor<T: Real>(mask: &Option<Mask>, position: usize) -> T {
-    match mask {
-        Some(mask) => T::from_f32(mask.factor(position as u32)),
-        None => T::ONE,
-    }
+/// Multiplies the elements from position `start` on by their dropout factors.
+fn drop_elements<T: Real>(mask: Option<Mask>, start: usize, elements: &mut [T]) {
+    let Some(mask) = mask else {
+        return;
+    };
+    vectorized(
+        #[inline(always)]
+        || {
+            let (mask, start) = (mask, start as u32);
+            for (k, element) in elements.iter_mut().enumerate() {
+                let factor = mask.factor(start.wrapping_add(k as u32));
+                *element = *element * T::from_f32(factor);
+            }
+        },
+    );
 }
 
 fn forward_typed<T: Real>(
@@ -211,16 +223,19 @@ fn forward_typed<T: Real>(
             |scratch, (index, ((output, x), skip))| {
                 let start = index * block;
                 unit.activate(x, start, scratch);
-                pulp::Arch::new().dispatch(
+                let gated = &mut scratch.value[..x.len()];
+                vectorized(
                     #[inline(always)]
                     || {
-                        let linear = scratch.value.iter().zip(&scratch.gate);
-                        let elements = output.iter_mut().zip(skip).zip(linear);
-                        for (k, ((output, skip), (value, gate))) in elements.enumerate() {
-                            *output = *skip + *value * gate.sigmoid() * factor(&mask, start + k);
+                        for (value, gate) in gated.iter_mut().zip(&scratch.gate) {
+                            *value = *value * gate.sigmoid();
                         }
                     },
                 );
+                drop_elements(mask, start, gated);
+                for ((output, skip), gated) in output.iter_mut().zip(skip).zip(&*gated) {
+                    *output = *skip + *gated;
+                }
             },
         );
     tensor(output, [batch, length, hidden])
@@ -288,17 +303,17 @@ fn backward_block<T: Real>(
     let (hidden, rows, len) = (unit.hidden, x.len() / unit.hidden, x.len());
     unit.activate(x, start, scratch);
 
-    let mask = unit.mask(1);
     let (value, gate) = (&mut scratch.value[..len], &mut scratch.gate[..len]);
-    pulp::Arch::new().dispatch(
+    let gradient = &mut scratch.gradient[..len];
+    gradient.copy_from_slice(g);
+    drop_elements(unit.mask(1), start, gradient);
+    vectorized(
         #[inline(always)]
         || {
-            for (k, ((value, gate), g)) in value.iter_mut().zip(gate.iter_mut()).zip(g).enumerate()
-            {
-                let g = *g * factor(&mask, start + k);
+            for ((value, gate), g) in value.iter_mut().zip(gate.iter_mut()).zip(&*gradient) {
                 let s = gate.sigmoid();
-                *gate = g * *value * s * (T::ONE - s);
-                *value = g * s;
+                *gate = *g * *value * s * (T::ONE - s);
+                *value = *g * s;
             }
         },
     );
@@ -306,7 +321,6 @@ fn backward_block<T: Real>(
     let activation = MatrixRef::new(&scratch.activation, rows, hidden);
     sums[0].accumulate(value, activation);
     sums[1].accumulate(gate, activation);
-    let gradient = &mut scratch.gradient[..len];
     let (value, gate) = (
         MatrixRef::new(value, rows, hidden),
         MatrixRef::new(gate, rows, hidden),
@@ -314,12 +328,12 @@ fn backward_block<T: Real>(
     product(gradient, Into::Overwrite, value, unit.value.weight());
     product(gradient, Into::Add, gate, unit.gate.weight());
 
-    let mask = unit.mask(0);
-    pulp::Arch::new().dispatch(
+    drop_elements(unit.mask(0), start, gradient);
+    vectorized(
         #[inline(always)]
         || {
-            for (k, ((dx, x), gradient)) in dx.iter_mut().zip(x).zip(&*gradient).enumerate() {
-                *dx = *gradient * factor(&mask, start + k) * gelu_derivative(*x);
+            for ((dx, x), gradient) in dx.iter_mut().zip(x).zip(&*gradient) {
+                *dx = *gradient * gelu_derivative(*x);
             }
         },
     );
