@@ -163,17 +163,17 @@ impl<'a, T> MatrixRef<'a, T> {
     }
 }
 
-/// Whether a product replaces the destination or adds to it.
+/// What a product does with what its destination holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Into {
+pub(crate) enum Destination {
     Overwrite,
-    Add,
+    Accumulate,
 }
 
 /// `dst (+)= lhs * rhs` on one thread; `dst` is row-major `[lhs.rows, rhs.cols]`.
 pub(crate) fn product<T: Real>(
     dst: &mut [T],
-    into: Into,
+    mode: Destination,
     lhs: MatrixRef<'_, T>,
     rhs: MatrixRef<'_, T>,
 ) {
@@ -190,7 +190,7 @@ pub(crate) fn product<T: Real>(
             dst.as_mut_ptr(),
             1,
             n as isize,
-            into == Into::Add,
+            mode == Destination::Accumulate,
             lhs.data.as_ptr(),
             lhs.col_stride as isize,
             lhs.row_stride as isize,
@@ -272,7 +272,12 @@ mod tests {
         // lhs^T [3, 2] * rhs^T [2, 6]
         let (a, b) = (MatrixRef::new(&lhs, 2, 3), MatrixRef::new(&rhs, 6, 2));
         let mut dst = vec![1.0; 18];
-        product(&mut dst, Into::Add, a.transpose(), b.transpose());
+        product(
+            &mut dst,
+            Destination::Accumulate,
+            a.transpose(),
+            b.transpose(),
+        );
         for i in 0..3 {
             for j in 0..6 {
                 let want: f64 = 1.0 + (0..2).map(|k| lhs[k * 3 + i] * rhs[j * 2 + k]).sum::<f64>();

@@ -1,4 +1,55 @@
-//! State space layers on burn.
+//! State space layers on [burn](https://burn.dev), with fused kernels, and a way to make a layer smaller.
+//!
+//! A layer here is a linear system inside a network. While it trains it is parameters and tensors; when it is to be cut
+//! it becomes a system of [`hsv`] ([`Reducible::to_system`]), and a smaller layer is built from what comes back
+//! ([`Reducible::reduced`]).
+//!
+//! # Glossary
+//! | symbol | meaning | shape |
+//! |---|---|---|
+//! | u, y | input and output of a layer | `[batch, length, hidden]` |
+//! | x | state of a layer, complex | `[state]` per step |
+//! | Λ | state matrix, diagonal; the eigenvalues λ | `[state]` |
+//! | B | input matrix; `LRU23` writes B̂ = Γ B for what the recurrence sees | `[state, hidden]` |
+//! | C, D | output matrix, feedthrough | `[hidden, state]`, `[hidden]` |
+//! | Γ | input normalization √(1 - abs(λ)²), trained as its logarithm | `[state]` |
+//!
+//! Complex tensors are pairs of real ones. `hidden` is the width of the model, `state` the size that compression
+//! reduces.
+//!
+//! # Backends
+//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. The CPU backend (burn's Flex) has
+//! native kernels ([`Kernels`]); `Autodiff` around any backend with kernels differentiates each operation as one node of
+//! the graph, by a hand-written backward pass. [`diagonal_ssm_reference`] and its kind are the same operations in plain
+//! tensor code: the oracle of the tests.
+//!
+//! # Example
+//! ```
+//! use burn::backend::Flex;
+//! use burn::tensor::{Distribution, Tensor};
+//! use rand::SeedableRng;
+//! use ssm_core::{Lru, LruInit, Reducible};
+//!
+//! let (device, mut rng) = (Default::default(), rand_chacha::ChaCha8Rng::seed_from_u64(1));
+//! let init = LruInit { r_min: 0.9, r_max: 0.999, max_phase: 6.28 };
+//! let layer = Lru::<Flex>::init(64, 4, init, &mut rng, &device);
+//!
+//! // Rank the states, keep the ten that matter most, and build the layer that has only those.
+//! let system = layer.to_system()?;
+//! let truncation = system.hankel()?.balanced_truncation(&system, 10)?;
+//! let small = layer.reduced(&truncation.diagonalize()?)?;
+//! assert_eq!(small.state_dim(), 10);
+//!
+//! let input = Tensor::<Flex, 3>::random([2, 100, 4], Distribution::Default, &device);
+//! assert_eq!(small.forward(input).dims(), [2, 100, 4]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Sources
+//! Keys of `docs/references.bib`: `LRU23` (the layer), `CompreSSM26` (compression in training).
+
+// The published tensor names (`B_re`, `C_im`, ...) are field names here, so that a parameter's path is its name in a
+// file; the attribute must cover what `#[derive(Module)]` generates.
 #![allow(non_snake_case)]
 
 mod backend;

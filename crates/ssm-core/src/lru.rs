@@ -36,7 +36,6 @@ pub struct LruInit {
 ///
 /// # Source
 /// `LRU23`, section 3.
-#[allow(non_snake_case)]
 #[derive(Module, Debug)]
 pub struct Lru<B: BurnBackend> {
     /// ν = log(-log|λ|), `[state]`.

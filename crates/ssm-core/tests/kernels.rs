@@ -357,7 +357,10 @@ fn normalization_by_given_statistics_equals_its_twin() {
     };
     let mean = plain(random(&mut rng, hidden));
     let variance = plain(random(&mut rng, hidden)).square();
-    let data = TensorData::new(random(&mut rng, batch * length * hidden), [batch, length, hidden]);
+    let data = TensorData::new(
+        random(&mut rng, batch * length * hidden),
+        [batch, length, hidden],
+    );
     let x = Tensor::<Flex, 3>::from_data(data, (&device, DType::F64));
     let got = normalize(x.clone(), mean.clone(), variance.clone(), 1e-5);
     let want = (x - mean.unsqueeze()) / (variance + 1e-5).sqrt().unsqueeze();

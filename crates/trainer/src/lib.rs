@@ -22,3 +22,8 @@ pub mod step_times;
 pub mod summary;
 pub mod train;
 pub mod weights;
+
+/// The examples of the project's README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

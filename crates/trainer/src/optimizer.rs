@@ -209,3 +209,99 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         Param::from_mapped_value(id, tensor, mapper)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::{DType, TensorData};
+    use serde_json::Value;
+
+    type Cpu = Autodiff<Flex>;
+
+    fn numbers(value: &Value) -> Vec<f64> {
+        match value {
+            Value::Array(items) => items.iter().flat_map(numbers).collect(),
+            number => vec![number.as_f64().unwrap()],
+        }
+    }
+
+    fn tensor(values: Vec<f64>) -> Tensor<Flex, 1> {
+        let shape = [values.len()];
+        Tensor::from_data(
+            TensorData::new(values, shape),
+            (&Default::default(), DType::F64),
+        )
+    }
+
+    #[test]
+    fn every_step_matches_the_reference_in_both_groups() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../ssm-core/tests/oracles/lru_model.json"
+        );
+        let oracle: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let weight_decay = oracle["optimizer"]["weight_decay"].as_f64().unwrap();
+        let mut optimizer = AdamW::<Cpu>::new(AdamWConfig { weight_decay });
+        let mut params = oracle["params"].clone();
+        for step in oracle["steps"].as_array().unwrap() {
+            let rate = |key: &str| step[key].as_f64().unwrap();
+            let lr = LearningRates {
+                main: rate("lr_main"),
+                recurrent: rate("lr_ssm"),
+            };
+            for (name, want) in step["params_after"].as_object().unwrap() {
+                let value = tensor(numbers(&params[name]));
+                let gradient = tensor(numbers(&step["grads"][name]));
+                let updated = optimizer.update(name, lr, value, gradient);
+                let updated: Vec<f64> = updated.into_data().iter().collect();
+                for (got, want) in updated.iter().zip(numbers(want)) {
+                    // The reference corrects its bias in f32.
+                    assert!((got - want).abs() < 5e-9, "{name}: {got} against {want}");
+                }
+            }
+            params = step["params_after"].clone();
+        }
+    }
+
+    #[test]
+    fn the_state_survives_the_way_through_tensors() {
+        let config = AdamWConfig { weight_decay: 0.0 };
+        let mut optimizer = AdamW::<Cpu>::new(config);
+        let lr = LearningRates {
+            main: 0.1,
+            recurrent: 0.1,
+        };
+        let one = || Tensor::<Flex, 1>::from_floats([1.0, -2.0], &Default::default());
+        for _ in 0..3 {
+            optimizer.update("a.b", lr, one(), one());
+        }
+        optimizer.moments_mut("a.b").unwrap().steps = 20_000_003;
+        let tensors = optimizer.to_tensors();
+        let again = AdamW::<Cpu>::from_tensors(config, &tensors, &Default::default()).unwrap();
+        assert_eq!(again.to_tensors(), tensors);
+        assert_eq!(again.moments["a.b"].steps, 20_000_003);
+        let mut torn = tensors;
+        torn.0.remove("second.a.b");
+        assert!(AdamW::<Cpu>::from_tensors(config, &torn, &Default::default()).is_none());
+    }
+
+    #[test]
+    fn only_the_recurrence_is_in_the_group_without_decay() {
+        for name in [
+            "blocks.0.lru.nu_log",
+            "blocks.12.lru.B_im",
+            "blocks.1.lru.gamma_log",
+        ] {
+            assert!(is_recurrent(name), "{name}");
+        }
+        for name in [
+            "blocks.0.lru.C_re",
+            "blocks.0.lru.D",
+            "blocks.0.glu.w1.weight",
+            "nu_log",
+        ] {
+            assert!(!is_recurrent(name), "{name}");
+        }
+    }
+}

@@ -570,12 +570,15 @@ impl<B: TrainingBackend> Training<'_, B> {
             seconds: self.seconds(),
         };
         let line = format!(
-            "step {step}  loss {:.4}  train {:.2} %  val {:.2} %  state {}  {:.1} ms/step  {:.0} s",
+            "step {step}  loss {:.4}  train {:.2} %  val {:.2} %  state {}  {}  {:.0} s",
             metrics.train_loss,
             100.0 * metrics.train_accuracy,
             100.0 * metrics.val_accuracy,
             self.state_dims_text(),
-            metrics.step_ms.unwrap_or(f64::NAN),
+            match metrics.step_ms {
+                Some(ms) => format!("{ms:.1} ms/step"),
+                None => "just cut".to_owned(),
+            },
             metrics.seconds,
         );
         info!("{line}");

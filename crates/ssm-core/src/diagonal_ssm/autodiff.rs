@@ -4,7 +4,6 @@ use burn::{
     backend::{
         Autodiff,
         autodiff::{
-            NodeId,
             checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
             grads::Gradients,
             ops::{Backward, Ops, OpsKind},
@@ -46,14 +45,10 @@ impl<B: Kernels> Backward<B, 8> for DiagonalSsmBackward {
         ];
         for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
             if let Some(node) = parent {
-                register::<B>(grads, node.id, gradient);
+                grads.register::<B>(node.id, gradient);
             }
         }
     }
-}
-
-fn register<B: Kernels>(grads: &mut Gradients, node: NodeId, gradient: FloatTensor<B>) {
-    grads.register::<B>(node, gradient);
 }
 
 pub(crate) fn diagonal_ssm<B: Kernels, C: CheckpointStrategy>(

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::{DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients};
 use crate::cpu::{
-    Into, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor,
+    Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor,
     vectorized,
 };
 
@@ -175,7 +175,7 @@ fn forward_row<T: Real>(
         fill_states(sizes, packed, u, &carry, states);
         product(
             y,
-            Into::Overwrite,
+            Destination::Overwrite,
             MatrixRef::new(states, steps, width),
             packed.output(sizes),
         );
@@ -200,7 +200,7 @@ fn fill_states<T: Real>(
     let steps = states.len() / width;
     product(
         states,
-        Into::Overwrite,
+        Destination::Overwrite,
         MatrixRef::new(u, steps, sizes.hidden),
         packed.input(sizes),
     );
@@ -412,7 +412,7 @@ fn backward_row<T: Real>(
         fill_states(sizes, packed, u, before, states);
         product(
             adjoints,
-            Into::Overwrite,
+            Destination::Overwrite,
             g_matrix,
             packed.output(sizes).transpose(),
         );
@@ -434,13 +434,23 @@ fn backward_row<T: Real>(
         let adjoints = MatrixRef::new(adjoints, steps, width);
         product(
             du,
-            Into::Overwrite,
+            Destination::Overwrite,
             adjoints,
             packed.input(sizes).transpose(),
         );
-        product(&mut sums.input, Into::Add, u_matrix.transpose(), adjoints);
+        product(
+            &mut sums.input,
+            Destination::Accumulate,
+            u_matrix.transpose(),
+            adjoints,
+        );
         let states = MatrixRef::new(states, steps, width);
-        product(&mut sums.output, Into::Add, states.transpose(), g_matrix);
+        product(
+            &mut sums.output,
+            Destination::Accumulate,
+            states.transpose(),
+            g_matrix,
+        );
         for ((du, u), g) in du
             .chunks_exact_mut(h)
             .zip(u.chunks_exact(h))

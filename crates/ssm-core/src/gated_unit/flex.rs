@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
 use crate::{
     cpu::{
-        Into, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor,
-        vectorized,
+        Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product,
+        tensor, vectorized,
     },
     dropout::{Dropout, Mask},
 };
@@ -49,7 +49,12 @@ impl<T: Real> Affine<T> {
         for row in output.chunks_exact_mut(self.bias.len()) {
             row.copy_from_slice(&self.bias);
         }
-        product(output, Into::Add, activation, self.weight().transpose());
+        product(
+            output,
+            Destination::Accumulate,
+            activation,
+            self.weight().transpose(),
+        );
     }
 
     /// Adds the gradients that `gradient`, of the output, has in weight and bias.
@@ -61,7 +66,7 @@ impl<T: Real> Affine<T> {
         let gradient = MatrixRef::new(gradient, gradient.len() / hidden, hidden);
         product(
             &mut self.weight,
-            Into::Add,
+            Destination::Accumulate,
             gradient.transpose(),
             activation,
         );
@@ -325,8 +330,8 @@ fn backward_block<T: Real>(
         MatrixRef::new(value, rows, hidden),
         MatrixRef::new(gate, rows, hidden),
     );
-    product(gradient, Into::Overwrite, value, unit.value.weight());
-    product(gradient, Into::Add, gate, unit.gate.weight());
+    product(gradient, Destination::Overwrite, value, unit.value.weight());
+    product(gradient, Destination::Accumulate, gate, unit.gate.weight());
 
     drop_elements(unit.mask(0), start, gradient);
     vectorized(

@@ -1,0 +1,279 @@
+//! Layer to system to smaller layer.
+
+use burn::{
+    backend::{Autodiff, Flex},
+    module::Param,
+    tensor::{Distribution, Tensor, TensorData, backend::Backend},
+};
+use hsv::{DiagonalTruncation, DiscreteDiagonalSystem, Mat, c64};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use ssm_core::{GradientKind, Lru, LruGradient, LruInit, Reducible};
+
+type Cpu = Autodiff<Flex>;
+
+fn layer<B: Backend>(state: usize, hidden: usize, seed: u64) -> Lru<B> {
+    let init = LruInit {
+        r_min: 0.8,
+        r_max: 0.99,
+        max_phase: 6.28,
+    };
+    Lru::init(
+        state,
+        hidden,
+        init,
+        &mut ChaCha8Rng::seed_from_u64(seed),
+        &Default::default(),
+    )
+}
+
+fn input<B: Backend>(length: usize, hidden: usize) -> Tensor<B, 3> {
+    B::seed(&Default::default(), 5);
+    Tensor::random(
+        [2, length, hidden],
+        Distribution::Normal(0.0, 1.0),
+        &Default::default(),
+    )
+}
+
+fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
+    tensor.into_data().iter().collect()
+}
+
+fn truncate<B: Backend>(layer: &Lru<B>, order: usize) -> (DiagonalTruncation, f64) {
+    let system = layer.to_system().unwrap();
+    let truncation = system
+        .hankel()
+        .unwrap()
+        .balanced_truncation(&system, order)
+        .unwrap();
+    (
+        truncation.diagonalize().unwrap(),
+        truncation.h_infinity_bound(),
+    )
+}
+
+fn norm(values: &[f64]) -> f64 {
+    values.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+#[test]
+fn the_system_of_a_layer_gives_the_layers_output() {
+    let (state, hidden, length) = (6, 3, 20);
+    let layer = layer::<Flex>(state, hidden, 1);
+    let system = layer.to_system().unwrap();
+    let u = input::<Flex>(length, hidden);
+    let (got, inputs, d) = (
+        values(layer.forward(u.clone())),
+        values(u),
+        values(layer.D.val()),
+    );
+    let mut x = vec![c64::new(0.0, 0.0); state];
+    for k in 0..length {
+        let u = &inputs[k * hidden..][..hidden];
+        for (i, x) in x.iter_mut().enumerate() {
+            let drive: c64 = (0..hidden)
+                .map(|j| system.input_matrix()[(i, j)] * u[j])
+                .sum();
+            *x = system.lambda()[i] * *x + drive;
+        }
+        for h in 0..hidden {
+            let y: c64 = (0..state)
+                .map(|i| system.output_matrix()[(h, i)] * x[i])
+                .sum();
+            let want = y.re + d[h] * u[h];
+            // f32 layer with gains of up to about ten.
+            assert!(
+                (got[k * hidden + h] - want).abs() < 2e-5,
+                "step {k}, output {h}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_output_of_a_smaller_layer_stays_within_the_bound() {
+    let (hidden, length) = (4, 400);
+    let layer = layer::<Flex>(40, hidden, 2);
+    let u = input::<Flex>(length, hidden);
+    let full = values(layer.forward(u.clone()));
+    for order in [30, 12, 3] {
+        let (truncation, bound) = truncate(&layer, order);
+        let small = layer.reduced(&truncation).unwrap();
+        assert_eq!(small.state_dim(), order);
+        let error: Vec<f64> = values(small.forward(u.clone()))
+            .iter()
+            .zip(&full)
+            .map(|(a, b)| a - b)
+            .collect();
+        // The bound is on the complex output; its real part is no larger. Then f32 rounding of both layers.
+        let allowed = bound * norm(&values(u.clone())) + 1e-4 * norm(&full);
+        assert!(
+            norm(&error) <= allowed,
+            "order {order}: {} above {allowed}",
+            norm(&error)
+        );
+        assert!(norm(&error) > 0.0, "truncation changes something");
+    }
+}
+
+#[test]
+fn a_reduced_layer_is_the_reduced_system() {
+    let layer = layer::<Flex>(24, 3, 3);
+    let (truncation, _) = truncate(&layer, 9);
+    let small = layer.reduced(&truncation).unwrap().to_system().unwrap();
+    for omega in [0.0, 0.7, 2.9, -1.3] {
+        let (got, want) = (small.transfer(omega), truncation.system.transfer(omega));
+        for i in 0..3 {
+            for j in 0..3 {
+                // Parameters are stored in f32; a pole at distance 1e-2 amplifies their rounding a hundredfold.
+                assert!((got[(i, j)] - want[(i, j)]).norm() < 1e-4);
+            }
+        }
+    }
+    // Input rows of the length that the initialization gives them.
+    let small = layer.reduced(&truncation).unwrap();
+    let (re, im) = (values(small.B_re.val()), values(small.B_im.val()));
+    for i in 0..9 {
+        let row = norm(&[&re[i * 3..][..3], &im[i * 3..][..3]].concat());
+        assert!((row - 1.0).abs() < 1e-5, "row {i} has length {row}");
+    }
+}
+
+/// A truncation that is no truncation: the system itself.
+fn identity(lambda: &[c64]) -> DiagonalTruncation {
+    let n = lambda.len();
+    let matrix = Mat::from_fn(n, n, |i, j| c64::new(f64::from(i == j), 0.1));
+    DiagonalTruncation {
+        system: DiscreteDiagonalSystem::new(lambda.to_vec(), matrix.clone(), matrix).unwrap(),
+        right: Mat::identity(n, n),
+        left: Mat::identity(n, n),
+        eigenvector_condition: 1.0,
+    }
+}
+
+#[test]
+fn eigenvalues_on_the_real_axis_and_near_the_circle_stay_representable() {
+    let lambda = [
+        c64::new(0.9, 0.0),
+        c64::new(-0.9, 0.0),
+        c64::new(-0.9, -0.0),
+        c64::new(0.5, -1e-300),
+        c64::new(1.0 - 1e-12, 0.0),
+        c64::new(0.0, -(1.0 - 1e-9)),
+    ];
+    let layer = layer::<Flex>(8, 6, 4);
+    let reduced = layer.reduced(&identity(&lambda)).unwrap();
+    for parameter in [&reduced.nu_log, &reduced.theta_log, &reduced.gamma_log] {
+        assert!(values(parameter.val()).iter().all(|v| v.is_finite()));
+    }
+    let back = reduced.to_system().unwrap();
+    for (got, want) in back.lambda().iter().zip(&lambda) {
+        // The phase is kept as an f32 logarithm of up to log 2π: about 1e-6 absolute.
+        assert!((got - want).norm() < 2e-6, "{got} against {want}");
+    }
+}
+
+#[test]
+fn an_eigenvalue_of_zero_is_refused_and_the_layer_unchanged() {
+    let layer = layer::<Flex>(3, 2, 5);
+    let error = layer
+        .reduced(&identity(&[c64::new(0.0, 0.0), c64::new(0.5, 0.1)]))
+        .unwrap_err();
+    assert!(error.to_string().contains("cannot represent"), "{error}");
+}
+
+#[test]
+fn a_nan_in_a_weight_is_refused() {
+    let mut layer = layer::<Flex>(3, 2, 5);
+    let mut broken = values(layer.B_im.val());
+    broken[2] = f64::NAN;
+    let data = TensorData::new(broken, [3, 2]).convert::<f32>();
+    layer.B_im = Param::from_tensor(Tensor::from_data(data, &Default::default()));
+    assert!(layer.to_system().is_err());
+}
+
+/// Gradient of a fixed functional of the output, as the optimizer sees it.
+fn gradient(layer: &Lru<Cpu>) -> LruGradient {
+    let u = input::<Cpu>(60, layer.D.dims()[0]);
+    let grads = layer.forward(u).powf_scalar(2.0).sum().backward();
+    let read = |p: &Param<Tensor<Cpu, 1>>| values(p.val().grad(&grads).unwrap());
+    let read2 = |p: &Param<Tensor<Cpu, 2>>| values(p.val().grad(&grads).unwrap());
+    LruGradient {
+        nu_log: read(&layer.nu_log),
+        theta_log: read(&layer.theta_log),
+        gamma_log: read(&layer.gamma_log),
+        B_re: read2(&layer.B_re),
+        B_im: read2(&layer.B_im),
+        C_re: read2(&layer.C_re),
+        C_im: read2(&layer.C_im),
+    }
+}
+
+#[test]
+fn a_carried_gradient_is_the_gradient_in_the_new_basis() {
+    let (state, hidden) = (7, 3);
+    let mut layer = layer::<Cpu>(state, hidden, 6);
+    // Two states that nothing reaches: truncation to five changes the basis and nothing else.
+    let keep = |i: usize| f64::from(i != 2 && i != 5);
+    let mask: Vec<f64> = (0..state * hidden).map(|k| keep(k / hidden)).collect();
+    let mask = TensorData::new(mask, [state, hidden]).convert::<f32>();
+    let mask = Tensor::<Cpu, 2>::from_data(mask, &Default::default());
+    for b in [&mut layer.B_re, &mut layer.B_im] {
+        *b = Param::from_tensor((b.val() * mask.clone()).detach());
+    }
+    let (truncation, bound) = truncate(&layer, 5);
+    assert!(bound < 1e-9);
+    let small = layer.reduced(&truncation).unwrap();
+    let carried =
+        gradient(&layer).after_truncation(GradientKind::Gradient, &layer, &small, &truncation);
+    let want = gradient(&small);
+    for (name, got, want) in [
+        ("nu_log", &carried.nu_log, &want.nu_log),
+        ("theta_log", &carried.theta_log, &want.theta_log),
+        ("gamma_log", &carried.gamma_log, &want.gamma_log),
+        ("B_re", &carried.B_re, &want.B_re),
+        ("B_im", &carried.B_im, &want.B_im),
+        ("C_re", &carried.C_re, &want.C_re),
+        ("C_im", &carried.C_im, &want.C_im),
+    ] {
+        let difference: Vec<f64> = got.iter().zip(want).map(|(a, b)| a - b).collect();
+        // Both sides are f32 gradients of a sum over sixty steps.
+        let relative = norm(&difference) / norm(want);
+        assert!(relative < 1e-3, "{name}: {relative:e}\n{got:?}\n{want:?}");
+    }
+}
+
+#[test]
+fn carried_squared_gradients_are_squares_where_nothing_mixes() {
+    let layer = layer::<Cpu>(4, 2, 7);
+    let system = layer.to_system().unwrap();
+    let unchanged = DiagonalTruncation {
+        right: Mat::identity(4, 4),
+        left: Mat::identity(4, 4),
+        system,
+        eigenvector_condition: 1.0,
+    };
+    let gradient = gradient(&layer);
+    let square = |v: &Vec<f64>| v.iter().map(|x| x * x).collect::<Vec<f64>>();
+    let squared = LruGradient {
+        nu_log: square(&gradient.nu_log),
+        theta_log: square(&gradient.theta_log),
+        gamma_log: square(&gradient.gamma_log),
+        B_re: square(&gradient.B_re),
+        B_im: square(&gradient.B_im),
+        C_re: square(&gradient.C_re),
+        C_im: square(&gradient.C_im),
+    };
+    let carried = squared.after_truncation(GradientKind::Squared, &layer, &layer, &unchanged);
+    for (got, want) in [
+        (&carried.nu_log, &squared.nu_log),
+        (&carried.theta_log, &squared.theta_log),
+        (&carried.B_re, &squared.B_re),
+        (&carried.C_im, &squared.C_im),
+    ] {
+        for (a, b) in got.iter().zip(want) {
+            assert!((a - b).abs() <= 1e-9 * b.abs(), "{a} against {b}");
+        }
+    }
+}

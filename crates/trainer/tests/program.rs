@@ -1,0 +1,733 @@
+//! The program as a user runs it: training, breaking off and resuming, analysis, prediction, and bad input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use ssm_core::{NamedTensor, NamedTensors};
+use tempfile::TempDir;
+use trainer::weights::{read_tensors, write_tensors};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compressm"));
+    // Whatever the machine that runs the tests is set to.
+    command
+        .env_remove("COMPRESSM_DATA_DIR")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
+    text
+}
+
+/// Fails with this code and one line on standard error; returns the line.
+fn refusal(args: &[&str], code: i32) -> String {
+    let output = run(args);
+    let line = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {line}");
+    assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
+    assert!(!line.contains("panicked"), "{line}");
+    line
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A run of a few seconds on generated digits, with two cuts.
+const SMALL: &[&str] = &[
+    "model.state_dim=24",
+    "model.hidden_dim=4",
+    "model.dropout=0.1",
+    "training.steps=60",
+    "training.batch_size=10",
+    "training.eval_every=30",
+    "training.checkpoint_every=10",
+    "compress.tau=0.2",
+    "compress.end=40",
+    "compress.checks=2",
+];
+
+fn train_args(output: &Path, extra: &[&str]) -> Vec<String> {
+    let mut args = vec!["train".to_owned(), "--output".into(), text(output).into()];
+    for set in SMALL.iter().chain(extra) {
+        args.extend(["--set".to_owned(), set.to_string()]);
+    }
+    args
+}
+
+fn train(output: &Path, extra: &[&str]) -> Output {
+    program().args(train_args(output, extra)).output().unwrap()
+}
+
+fn json_file(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn json_lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Takes out what a clock decides.
+fn without_times(mut value: Value) -> Value {
+    const TIMES: [&str; 7] = [
+        "seconds",
+        "step_ms",
+        "train_seconds",
+        "check_seconds",
+        "median_step_ms_first",
+        "median_step_ms_last",
+        "cut",
+    ];
+    if let Some(object) = value.as_object_mut() {
+        object.retain(|key, _| !TIMES.contains(&key.as_str()));
+        for child in object.values_mut() {
+            *child = without_times(child.take());
+        }
+    } else if let Some(array) = value.as_array_mut() {
+        for child in array {
+            *child = without_times(child.take());
+        }
+    }
+    value
+}
+
+fn latest_checkpoint(run: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(run.join("checkpoints")).ok()?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| {
+        path.file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("step-")
+    });
+    paths.sort();
+    paths.pop()
+}
+
+#[test]
+fn a_run_learns_is_cut_and_resumes_from_a_kill_to_the_same_end() {
+    let folder = TempDir::new().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    let shown = stdout(&train(&whole, &[]));
+    assert!(shown.contains("order 24 -> "), "{shown}");
+    assert!(shown.contains("test accuracy"), "{shown}");
+
+    let summary = json_file(&whole.join("summary.json"));
+    let cuts = summary["cuts"].as_array().unwrap();
+    assert_eq!(summary["initial_state_dims"], json!([24]));
+    assert_eq!(summary["final_state_dims"][0], cuts.last().unwrap()["to"]);
+    assert!(summary["final_state_dims"][0].as_u64().unwrap() < 24);
+    assert_eq!(cuts[0]["step"], 20);
+    for key in [
+        "step",
+        "layer",
+        "from",
+        "to",
+        "discarded",
+        "bound",
+        "seconds",
+    ] {
+        assert!(cuts[0].get(key).is_some(), "{key}");
+    }
+    for key in [
+        "dataset",
+        "backend",
+        "seed",
+        "steps",
+        "best_val_accuracy",
+        "test_accuracy",
+        "train_seconds",
+        "median_step_ms_first",
+        "median_step_ms_last",
+    ] {
+        assert!(summary.get(key).is_some(), "{key}");
+    }
+    assert_eq!(json_lines(&whole.join("metrics.jsonl")).len(), 2);
+    let spectra = json_lines(&whole.join("hsv.jsonl"));
+    assert_eq!(
+        (spectra.len(), spectra[0]["hsv"].as_array().unwrap().len()),
+        (2, 24)
+    );
+    assert!(
+        fs::read_to_string(whole.join("events.log"))
+            .unwrap()
+            .contains("finished")
+    );
+
+    // Killed without warning after the first cut, and once more before the second.
+    let mut args = train_args(&broken, &[]);
+    for kill_after in ["step-00000020", "step-00000030"] {
+        let mut child = program().args(&args).stdout(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        while latest_checkpoint(&broken).is_none_or(|path| !path.ends_with(kill_after)) {
+            assert!(
+                began.elapsed() < Duration::from_secs(300),
+                "no {kill_after}"
+            );
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the run ended before {kill_after}"
+            );
+            sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        args = vec!["train".into(), "--resume".into(), text(&broken).into()];
+    }
+    stdout(&program().args(&args).output().unwrap());
+
+    for file in [
+        "model.safetensors",
+        "optimizer.safetensors",
+        "best.safetensors",
+    ] {
+        let bytes = |run: &Path| fs::read(latest_checkpoint(run).unwrap().join(file)).unwrap();
+        assert!(bytes(&whole) == bytes(&broken), "{file} differs");
+    }
+    for file in ["metrics.jsonl", "hsv.jsonl"] {
+        let lines = |run: &Path| {
+            json_lines(&run.join(file))
+                .into_iter()
+                .map(without_times)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&whole), lines(&broken), "{file}");
+    }
+    let end = |run: &Path| without_times(json_file(&run.join("summary.json")));
+    assert_eq!(end(&whole), end(&broken));
+
+    // Resuming what is finished repeats the summary.
+    stdout(&run(&["train", "--resume", text(&broken)]));
+    assert_eq!(end(&whole), end(&broken));
+
+    // What is there is not overwritten.
+    let before = fs::read(broken.join("summary.json")).unwrap();
+    let line = refusal(&["train", "--output", text(&broken)], 2);
+    assert!(line.contains("--resume"), "{line}");
+    assert_eq!(fs::read(broken.join("summary.json")).unwrap(), before);
+
+    // The run can be evaluated, analyzed, exported and used.
+    let scores = stdout(&run(&["eval", "--resume", text(&whole), "--json"]));
+    let scores: Value = serde_json::from_str(&scores).unwrap();
+    assert_eq!(scores["test"]["accuracy"], summary["test_accuracy"]);
+    let table = stdout(&run(&["analyze", "--checkpoint", text(&whole)]));
+    assert!(table.contains("tau 0.01"), "{table}");
+    let exported = folder.path().join("model.safetensors");
+    stdout(&run(&[
+        "export",
+        "--checkpoint",
+        text(&whole),
+        "--output",
+        text(&exported),
+    ]));
+    let report = stdout(&run(&[
+        "analyze",
+        "--checkpoint",
+        text(&exported),
+        "--json",
+        "--tau",
+        "0.5",
+    ]));
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(
+        report["layers"][0]["state_dim"],
+        summary["final_state_dims"][0]
+    );
+    assert!(report["layers"][0]["rank_at_tau"]["0.5"].is_u64());
+
+    // A damaged checkpoint is named, and nothing is written over it.
+    let weights = latest_checkpoint(&broken)
+        .unwrap()
+        .join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, &bytes).unwrap();
+    let line = refusal(&["train", "--resume", text(&broken)], 2);
+    assert!(line.contains("model.safetensors is damaged"), "{line}");
+}
+
+#[test]
+fn a_run_that_diverges_fails_with_its_checkpoints_intact() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let sets = [
+        "training.lr=1e30",
+        "training.schedule=constant",
+        "compress.policy=none",
+    ];
+    let result = train(&output, &sets);
+    let line = String::from_utf8_lossy(&result.stderr);
+    assert_eq!(result.status.code(), Some(1), "{line}");
+    assert!(line.contains("training.lr"), "{line}");
+    assert!(latest_checkpoint(&output).is_some());
+    assert!(!output.join("summary.json").exists());
+}
+
+#[test]
+fn impossible_settings_are_refused_in_one_line_before_anything_is_written() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    for (set, part) in [
+        ("compress.tau=1.0", "compress.tau"),
+        ("model.r_max=1.5", "model.r_max"),
+        ("training.batch_size=0", "training.batch_size"),
+        ("training.batch_size=100000", "training.batch_size"),
+        ("training.lerning_rate=1", "lerning_rate"),
+        ("data.dataset=cifar", "digits"),
+        ("data.dataset=mnist", "data fetch mnist"),
+        ("compress.end=9000000", "compress"),
+        ("model.kind=rnn", "lru"),
+        ("run.backend=cuda", "cpu"),
+        ("nonsense", "section.key=value"),
+    ] {
+        let line = refusal(&["train", "--output", text(&output), "--set", set], 2);
+        assert!(line.contains(part), "{set}: {line}");
+        assert!(!output.exists(), "{set}");
+    }
+    let missing = folder.path().join("absent");
+    for args in [
+        vec!["train", "--config", text(&missing)],
+        vec!["train", "--resume", text(&missing)],
+        vec!["eval", "--resume", text(&missing)],
+        vec!["analyze", "--checkpoint", text(&missing)],
+        vec!["analyze", "--system", text(&missing)],
+        vec!["train", "--backend", "libtorch", "--output", text(&output)],
+        vec!["data", "fetch", "imagenet", "--dir", text(folder.path())],
+    ] {
+        refusal(&args, 2);
+    }
+}
+
+#[test]
+fn corrupted_mnist_files_are_named() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("mnist");
+    fs::create_dir(&data).unwrap();
+    for name in [
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+    ] {
+        fs::write(data.join(name), b"not gzip").unwrap();
+    }
+    let output = folder.path().join("run");
+    let args = [
+        "train",
+        "--set",
+        "data.dataset=mnist",
+        "--data-dir",
+        text(folder.path()),
+        "--output",
+        text(&output),
+    ];
+    let line = refusal(&args, 2);
+    assert!(line.contains("-ubyte.gz"), "{line}");
+    assert!(!output.exists());
+}
+
+fn oracle(name: &str) -> Value {
+    let path = format!("{}/../hsv/tests/oracles/{name}", env!("CARGO_MANIFEST_DIR"));
+    json_file(Path::new(&path))
+}
+
+/// Rows of `[re, im]` pairs from a matrix given as its parts, divided by `scale`.
+fn pairs(parts: &Value, scale: f64) -> Vec<Vec<[f64; 2]>> {
+    let rows = |key: &str| -> Vec<Vec<f64>> { serde_json::from_value(parts[key].clone()).unwrap() };
+    rows("re")
+        .into_iter()
+        .zip(rows("im"))
+        .map(|(re, im)| {
+            re.iter()
+                .zip(im)
+                .map(|(re, im)| [re / scale, im / scale])
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn analyze_answers_a_system_file_as_the_reference_does() {
+    for name in [
+        "bt_random_N4_H1.json",
+        "bt_random_N16_H8.json",
+        "bt_random_N64_H1.json",
+    ] {
+        let oracle = oracle(name);
+        let scale = oracle["scale"].as_f64().unwrap();
+        let part = |key: &str| -> Vec<f64> {
+            serde_json::from_value(oracle["lambda"][key].clone()).unwrap()
+        };
+        let lambda: Vec<[f64; 2]> = part("re")
+            .into_iter()
+            .zip(part("im"))
+            .map(|(a, b)| [a, b])
+            .collect();
+        let truncations = oracle["truncations"].as_array().unwrap();
+        let ranks: Vec<&Value> = truncations.iter().map(|t| &t["rank"]).collect();
+        let system = json!({
+            "lambda": lambda,
+            "B": pairs(&oracle["B_times_scale"], scale),
+            "C": pairs(&oracle["C_times_scale"], scale),
+            "tau": [0.1, 0.05],
+            "ranks": ranks,
+            "omega": oracle["freqs"],
+        });
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("system.json");
+        fs::write(&path, system.to_string()).unwrap();
+        let answer: Value =
+            serde_json::from_str(&stdout(&run(&["analyze", "--system", text(&path)]))).unwrap();
+
+        let numbers =
+            |value: &Value| -> Vec<f64> { serde_json::from_value(value.clone()).unwrap() };
+        let (hsv, want) = (numbers(&answer["hsv"]), numbers(&oracle["hsv"]));
+        for (got, want_value) in hsv.iter().zip(&want) {
+            assert!((got - want_value).abs() < 1e-13 * want[0], "{name}");
+        }
+        for tau in ["0.1", "0.05"] {
+            assert_eq!(
+                answer["rank_at_tau"][tau], oracle["rank_at_tau"][tau],
+                "{name} at {tau}"
+            );
+        }
+        for (got, want_truncation) in answer["reduced"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .zip(truncations)
+        {
+            let order = got["rank"].as_u64().unwrap() as usize;
+            let gap = (want[order - 1] - want.get(order).unwrap_or(&0.0)) / want[0];
+            let tail: f64 = want[order..].iter().rev().sum();
+            assert!((got["bound"].as_f64().unwrap() - 2.0 * tail).abs() < 1e-12 * want[0]);
+            assert_eq!(got["lambda"].as_array().unwrap().len(), order);
+            let frobenius = numbers(&want_truncation["transfer"]["frobenius"]);
+            for (matrix, frobenius) in got["transfer"].as_array().unwrap().iter().zip(frobenius) {
+                let rows: Vec<Vec<[f64; 2]>> = serde_json::from_value(matrix.clone()).unwrap();
+                let sum: f64 = rows.iter().flatten().flatten().map(|v| v * v).sum();
+                // Machine epsilon over the gap at the cut, as the reference says; a hundredfold margin.
+                let tolerance = 1e-13 / gap * want[0].max(frobenius);
+                assert!(
+                    (sum.sqrt() - frobenius).abs() < tolerance,
+                    "{name}, rank {order}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_systems_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("system.json");
+    let good = json!({"lambda": [[0.5, 0.1], [0.2, 0.0]], "B": [[[1, 0]], [[1, 0]]], "C": [[[1, 0], [2, 0]]]});
+    let with = |key: &str, value: Value| {
+        let mut system = good.clone();
+        system[key] = value;
+        system.to_string()
+    };
+    for (content, part) in [
+        ("{".to_owned(), "not a system"),
+        (with("lambda", json!([[1.0, 0.1], [0.2, 0.0]])), "0"),
+        (
+            with("B", json!([[[1, 0]], [[1, 0], [2, 0]]])),
+            "row 1 of `B`",
+        ),
+        (with("C", json!([[[1, 0]]])), "row 0 of `C`"),
+        (with("tau", json!([1.5])), "1.5"),
+        (with("ranks", json!([3])), "rank 3"),
+        (with("ranks", json!([0])), "rank 0"),
+        (with("extra", json!(1)), "extra"),
+        (with("B", json!([])), ""),
+    ] {
+        fs::write(&path, &content).unwrap();
+        let line = refusal(&["analyze", "--system", text(&path)], 2);
+        assert!(line.contains(part), "{content}: {line}");
+    }
+}
+
+/// Deterministic numbers in [-1, 1].
+fn numbers(seed: u64, len: usize) -> Vec<f32> {
+    (0..len as u64)
+        .map(|k| {
+            let mut z = (seed << 32 | k).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            ((z >> 40) as f32) / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Weights of a model whose blocks have these state dimensions.
+fn weights(
+    encoder: (&str, usize),
+    hidden: usize,
+    states: &[usize],
+    classes: usize,
+) -> NamedTensors {
+    let mut tensors = NamedTensors::default();
+    let mut seed = 0;
+    let mut put = |name: &str, shape: &[usize], map: fn(f32) -> f32| {
+        seed += 1;
+        let values = numbers(seed, shape.iter().product())
+            .into_iter()
+            .map(map)
+            .collect();
+        tensors.0.insert(
+            name.to_owned(),
+            NamedTensor {
+                shape: shape.to_vec(),
+                values,
+            },
+        );
+    };
+    let h = hidden;
+    match encoder {
+        ("linear", channels) => {
+            put("linear_encoder.weight", &[h, channels], |v| v);
+            put("linear_encoder.bias", &[h], |v| v);
+        }
+        (_, vocabulary) => put("embedding.weight", &[vocabulary, h], |v| v),
+    }
+    for (i, n) in states.iter().copied().enumerate() {
+        let name = |part: &str| format!("blocks.{i}.{part}");
+        put(&name("lru.nu_log"), &[n], |v| v - 2.0);
+        put(&name("lru.theta_log"), &[n], |v| v);
+        put(&name("lru.gamma_log"), &[n], |v| 0.3 * v - 0.5);
+        for part in ["lru.B_re", "lru.B_im"] {
+            put(&name(part), &[n, h], |v| v);
+        }
+        for part in ["lru.C_re", "lru.C_im"] {
+            put(&name(part), &[h, n], |v| v);
+        }
+        put(&name("lru.D"), &[h], |v| v);
+        put(&name("norm.mean"), &[h], |v| 0.2 * v);
+        put(&name("norm.var"), &[h], |v| 1.0 + 0.5 * v);
+        for part in ["w1", "w2"] {
+            put(&name(&format!("glu.{part}.weight")), &[h, h], |v| v);
+            put(&name(&format!("glu.{part}.bias")), &[h], |v| v);
+        }
+    }
+    put("linear_layer.weight", &[classes, h], |v| v);
+    put("linear_layer.bias", &[classes], |v| v);
+    tensors
+}
+
+fn f64s(tensors: &NamedTensors, name: &str) -> Vec<f64> {
+    tensors.0[name]
+        .values
+        .iter()
+        .copied()
+        .map(f64::from)
+        .collect()
+}
+
+/// W x + b with W `[out, in]`.
+fn affine(tensors: &NamedTensors, name: &str, x: &[f64]) -> Vec<f64> {
+    let (w, b) = (
+        f64s(tensors, &format!("{name}.weight")),
+        f64s(tensors, &format!("{name}.bias")),
+    );
+    b.iter()
+        .zip(w.chunks(x.len()))
+        .map(|(b, row)| b + row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>())
+        .collect()
+}
+
+/// The model of the published description, one time step after the other, in f64. `steps` are encoded inputs.
+fn plain_model(tensors: &NamedTensors, states: &[usize], mut steps: Vec<Vec<f64>>) -> Vec<f64> {
+    let hidden = steps[0].len();
+    for (i, n) in states.iter().copied().enumerate() {
+        let get = |part: &str| f64s(tensors, &format!("blocks.{i}.{part}"));
+        let (nu, theta, gamma) = (
+            get("lru.nu_log"),
+            get("lru.theta_log"),
+            get("lru.gamma_log"),
+        );
+        let (b_re, b_im, c_re, c_im) = (
+            get("lru.B_re"),
+            get("lru.B_im"),
+            get("lru.C_re"),
+            get("lru.C_im"),
+        );
+        let (d, mean, var) = (get("lru.D"), get("norm.mean"), get("norm.var"));
+        let mut x = vec![(0.0, 0.0); n];
+        for step in &mut steps {
+            let u: Vec<f64> = (0..hidden)
+                .map(|h| (step[h] - mean[h]) / (var[h] + 1e-5).sqrt())
+                .collect();
+            for (s, x) in x.iter_mut().enumerate() {
+                let (modulus, phase) = ((-nu[s].exp()).exp(), theta[s].exp());
+                let (re, im) = (modulus * phase.cos(), modulus * phase.sin());
+                let dot = |b: &[f64]| -> f64 {
+                    (0..hidden)
+                        .map(|h| gamma[s].exp() * b[s * hidden + h] * u[h])
+                        .sum()
+                };
+                *x = (
+                    re * x.0 - im * x.1 + dot(&b_re),
+                    re * x.1 + im * x.0 + dot(&b_im),
+                );
+            }
+            let activation: Vec<f64> = (0..hidden)
+                .map(|h| {
+                    let y: f64 = (0..n)
+                        .map(|s| c_re[h * n + s] * x[s].0 - c_im[h * n + s] * x[s].1)
+                        .sum();
+                    let y = y + d[h] * u[h];
+                    let slope = (2.0 / std::f64::consts::PI).sqrt();
+                    0.5 * y * (1.0 + (slope * (y + 0.044715 * y.powi(3))).tanh())
+                })
+                .collect();
+            let value = affine(tensors, &format!("blocks.{i}.glu.w1"), &activation);
+            let gate = affine(tensors, &format!("blocks.{i}.glu.w2"), &activation);
+            for h in 0..hidden {
+                step[h] += value[h] / (1.0 + (-gate[h]).exp());
+            }
+        }
+    }
+    let mean: Vec<f64> = (0..hidden)
+        .map(|h| steps.iter().map(|step| step[h]).sum::<f64>() / steps.len() as f64)
+        .collect();
+    affine(tensors, "linear_layer", &mean)
+}
+
+fn write(path: &Path, name: &str, shape: &[usize], values: Vec<f32>) {
+    let tensor = NamedTensor {
+        shape: shape.to_vec(),
+        values,
+    };
+    let tensors = NamedTensors([(name.to_owned(), tensor)].into());
+    write_tensors(path, &tensors, Default::default()).unwrap();
+}
+
+fn assert_logits(output: &Path, want: &[Vec<f64>]) {
+    let logits = &read_tensors(output).unwrap().0["logits"];
+    assert_eq!(logits.shape, [want.len(), want[0].len()]);
+    let scale = want.iter().flatten().fold(1.0_f64, |m, v| m.max(v.abs()));
+    for (got, want) in logits.values.iter().zip(want.iter().flatten()) {
+        // f32 through blocks with gains of a few.
+        assert!(
+            (f64::from(*got) - want).abs() < 2e-5 * scale,
+            "{got} against {want}"
+        );
+    }
+}
+
+#[test]
+fn predictions_of_real_sequences_match_a_plain_recurrence() {
+    let folder = TempDir::new().unwrap();
+    let [model, input, output] =
+        ["w", "x", "y"].map(|n| folder.path().join(format!("{n}.safetensors")));
+    let (channels, hidden, states, length, batch) = (2, 5, [7, 3], 130, 70);
+    let tensors = weights(("linear", channels), hidden, &states, 4);
+    write_tensors(&model, &tensors, Default::default()).unwrap();
+    let x = numbers(99, batch * length * channels);
+    write(&input, "x", &[batch, length, channels], x.clone());
+    let args = [
+        "predict",
+        "--weights",
+        text(&model),
+        "--input",
+        text(&input),
+        "--output",
+        text(&output),
+    ];
+    stdout(&run(&args));
+    let want: Vec<Vec<f64>> = x
+        .chunks(length * channels)
+        .map(|sequence| {
+            let encode = |u: &[f32]| {
+                let u: Vec<f64> = u.iter().copied().map(f64::from).collect();
+                affine(&tensors, "linear_encoder", &u)
+            };
+            plain_model(
+                &tensors,
+                &states,
+                sequence.chunks(channels).map(encode).collect(),
+            )
+        })
+        .collect();
+    assert_logits(&output, &want);
+
+    // Inputs that the model does not take.
+    for (name, shape, part) in [
+        ("x", vec![1, 4, 3], "expected [batch, length, 2]"),
+        ("x", vec![1, 0, 2], "expected [batch, length, 2]"),
+        ("u", vec![1, 1, 2], "no tensor `x`"),
+    ] {
+        let len = shape.iter().product();
+        write(&input, name, &shape, vec![0.5; len]);
+        let line = refusal(&args, 2);
+        assert!(line.contains(part), "{line}");
+    }
+    write(&input, "x", &[1, 1, 2], vec![0.0, f32::NAN]);
+    assert!(refusal(&args, 2).contains("not finite"));
+    fs::write(&input, b"garbage").unwrap();
+    assert!(refusal(&args, 2).contains("not a readable safetensors file"));
+}
+
+#[test]
+fn predictions_of_tokens_match_a_plain_recurrence() {
+    let folder = TempDir::new().unwrap();
+    let [model, input, output] =
+        ["w", "x", "y"].map(|n| folder.path().join(format!("{n}.safetensors")));
+    let (vocabulary, hidden, states) = (9, 4, [3]);
+    let tensors = weights(("tokens", vocabulary), hidden, &states, 2);
+    write_tensors(&model, &tensors, Default::default()).unwrap();
+    let tokens: Vec<Vec<i64>> = vec![vec![0, 8, 3, 3, 1], vec![5, 5, 2, 7, 0]];
+    let write_tokens = |tokens: &[Vec<i64>]| {
+        let bytes: Vec<u8> = tokens
+            .iter()
+            .flatten()
+            .flat_map(|t| t.to_le_bytes())
+            .collect();
+        let shape = vec![tokens.len(), tokens[0].len()];
+        let view =
+            safetensors::tensor::TensorView::new(safetensors::Dtype::I64, shape, &bytes).unwrap();
+        fs::write(
+            &input,
+            safetensors::serialize([("input_ids", view)], None).unwrap(),
+        )
+        .unwrap();
+    };
+    write_tokens(&tokens);
+    let args = [
+        "predict",
+        "--weights",
+        text(&model),
+        "--input",
+        text(&input),
+        "--output",
+        text(&output),
+    ];
+    stdout(&run(&args));
+    let table = f64s(&tensors, "embedding.weight");
+    let embed = |token: &i64| table[*token as usize * hidden..][..hidden].to_vec();
+    let want: Vec<Vec<f64>> = tokens
+        .iter()
+        .map(|sequence| plain_model(&tensors, &states, sequence.iter().map(embed).collect()))
+        .collect();
+    assert_logits(&output, &want);
+
+    write_tokens(&[vec![0, 9]]);
+    assert!(refusal(&args, 2).contains("token 9"));
+    write_tokens(&[vec![-1, 2]]);
+    assert!(refusal(&args, 2).contains("token -1"));
+}
