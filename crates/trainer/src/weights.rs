@@ -73,7 +73,9 @@ pub fn write_tensors(
         .0
         .iter()
         .map(|(name, tensor)| (name, Stored(tensor)));
-    let bytes = serialize(views, Some(metadata)).map_err(|source| WeightsFileError::Format {
+    // An empty map in an otherwise empty file would come out as two JSON values (safetensors 0.8).
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    let bytes = serialize(views, metadata).map_err(|source| WeightsFileError::Format {
         path: path.to_path_buf(),
         source,
     })?;
@@ -184,6 +186,14 @@ mod tests {
         let tensors = NamedTensors([("a.b".to_string(), tensor)].into());
         write_tensors(&path, &tensors, HashMap::new()).unwrap();
         assert_eq!(read_tensors(&path).unwrap(), tensors);
+    }
+
+    #[test]
+    fn a_file_without_tensors_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        write_tensors(&path, &NamedTensors::default(), HashMap::new()).unwrap();
+        assert_eq!(read_tensors(&path).unwrap(), NamedTensors::default());
     }
 
     #[test]
