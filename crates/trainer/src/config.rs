@@ -112,8 +112,8 @@ impl Default for ModelConfig {
         Self {
             kind: LayerKind::Lru,
             blocks: 1,
-            state_dim: 128,
-            hidden_dim: 16,
+            state_dim: 256,
+            hidden_dim: 8,
             r_min: 0.9,
             r_max: 0.999,
             max_phase: PUBLISHED_MAX_PHASE,
@@ -170,9 +170,9 @@ pub struct TrainingConfig {
 impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
-            steps: 8000,
+            steps: 6000,
             batch_size: 50,
-            lr: 2e-3,
+            lr: 4e-3,
             weight_decay: 0.0,
             ssm_lr_factor: 1.0,
             schedule: LearningRateSchedule::WarmupCosine,
@@ -233,7 +233,7 @@ impl Default for CompressConfig {
     fn default() -> Self {
         Self {
             policy: PolicyKind::Tolerance,
-            tau: 0.05,
+            tau: 0.12,
             start: StepPoint::Fraction(0.0),
             end: StepPoint::Fraction(0.1),
             checks: Some(4),

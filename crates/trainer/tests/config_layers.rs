@@ -90,6 +90,7 @@ fn every_kind_of_value_can_be_set() {
         "training.weight_decay=1",
         "compress.start=100",
         "compress.end=1.0",
+        "training.steps=8000",
         "run.backend=cuda",
         "run.output=2026-05-01",
     ];
@@ -100,6 +101,7 @@ fn every_kind_of_value_can_be_set() {
     assert_eq!(config.run.output, Some("2026-05-01".into()));
     let schedule = config.schedule().unwrap();
     // From step 100 to the last of 8000.
+    assert_eq!(config.training.steps, 8000);
     assert_eq!(schedule.remaining_checks(), [2075, 4050, 6025, 8000]);
 }
 
@@ -224,13 +226,13 @@ fn checks_that_cannot_happen_are_found_before_training() {
     let cases: [(&[&str], &str); 7] = [
         (&["compress.checks=0"], "`checks` is 0"),
         (
-            &["compress.checks=801"],
-            "801 checks do not fit into the 800 steps",
+            &["compress.checks=601"],
+            "601 checks do not fit into the 600 steps",
         ),
         (&["compress.interval=0"], "`interval` is 0"),
-        (&["compress.interval=801"], "longer than the 800 steps"),
+        (&["compress.interval=601"], "longer than the 600 steps"),
         (&["compress.end=0.0"], "not after its start"),
-        (&["compress.end=8001"], "the run has 8000 steps"),
+        (&["compress.end=6001"], "the run has 6000 steps"),
         (
             &["compress.checks=4", "compress.interval=200"],
             "give one of them",
