@@ -31,7 +31,7 @@
 //! use ssm_core::{Lru, LruInit, Reducible};
 //!
 //! let (device, mut rng) = (Default::default(), rand_chacha::ChaCha8Rng::seed_from_u64(1));
-//! let init = LruInit { r_min: 0.9, r_max: 0.999, max_phase: 6.28 };
+//! let init = LruInit { r_min: 0.9, r_max: 0.999, max_phase: 6.0 };
 //! let layer = Lru::<Flex>::init(64, 4, init, &mut rng, &device);
 //!
 //! // Rank the states, keep the ten that matter most, and build the layer that has only those.

@@ -1,5 +1,12 @@
 //! Every kernel against its twin in plain tensor operations: values and the gradient of every input.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+use std::f64::consts::TAU;
+
 use burn::{
     backend::{Autodiff, Flex},
     tensor::{DType, Tensor, TensorData, backend::Backend as _},
@@ -128,7 +135,7 @@ fn run_ssm<B: TrainingBackend>(shape: Shape, dtype: DType, twin: bool) -> Vec<Ve
     let magnitude: Vec<f64> = (0..state)
         .map(|_| radius * rng.random::<f64>().sqrt())
         .collect();
-    let angle: Vec<f64> = (0..state).map(|_| rng.random_range(0.0..6.28)).collect();
+    let angle: Vec<f64> = (0..state).map(|_| rng.random_range(0.0..TAU)).collect();
     let part = |f: fn(f64) -> f64| {
         magnitude
             .iter()

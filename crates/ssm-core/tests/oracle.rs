@@ -1,5 +1,12 @@
 //! Layer and model against values from independent code.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+use std::f64::consts::TAU;
+
 use std::collections::BTreeMap;
 
 use burn::{
@@ -120,7 +127,7 @@ fn gradients_of<M: Module<Cpu>>(
 const INIT: LruInit = LruInit {
     r_min: 0.5,
     r_max: 0.9,
-    max_phase: 6.28,
+    max_phase: TAU,
 };
 
 fn seeded() -> rand_chacha::ChaCha8Rng {

@@ -1,5 +1,12 @@
 //! Layer to system to smaller layer.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+use std::f64::consts::TAU;
+
 use burn::{
     backend::{Autodiff, Flex},
     module::Param,
@@ -16,7 +23,7 @@ fn layer<B: Backend>(state: usize, hidden: usize, seed: u64) -> Lru<B> {
     let init = LruInit {
         r_min: 0.8,
         r_max: 0.99,
-        max_phase: 6.28,
+        max_phase: TAU,
     };
     Lru::init(
         state,

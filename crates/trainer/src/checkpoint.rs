@@ -31,6 +31,10 @@ const BEST: &str = "best.safetensors";
 const STATE: &str = "state.json";
 const CHECKSUMS: &str = "SHA256SUMS";
 
+/// How the names of complete and of unfinished checkpoints begin.
+const COMPLETE: &str = "step-";
+const DRAFT: &str = ".draft-";
+
 /// A checkpoint that cannot be written or used.
 #[derive(Debug, Error)]
 pub enum CheckpointError {
@@ -111,13 +115,17 @@ impl Checkpoints {
         checkpoint: &Checkpoint<S>,
     ) -> Result<PathBuf, CheckpointError> {
         fs::create_dir_all(&self.folder).map_err(FileError::during("create", &self.folder))?;
+        // Drafts of a process that was killed while it wrote.
+        for stale in self.entries(DRAFT)? {
+            fs::remove_dir_all(&stale).map_err(FileError::during("remove", &stale))?;
+        }
         let draft = tempfile::Builder::new()
-            .prefix(".draft-")
+            .prefix(DRAFT)
             .tempdir_in(&self.folder)
             .map_err(FileError::during("write to", &self.folder))?;
         write_files(draft.path(), checkpoint)?;
 
-        let path = self.folder.join(format!("step-{step:08}"));
+        let path = self.folder.join(format!("{COMPLETE}{step:08}"));
         let publish = || -> io::Result<()> {
             if path.exists() {
                 fs::remove_dir_all(&path)?;
@@ -134,15 +142,15 @@ impl Checkpoints {
 
     /// The newest checkpoint.
     pub fn latest(&self) -> Result<PathBuf, CheckpointError> {
-        self.all()?
+        self.entries(COMPLETE)?
             .pop()
             .ok_or_else(|| CheckpointError::NoCheckpoint {
                 folder: self.folder.clone(),
             })
     }
 
-    /// Every complete checkpoint, oldest first.
-    fn all(&self) -> Result<Vec<PathBuf>, CheckpointError> {
+    /// The folders whose names begin with `prefix`, in the order of their names: oldest checkpoint first.
+    fn entries(&self, prefix: &str) -> Result<Vec<PathBuf>, CheckpointError> {
         let entries = match fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(FileError::during("read", &self.folder))?,
@@ -150,7 +158,7 @@ impl Checkpoints {
         let mut paths = Vec::new();
         for entry in entries {
             let entry = entry.map_err(FileError::during("read", &self.folder))?;
-            if entry.file_name().to_string_lossy().starts_with("step-") {
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
                 paths.push(entry.path());
             }
         }
@@ -159,7 +167,7 @@ impl Checkpoints {
     }
 
     fn remove_old(&self) -> Result<(), CheckpointError> {
-        let paths = self.all()?;
+        let paths = self.entries(COMPLETE)?;
         for path in &paths[..paths.len().saturating_sub(KEPT)] {
             fs::remove_dir_all(path).map_err(FileError::during("remove", path))?;
         }
@@ -303,6 +311,7 @@ mod tests {
     fn a_checkpoint_comes_back_and_old_ones_go() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::in_folder(folder.path().join("checkpoints"));
+        fs::create_dir_all(checkpoints.folder.join(".draft-of-a-killed-process")).unwrap();
         for step in 1..=4 {
             checkpoints.save(step, &checkpoint(step)).unwrap();
         }
@@ -311,7 +320,7 @@ mod tests {
         let loaded = load::<u64>(&latest).unwrap();
         assert_eq!((loaded.state, loaded.model), (4, checkpoint(4).model));
         assert!(loaded.best.is_some());
-        assert_eq!(checkpoints.all().unwrap().len(), KEPT);
+        assert_eq!(checkpoints.entries(COMPLETE).unwrap().len(), KEPT);
         assert!(
             fs::read_dir(&checkpoints.folder).unwrap().count() == KEPT,
             "no drafts are left"

@@ -233,9 +233,9 @@ impl Default for CompressConfig {
     fn default() -> Self {
         Self {
             policy: PolicyKind::Tolerance,
-            tau: 0.12,
-            start: StepPoint::Fraction(0.0),
-            end: StepPoint::Fraction(0.1),
+            tau: 0.03,
+            start: StepPoint::Fraction(0.1),
+            end: StepPoint::Fraction(0.3),
             checks: Some(4),
             interval: None,
             min_drop: 0.05,

@@ -413,7 +413,7 @@ impl<B: TrainingBackend> Training<'_, B> {
             let (loss, hits) = self.train_step();
             window.add(loss, hits);
             let step = self.progress.step;
-            let every = |period: u64| step % period == 0 || step == steps;
+            let every = |period: u64| step.is_multiple_of(period) || step == steps;
             let check = self.progress.schedule.is_due(step)?;
             let (evaluation, checkpoint) =
                 (every(training.eval_every), every(training.checkpoint_every));

@@ -226,11 +226,11 @@ fn checks_that_cannot_happen_are_found_before_training() {
     let cases: [(&[&str], &str); 7] = [
         (&["compress.checks=0"], "`checks` is 0"),
         (
-            &["compress.checks=601"],
-            "601 checks do not fit into the 600 steps",
+            &["compress.checks=1201"],
+            "1201 checks do not fit into the 1200 steps",
         ),
         (&["compress.interval=0"], "`interval` is 0"),
-        (&["compress.interval=601"], "longer than the 600 steps"),
+        (&["compress.interval=1201"], "longer than the 1200 steps"),
         (&["compress.end=0.0"], "not after its start"),
         (&["compress.end=6001"], "the run has 6000 steps"),
         (
@@ -250,9 +250,9 @@ fn the_way_checks_are_placed_is_overruled_as_one_choice() {
         let config = load(Some(&path), sets, Vec::new()).unwrap();
         config.schedule().unwrap().remaining_checks().to_vec()
     };
-    assert_eq!(load(&[]), [400, 800]);
-    assert_eq!(load(&["compress.interval=300"]), [300, 600]);
-    assert_eq!(load(&["compress.checks=1"]), [800]);
+    assert_eq!(load(&[]), [1200, 1800]);
+    assert_eq!(load(&["compress.interval=300"]), [900, 1200, 1500, 1800]);
+    assert_eq!(load(&["compress.checks=1"]), [1800]);
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! The program as a user runs it: training, breaking off and resuming, analysis, prediction, and bad input.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -55,6 +60,7 @@ const SMALL: &[&str] = &[
     "training.eval_every=30",
     "training.checkpoint_every=10",
     "compress.tau=0.2",
+    "compress.start=0",
     "compress.end=40",
     "compress.checks=2",
 ];

@@ -38,6 +38,27 @@ pub enum GradientKind {
     Squared,
 }
 
+impl GradientKind {
+    /// What a real factor makes of a value.
+    fn scale(self, factor: f64, value: f64) -> f64 {
+        match self {
+            Self::Gradient => factor * value,
+            Self::Squared => factor * factor * value,
+        }
+    }
+
+    /// What a complex factor makes of the values at real and imaginary part.
+    fn rotate(self, factor: c64, value: c64) -> c64 {
+        match self {
+            Self::Gradient => factor * value,
+            Self::Squared => {
+                let (re, im) = (factor.re * factor.re, factor.im * factor.im);
+                c64::new(re * value.re + im * value.im, im * value.re + re * value.im)
+            }
+        }
+    }
+}
+
 /// Eigenvalues and normalization of one layer, as its parameters give them.
 struct Modes {
     /// exp(ν), so that |λ| = exp(-decay).
@@ -48,20 +69,16 @@ struct Modes {
 
 impl Modes {
     fn of<B: BurnBackend>(layer: &Lru<B>) -> Self {
-        let exp = |p| values(p).iter().map(|v| v.exp()).collect();
+        let [decay, phase, gamma] = [&layer.nu_log, &layer.theta_log, &layer.gamma_log]
+            .map(|parameter| values(parameter).into_iter().map(f64::exp).collect());
         Self {
-            decay: exp(&layer.nu_log),
-            phase: exp(&layer.theta_log),
-            gamma: exp(&layer.gamma_log),
+            decay,
+            phase,
+            gamma,
         }
     }
 
-    /// λ / |λ|² = 1 / conj(λ).
-    fn inverse_conjugate(&self, i: usize) -> c64 {
-        let modulus = self.decay[i].exp();
-        c64::new(modulus * self.phase[i].cos(), modulus * self.phase[i].sin())
-    }
-
+    /// conj(λ).
     fn conjugate(&self, i: usize) -> c64 {
         let modulus = (-self.decay[i]).exp();
         c64::new(
@@ -81,124 +98,49 @@ impl LruGradient {
         truncation: &DiagonalTruncation,
     ) -> Self {
         let (old, new) = (Modes::of(layer), Modes::of(smaller));
-        match kind {
-            GradientKind::Gradient => self.linear(&old, &new, smaller, truncation),
-            GradientKind::Squared => self.squared(&old, &new, smaller, truncation),
-        }
-    }
-
-    fn linear<B: BurnBackend>(
-        &self,
-        old: &Modes,
-        new: &Modes,
-        smaller: &Lru<B>,
-        truncation: &DiagonalTruncation,
-    ) -> Self {
-        let (n, r) = (old.decay.len(), smaller.state_dim());
+        let (n, r) = (layer.state_dim(), smaller.state_dim());
         let h = self.B_re.len() / n;
         let (right, left) = (&truncation.right, &truncation.left);
         let mut result = Self::zeros(r, h);
 
         // With λ = exp(-e^ν + iφ): conj(λ) g_λ = -g_ν / e^ν + i g_θ / φ, and back.
         for i in 0..r {
-            let mut g = c64::new(0.0, 0.0);
+            let mut sum = c64::new(0.0, 0.0);
             for j in 0..n {
                 let z = c64::new(
-                    -self.nu_log[j] / old.decay[j],
-                    self.theta_log[j] / old.phase[j],
+                    kind.scale(-1.0 / old.decay[j], self.nu_log[j]),
+                    kind.scale(1.0 / old.phase[j], self.theta_log[j]),
                 );
-                g += (right[(j, i)] * left[(i, j)]).conj() * z * old.inverse_conjugate(j);
+                let weight = (right[(j, i)] * left[(i, j)]).conj();
+                sum += kind.rotate(weight * new.conjugate(i) / old.conjugate(j), z);
             }
-            let z = new.conjugate(i) * g;
-            result.nu_log[i] = -new.decay[i] * z.re;
-            result.theta_log[i] = new.phase[i] * z.im;
+            result.nu_log[i] = kind.scale(-new.decay[i], sum.re);
+            result.theta_log[i] = kind.scale(new.phase[i], sum.im);
         }
 
         // The system's input matrix is ΓB, so its gradient is that of B over γ.
         let (b_re, b_im) = (values(&smaller.B_re), values(&smaller.B_im));
         for i in 0..r {
             for k in 0..h {
-                let g: c64 = (0..n)
-                    .map(|j| {
-                        let g = c64::new(self.B_re[j * h + k], self.B_im[j * h + k]);
-                        right[(j, i)].conj() * g * (new.gamma[i] / old.gamma[j])
-                    })
-                    .sum();
-                result.B_re[i * h + k] = g.re;
-                result.B_im[i * h + k] = g.im;
-                result.gamma_log[i] += b_re[i * h + k] * g.re + b_im[i * h + k] * g.im;
+                let mut sum = c64::new(0.0, 0.0);
+                for j in 0..n {
+                    let g = c64::new(self.B_re[j * h + k], self.B_im[j * h + k]);
+                    sum += kind.rotate(right[(j, i)].conj() * (new.gamma[i] / old.gamma[j]), g);
+                }
+                let at = i * h + k;
+                (result.B_re[at], result.B_im[at]) = (sum.re, sum.im);
+                result.gamma_log[i] += kind.scale(b_re[at], sum.re) + kind.scale(b_im[at], sum.im);
             }
         }
 
         for k in 0..h {
             for i in 0..r {
-                let g: c64 = (0..n)
-                    .map(|j| {
-                        left[(i, j)].conj() * c64::new(self.C_re[k * n + j], self.C_im[k * n + j])
-                    })
-                    .sum();
-                result.C_re[k * r + i] = g.re;
-                result.C_im[k * r + i] = g.im;
-            }
-        }
-        result
-    }
-
-    /// As [`linear`](Self::linear), every coefficient squared.
-    fn squared<B: BurnBackend>(
-        &self,
-        old: &Modes,
-        new: &Modes,
-        smaller: &Lru<B>,
-        truncation: &DiagonalTruncation,
-    ) -> Self {
-        let (n, r) = (old.decay.len(), smaller.state_dim());
-        let h = self.B_re.len() / n;
-        let (right, left) = (&truncation.right, &truncation.left);
-        let mut result = Self::zeros(r, h);
-
-        for i in 0..r {
-            let (mut re, mut im) = (0.0, 0.0);
-            for j in 0..n {
-                let (nu, theta) = (self.nu_log[j], self.theta_log[j]);
-                let (z_re, z_im) = (nu / old.decay[j].powi(2), theta / old.phase[j].powi(2));
-                let w = (right[(j, i)] * left[(i, j)]).conj()
-                    * old.inverse_conjugate(j)
-                    * new.conjugate(i);
-                re += w.re.powi(2) * z_re + w.im.powi(2) * z_im;
-                im += w.im.powi(2) * z_re + w.re.powi(2) * z_im;
-            }
-            result.nu_log[i] = new.decay[i].powi(2) * re;
-            result.theta_log[i] = new.phase[i].powi(2) * im;
-        }
-
-        let (b_re, b_im) = (values(&smaller.B_re), values(&smaller.B_im));
-        for i in 0..r {
-            for k in 0..h {
-                let (mut re, mut im) = (0.0, 0.0);
+                let mut sum = c64::new(0.0, 0.0);
                 for j in 0..n {
-                    let w = right[(j, i)] * (new.gamma[i] / old.gamma[j]);
-                    let (v_re, v_im) = (self.B_re[j * h + k], self.B_im[j * h + k]);
-                    re += w.re.powi(2) * v_re + w.im.powi(2) * v_im;
-                    im += w.im.powi(2) * v_re + w.re.powi(2) * v_im;
+                    let g = c64::new(self.C_re[k * n + j], self.C_im[k * n + j]);
+                    sum += kind.rotate(left[(i, j)].conj(), g);
                 }
-                result.B_re[i * h + k] = re;
-                result.B_im[i * h + k] = im;
-                result.gamma_log[i] += b_re[i * h + k].powi(2) * re + b_im[i * h + k].powi(2) * im;
-            }
-        }
-
-        for k in 0..h {
-            for i in 0..r {
-                let (mut re, mut im) = (0.0, 0.0);
-                for j in 0..n {
-                    let w = left[(i, j)];
-                    let (v_re, v_im) = (self.C_re[k * n + j], self.C_im[k * n + j]);
-                    re += w.re.powi(2) * v_re + w.im.powi(2) * v_im;
-                    im += w.im.powi(2) * v_re + w.re.powi(2) * v_im;
-                }
-                result.C_re[k * r + i] = re;
-                result.C_im[k * r + i] = im;
+                (result.C_re[k * r + i], result.C_im[k * r + i]) = (sum.re, sum.im);
             }
         }
         result
