@@ -57,7 +57,7 @@ struct RunArgs {
     /// Folder with the data set's files (else `COMPRESSM_DATA_DIR`).
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Folder for the results, new or empty (else runs/<data set>-<time>).
+    /// Folder for the results, new or empty (else `runs/DATASET-TIME`).
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Backend: cpu, wgpu, cuda or libtorch.
@@ -230,7 +230,7 @@ fn run_train(args: RunArgs, quiet: bool) -> anyhow::Result<()> {
     if quiet { Ok(()) } else { print(summary) }
 }
 
-/// `runs/<data set>-<time>`, with a number behind it if that is taken.
+/// `runs/DATASET-TIME`, with a number behind it if that is taken.
 fn default_output(dataset: &str) -> PathBuf {
     let format = format_description!("[year][month][day]-[hour][minute][second]");
     let time = OffsetDateTime::now_utc().format(&format);
