@@ -147,7 +147,10 @@ const BAD_INPUT: u8 = 2;
 const FAILED_RUN: u8 = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
     events::init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -160,6 +163,20 @@ fn main() -> ExitCode {
             ExitCode::from(if failed { FAILED_RUN } else { BAD_INPUT })
         }
     }
+}
+
+/// Help and version as they are; a usage error in one line, like every other error.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Nothing is left to tell if standard output is closed.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let message = text.split("\n\nUsage").next().unwrap_or(&text);
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let _ = writeln!(io::stderr(), "{}; see `compressm --help`", words.join(" "));
+    ExitCode::from(BAD_INPUT)
 }
 
 /// The error and its causes, each said once.

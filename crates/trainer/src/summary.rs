@@ -21,9 +21,9 @@ pub struct Summary {
     pub initial_state_dims: Vec<usize>,
     /// State dimension of every layer at the end.
     pub final_state_dims: Vec<usize>,
-    /// Trainable parameters at the start.
+    /// Numbers in the model at the start: parameters and running statistics.
     pub initial_parameters: usize,
-    /// Trainable parameters at the end.
+    /// Numbers in the model at the end.
     pub final_parameters: usize,
     /// Best accuracy on the validation set, in `[0, 1]`.
     pub best_val_accuracy: f64,

@@ -315,6 +315,16 @@ fn impossible_settings_are_refused_in_one_line_before_anything_is_written() {
         vec!["analyze", "--system", text(&missing)],
         vec!["train", "--backend", "libtorch", "--output", text(&output)],
         vec!["data", "fetch", "imagenet", "--dir", text(folder.path())],
+        vec!["train", "--colour"],
+        vec!["predict", "--weights", text(&missing)],
+        vec!["analyze"],
+        vec![
+            "train",
+            "--resume",
+            text(&missing),
+            "--set",
+            "training.lr=1",
+        ],
     ] {
         refusal(&args, 2);
     }
