@@ -17,7 +17,7 @@ pub trait Reducible: Sized {
     /// stays. This layer is unchanged.
     ///
     /// # Errors
-    /// [`ReductionError::NotRepresentable`] when the reduced system has no such layer.
+    /// [`ReductionError::NotRepresentable`] or [`ReductionError::OutOfRange`] when the reduced system has no such layer.
     fn reduced(&self, truncation: &DiagonalTruncation) -> Result<Self, ReductionError>;
 }
 
@@ -37,4 +37,7 @@ pub enum ReductionError {
         /// Its modulus.
         modulus: f64,
     },
+    /// An entry of the reduced B or C is beyond the range of `f32`.
+    #[error("an entry of the reduced layer exceeds the range of f32; keep a different order")]
+    OutOfRange,
 }

@@ -191,6 +191,17 @@ fn an_eigenvalue_of_zero_is_refused_and_the_layer_unchanged() {
 }
 
 #[test]
+fn entries_beyond_f32_are_refused() {
+    let layer = layer::<Flex>(3, 1, 5);
+    let huge = Mat::from_fn(1, 1, |_, _| c64::new(1e60, 0.0));
+    let mut truncation = identity(&[c64::new(0.5, 0.1)]);
+    let input = truncation.system.input_matrix().clone();
+    truncation.system = DiscreteDiagonalSystem::new(vec![c64::new(0.5, 0.1)], input, huge).unwrap();
+    let error = layer.reduced(&truncation).unwrap_err();
+    assert!(error.to_string().contains("range of f32"), "{error}");
+}
+
+#[test]
 fn a_nan_in_a_weight_is_refused() {
     let mut layer = layer::<Flex>(3, 2, 5);
     let mut broken = values(layer.B_im.val());

@@ -60,22 +60,29 @@ impl<B: BurnBackend> Reducible for Lru<B> {
             theta.push(parameters[1]);
             gamma.push(parameters[2]);
         }
-        let part = |matrix: &Mat<c64>, f: &dyn Fn(usize, c64) -> f64| -> Vec<f32> {
-            (0..matrix.nrows())
+        let normalization: Vec<f64> = gamma.iter().map(|g: &f32| f64::from(*g).exp()).collect();
+        let part = |matrix: &Mat<c64>, f: &dyn Fn(usize, c64) -> f64| {
+            let values: Vec<f32> = (0..matrix.nrows())
                 .flat_map(|i| (0..matrix.ncols()).map(move |j| (i, j)))
                 .map(|(i, j)| f(i, matrix[(i, j)]) as f32)
-                .collect()
+                .collect();
+            match values.iter().all(|value| value.is_finite()) {
+                true => Ok(values),
+                false => Err(ReductionError::OutOfRange),
+            }
         };
-        let normalization: Vec<f64> = gamma.iter().map(|g: &f32| f64::from(*g).exp()).collect();
         let (b, c) = (system.input_matrix(), system.output_matrix());
+        let b_re = part(b, &|i, z| z.re / normalization[i])?;
+        let b_im = part(b, &|i, z| z.im / normalization[i])?;
+        let (c_re, c_im) = (part(c, &|_, z| z.re)?, part(c, &|_, z| z.im)?);
         let (n, h) = (order, hidden);
         Ok(Self {
             nu_log: parameter(nu, [n], &device),
             theta_log: parameter(theta, [n], &device),
-            B_re: parameter(part(b, &|i, z| z.re / normalization[i]), [n, h], &device),
-            B_im: parameter(part(b, &|i, z| z.im / normalization[i]), [n, h], &device),
-            C_re: parameter(part(c, &|_, z| z.re), [h, n], &device),
-            C_im: parameter(part(c, &|_, z| z.im), [h, n], &device),
+            B_re: parameter(b_re, [n, h], &device),
+            B_im: parameter(b_im, [n, h], &device),
+            C_re: parameter(c_re, [h, n], &device),
+            C_im: parameter(c_im, [h, n], &device),
             D: self.D.clone(),
             gamma_log: parameter(gamma, [n], &device),
         })
