@@ -207,11 +207,6 @@ pub(crate) fn product<T: Real>(
     }
 }
 
-/// Contiguous copy (or the tensor itself) whose whole storage is its elements in row-major order.
-pub(crate) fn contiguous(tensor: &FlexTensor) -> FlexTensor {
-    tensor.to_contiguous()
-}
-
 /// Wraps a row-major buffer as a Flex tensor.
 pub(crate) fn tensor<T: Real, const D: usize>(data: Vec<T>, shape: [usize; D]) -> FlexTensor {
     debug_assert_eq!(data.len(), shape.iter().product::<usize>());

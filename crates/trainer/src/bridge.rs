@@ -57,7 +57,7 @@ pub struct LayerReport {
 
 /// A layer's spectrum and what a truncation starts from.
 struct Analysis {
-    outcome: Result<(DiscreteDiagonalSystem, HankelDecomposition), String>,
+    outcome: Result<Ranked, String>,
     state_dim: usize,
     /// NaN when there is no spectrum: the schedule then leaves the layer alone.
     hsv: Vec<f64>,
@@ -122,29 +122,26 @@ pub fn check<B: TrainingBackend>(
             cut: None,
             refusal: None,
         };
-        match analysis.outcome {
-            Err(reason) => report.refusal = Some(reason),
-            Ok((system, hankel)) => {
+        match (analysis.outcome, decision) {
+            (Err(reason), _) => report.refusal = Some(reason),
+            (Ok(_), Decision::Keep { .. }) => report.hsv = analysis.hsv,
+            (Ok(ranked), Decision::Cut { to, .. }) => {
                 report.hsv = analysis.hsv;
-                if let Decision::Cut { to, .. } = decision {
-                    let start = Instant::now();
-                    let lru = &mut model.blocks[layer].lru;
-                    match reduce(lru, &system, &hankel, to) {
-                        Err(reason) => report.refusal = Some(reason),
-                        Ok(reduction) => {
-                            let path = format!("blocks.{layer}.lru");
-                            carry_moments(optimizer, &path, treatment, lru, &reduction);
-                            report.cut = Some(Cut {
-                                step,
-                                layer,
-                                from: analysis.state_dim,
-                                to,
-                                discarded: reduction.truncation.discarded_share(),
-                                bound: reduction.truncation.h_infinity_bound(),
-                                seconds: analysis.seconds + start.elapsed().as_secs_f64(),
-                            });
-                            *lru = reduction.layer;
-                        }
+                let start = Instant::now();
+                let path = format!("blocks.{layer}.lru");
+                let lru = &mut model.blocks[layer].lru;
+                match cut(lru, optimizer, &path, treatment, &ranked, to) {
+                    Err(reason) => report.refusal = Some(reason),
+                    Ok(truncation) => {
+                        report.cut = Some(Cut {
+                            step,
+                            layer,
+                            from: analysis.state_dim,
+                            to,
+                            discarded: truncation.discarded_share(),
+                            bound: truncation.h_infinity_bound(),
+                            seconds: analysis.seconds + start.elapsed().as_secs_f64(),
+                        });
                     }
                 }
             }
@@ -152,6 +149,24 @@ pub fn check<B: TrainingBackend>(
         reports.push(report);
     }
     Ok(reports)
+}
+
+/// A layer as a system, and its Hankel singular values.
+type Ranked = (DiscreteDiagonalSystem, HankelDecomposition);
+
+/// Replaces a layer and its optimizer state by their truncation to `order`, or leaves both as they are.
+fn cut<B: TrainingBackend>(
+    layer: &mut Lru<B>,
+    optimizer: &mut AdamW<B>,
+    path: &str,
+    treatment: OptimizerState,
+    ranked: &Ranked,
+    order: usize,
+) -> Result<Truncation, String> {
+    let reduction = reduce(layer, ranked, order)?;
+    carry_moments(optimizer, path, treatment, layer, &reduction);
+    *layer = reduction.layer;
+    Ok(reduction.truncation)
 }
 
 /// A smaller layer and how it came about.
@@ -163,8 +178,7 @@ struct Reduction<B: TrainingBackend> {
 
 fn reduce<B: TrainingBackend>(
     layer: &Lru<B>,
-    system: &DiscreteDiagonalSystem,
-    hankel: &HankelDecomposition,
+    (system, hankel): &Ranked,
     order: usize,
 ) -> Result<Reduction<B>, String> {
     let truncation = hankel

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{REDUCTION_PIECES, Real, contiguous, dims, tensor, vectorized};
+use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -45,9 +45,9 @@ fn normalize_typed<T: Real>(
     epsilon: f64,
 ) -> FlexTensor {
     let [batch, length, hidden] = dims(input);
-    let input = contiguous(input);
+    let input = input.to_contiguous();
     let [mean, variance] = [mean, variance].map(|t| -> Vec<f64> {
-        let values = contiguous(t);
+        let values = t.to_contiguous();
         values.storage::<T>().iter().map(|v| v.into_f64()).collect()
     });
     let output = scaled(input.storage::<T>(), hidden, epsilon, &mean, &variance);
@@ -106,7 +106,7 @@ fn mean_over_rows<T: Real>(
 
 fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     let [batch, length, hidden] = dims(input);
-    let input = contiguous(input);
+    let input = input.to_contiguous();
     let x = input.storage::<T>();
     let mean = mean_over_rows(
         x,
@@ -173,7 +173,7 @@ fn backward_typed<T: Real>(
     output_gradient: &FlexTensor,
 ) -> FlexTensor {
     let [batch, length, hidden] = dims(normalized);
-    let (normalized, gradient) = (contiguous(normalized), contiguous(output_gradient));
+    let (normalized, gradient) = (normalized.to_contiguous(), output_gradient.to_contiguous());
     let (x, g) = (normalized.storage::<T>(), gradient.storage::<T>());
     let mean_gradient = mean_over_rows(
         g,
@@ -195,7 +195,7 @@ fn backward_typed<T: Real>(
             }
         },
     );
-    let variance = contiguous(variance);
+    let variance = variance.to_contiguous();
     let deviation = variance
         .storage::<T>()
         .iter()

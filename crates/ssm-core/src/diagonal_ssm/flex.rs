@@ -11,8 +11,7 @@ use rayon::prelude::*;
 
 use super::{DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients};
 use crate::cpu::{
-    Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product, tensor,
-    vectorized,
+    Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, dims, product, tensor, vectorized,
 };
 
 /// Size of the state buffer of one chunk. The backward pass holds two; both fit a 256 KiB L2 cache.
@@ -71,7 +70,7 @@ struct Packed<T> {
 impl<T: Real> Packed<T> {
     fn new(sizes: &Sizes, system: &DiagonalSsm<FlexTensor>) -> Self {
         let (n, h) = (sizes.state, sizes.hidden);
-        let read = |t: &FlexTensor| contiguous(t).storage::<T>().to_vec();
+        let read = |t: &FlexTensor| t.to_contiguous().storage::<T>().to_vec();
         let (b_re, b_im) = (read(&system.input_re), read(&system.input_im));
         let (c_re, c_im) = (read(&system.output_re), read(&system.output_im));
         let mut input = vec![T::ZERO; h * 2 * n];
@@ -130,7 +129,7 @@ fn forward_typed<T: Real>(
 ) -> DiagonalSsmForward<FlexTensor> {
     let sizes = Sizes::new::<T>(input, system);
     let packed = Packed::<T>::new(&sizes, system);
-    let input = contiguous(input);
+    let input = input.to_contiguous();
     let u = input.storage::<T>();
     let (chunks, width) = (sizes.chunks(), 2 * sizes.state);
 
@@ -329,9 +328,9 @@ fn backward_typed<T: Real>(
 ) -> DiagonalSsmGradients<FlexTensor> {
     let sizes = Sizes::new::<T>(input, system);
     let packed = Packed::<T>::new(&sizes, system);
-    let (input, output_gradient) = (contiguous(input), contiguous(output_gradient));
+    let (input, output_gradient) = (input.to_contiguous(), output_gradient.to_contiguous());
     let (u, g) = (input.storage::<T>(), output_gradient.storage::<T>());
-    let chunk_states = contiguous(chunk_states);
+    let chunk_states = chunk_states.to_contiguous();
     let boundaries = chunk_states.storage::<T>();
     let (row, boundary_row) = (sizes.row(), sizes.chunks() * 2 * sizes.state);
 

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
 use crate::{
     cpu::{
-        Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, contiguous, dims, product,
-        tensor, vectorized,
+        Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, dims, product, tensor,
+        vectorized,
     },
     dropout::{Dropout, Mask},
 };
@@ -27,8 +27,8 @@ struct Affine<T> {
 impl<T: Real> Affine<T> {
     fn new(weight: &FlexTensor, bias: &FlexTensor) -> Self {
         Self {
-            weight: contiguous(weight).storage::<T>().to_vec(),
-            bias: contiguous(bias).storage::<T>().to_vec(),
+            weight: weight.to_contiguous().storage::<T>().to_vec(),
+            bias: bias.to_contiguous().storage::<T>().to_vec(),
         }
     }
 
@@ -213,7 +213,7 @@ fn forward_typed<T: Real>(
 ) -> FlexTensor {
     let [batch, length, hidden] = dims(input);
     let unit = Unit::<T>::new(hidden, weights, dropout);
-    let (input, skip) = (contiguous(input), contiguous(skip));
+    let (input, skip) = (input.to_contiguous(), skip.to_contiguous());
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
     let (block, mask) = (unit.block(), unit.mask(1));
 
@@ -254,7 +254,7 @@ fn backward_typed<T: Real>(
 ) -> GatedUnitGradients<FlexTensor> {
     let [batch, length, hidden] = dims(input);
     let unit = Unit::<T>::new(hidden, weights, dropout);
-    let (input, gradient) = (contiguous(input), contiguous(output_gradient));
+    let (input, gradient) = (input.to_contiguous(), output_gradient.to_contiguous());
     let (x, g) = (input.storage::<T>(), gradient.storage::<T>());
     let block = unit.block();
     let piece = x.len().div_ceil(block).div_ceil(REDUCTION_PIECES).max(1) * block;
