@@ -3,7 +3,7 @@
 //! Layers as a linear recurrent unit starts them, cut to a quarter of their states.
 
 use divan::{Bencher, black_box};
-use hsv::{DiscreteDiagonalSystem, Mat, c64};
+use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -46,7 +46,7 @@ fn whole<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
     bencher.bench_local(|| {
         let hankel = black_box(&system).hankel().expect("moderate units");
         let truncation = hankel
-            .balanced_truncation(&system, states / 4)
+            .balanced_truncation(states / 4)
             .expect("a layer has that rank");
         truncation
             .diagonalize()

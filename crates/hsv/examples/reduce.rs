@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use hsv::{DiscreteDiagonalSystem, Mat, c64, order_for_tolerance};
+use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64, order_for_tolerance};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let system = random_layer(7)?;
     let hankel = system.hankel()?;
     let order = order_for_tolerance(hankel.singular_values(), tau);
-    let truncation = hankel.balanced_truncation(&system, order)?;
+    let truncation = hankel.balanced_truncation(order)?;
     let reduced = truncation.diagonalize()?;
 
     println!(

@@ -1,58 +1,66 @@
-//! Balanced truncation, by the square-root method.
+//! Balanced truncation, by the square-root method and its balancing-free form.
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 use thiserror::Error;
 
+use crate::dense::DenseSystem;
+use crate::domain::TimeDomain;
 use crate::hankel::HankelDecomposition;
-use crate::mode_scaling::ModeScaling;
 use crate::order::sum_from_small_end;
-use crate::power_of_two::{scale_complex, scale_matrix};
-use crate::system::{DiscreteDiagonalSystem, first_not_finite, first_unstable};
+use crate::scalar::sealed::Entry;
+use crate::scalar::{Scalar, first_not_finite, scale_matrix};
+use crate::selection::Selection;
+use crate::system::{LinearSystem, first_unstable};
 
-/// A system cut down to its `order` strongest states, in balanced coordinates: a dense state matrix.
+/// A system cut down to some of its balanced states: a dense state matrix.
 ///
 /// Full-order states are `x ≈ T z` and reduced ones `z = Wᴴ x`, with `Wᴴ T = I`. The result is in general *not*
-/// itself balanced: in discrete time its Hankel singular values are near the first `order` of the full system's, not
-/// equal to them.
+/// itself balanced: in discrete time its Hankel singular values are near those kept, not equal to them.
 ///
-/// Truncated to all of its states a system is left alone: Λ, B and C as they are, both projections the identity.
+/// Truncated to all of its states a system is left alone: A, B and C as they are, both projections the identity.
 #[derive(Debug, Clone)]
-pub struct Truncation {
-    pub(crate) form: Form,
-    state_matrix: Mat<c64>,
-    input_matrix: Mat<c64>,
-    output_matrix: Mat<c64>,
-    right_projection: Mat<c64>,
-    left_projection: Mat<c64>,
+pub struct Truncation<S: LinearSystem> {
+    pub(crate) form: Form<S>,
+    system: DenseSystem<S::Scalar, S::Domain>,
+    right_projection: Mat<S::Scalar>,
+    left_projection: Mat<S::Scalar>,
+    poles: Vec<c64>,
+    /// Of the truncated state matrix, length one each; of use only where something was cut.
+    pub(crate) eigenvectors: Mat<c64>,
     h_infinity_bound: f64,
     discarded_share: f64,
 }
 
 /// What a truncation is made of, before units are put back.
 #[derive(Debug, Clone)]
-pub(crate) enum Form {
+pub(crate) enum Form<S: LinearSystem> {
     /// Nothing was cut.
-    Identity(DiscreteDiagonalSystem),
-    Balanced(Box<BalancedForm>),
+    Identity(S),
+    Projected(Box<Projected<S>>),
 }
 
-/// Balanced coordinates of the scaled system: every entry is of moderate size.
+/// The truncated system in the units of its decomposition: every entry is of moderate size.
 #[derive(Debug, Clone)]
-pub(crate) struct BalancedForm {
-    /// Eigenvalues of the full system, `[state]`.
-    pub(crate) full_lambda: Vec<c64>,
+pub(crate) struct Projected<S: LinearSystem> {
+    pub(crate) full: S,
     /// T', `[state, order]`, and W'ᴴ, `[order, state]`.
-    pub(crate) right: Mat<c64>,
-    pub(crate) left: Mat<c64>,
-    pub(crate) state_matrix: Mat<c64>,
-    pub(crate) input: Mat<c64>,
-    pub(crate) output: Mat<c64>,
-    /// Eigenvalues of the state matrix, and its eigenvectors of length one, in columns.
-    pub(crate) poles: Vec<c64>,
-    pub(crate) eigenvectors: Mat<c64>,
+    pub(crate) right: Mat<S::Scalar>,
+    pub(crate) left: Mat<S::Scalar>,
+    pub(crate) state_matrix: Mat<S::Scalar>,
+    pub(crate) input: Mat<S::Scalar>,
+    pub(crate) output: Mat<S::Scalar>,
     pub(crate) state_exponents: Vec<i32>,
     pub(crate) gain_exponent: i32,
+}
+
+/// Coordinates of a reduced state space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coordinates {
+    /// Those in which both Gramians of the untruncated system are the diagonal of Hankel singular values.
+    Balanced,
+    /// Orthonormal columns of T: as well conditioned as can be.
+    Orthonormal,
 }
 
 /// Why a system was not truncated. The system is as it was.
@@ -85,23 +93,29 @@ pub enum TruncationError {
         /// States of the system.
         states: usize,
     },
-    /// The system is not the one that the decomposition was taken from.
+    /// A pole of the reduced system came out on or beyond the boundary of stability.
     #[error(
-        "the Hankel decomposition belongs to another system; take it again from the system to be truncated"
-    )]
-    SystemMismatch,
-    /// A pole of the truncated system came out on or outside the unit circle.
-    #[error(
-        "pole {index} of the truncated system has modulus {modulus:e} and 1 - |lambda|^2 = {margin:e}: \
-         it lies within rounding of the unit circle; choose another order, or keep the system as it is"
+        "pole {index} of the reduced system is {eigenvalue}, with a margin of {margin:e}: stable is {region}, and it \
+         lies within rounding of the boundary; choose another order, or keep the system as it is"
     )]
     Unstable {
         /// Position of the first such pole.
         index: usize,
-        /// Its modulus, rounded.
-        modulus: f64,
-        /// `1 - |λ|²` with its exact sign.
+        /// The pole.
+        eigenvalue: c64,
+        /// `1 - |λ|²` or `-2 Re λ` with its exact sign.
         margin: f64,
+        /// The stable region, in words.
+        region: &'static str,
+    },
+    /// The states that were to be at rest have none.
+    #[error(
+        "the states beyond order {order} have no steady state: their block of the state matrix is singular; \
+         choose another order, or truncate instead"
+    )]
+    NoSteadyState {
+        /// The order asked for.
+        order: usize,
     },
     /// The eigenvalue decomposition of the truncated state matrix did not converge.
     #[error(
@@ -143,50 +157,81 @@ pub enum TruncationError {
     },
 }
 
-impl HankelDecomposition {
-    /// Balanced truncation of the system this decomposition was taken from.
-    ///
-    /// Keeps the `order` states that are easiest to reach and to observe together.
+impl<S: LinearSystem> HankelDecomposition<S> {
+    /// Balanced truncation to the `order` states that are easiest to reach and to observe together.
     ///
     /// # Shapes
-    /// - `system`: state `[state]`, input `[state, input]`, output `[output, state]`
+    /// - system: state `[state, state]`, input `[state, input]`, output `[output, state]`
     /// - returns `[order, order]`, `[order, input]`, `[output, order]`, and the projections `[state, order]` and
     ///   `[order, state]`
     ///
     /// # Precision
-    /// `c64`, O(state² · order + order³). The transfer function is good to about `ε σ_1 / (σ_r - σ_{r+1})`.
+    /// O(state² · order + order³). The transfer function is good to about `ε σ_1 / (σ_r - σ_{r+1})`.
     ///
     /// # Errors
     /// [`TruncationError::OrderAboveRank`] and its neighbors for an `order` that cannot be had;
-    /// [`TruncationError::Unstable`] if rounding pushes a pole onto the unit circle. `order == system.state_dim()`
+    /// [`TruncationError::Unstable`] if rounding pushes a pole onto the boundary. `order == system.state_dim()`
     /// is always possible: it returns the system unchanged.
     ///
     /// # Source
     /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; first `M81`.
-    pub fn balanced_truncation(
-        &self,
-        system: &DiscreteDiagonalSystem,
-        order: usize,
-    ) -> Result<Truncation, TruncationError> {
-        self.check_order(system, order)?;
-        if order == system.state_dim() {
-            return Ok(Truncation::identity(system));
-        }
-        let form = self.balanced_form(system, order)?;
-        let cut = sum_from_small_end(&self.singular_values()[order..]);
-        let all = sum_from_small_end(self.singular_values());
-        Truncation::from_balanced(form, 2.0 * cut, cut / all)
+    pub fn balanced_truncation(&self, order: usize) -> Result<Truncation<S>, TruncationError> {
+        self.truncation(Selection::Largest, order, Coordinates::Balanced)
     }
 
-    fn check_order(
+    /// The same reduced system as [`balanced_truncation`](Self::balanced_truncation) in orthonormal coordinates.
+    ///
+    /// Where the last kept singular value is far below the first, balanced coordinates have projections as long as
+    /// `√(σ_1 / σ_r)` and entries spread as widely. Here T has orthonormal columns (in the units of each state, see
+    /// [`LinearSystem::hankel`]) and the kept spaces are the same.
+    ///
+    /// # Errors
+    /// Those of [`balanced_truncation`](Self::balanced_truncation).
+    ///
+    /// # Source
+    /// Varga (1991): `V91` in `docs/references.bib`.
+    pub fn balancing_free_truncation(
         &self,
-        system: &DiscreteDiagonalSystem,
         order: usize,
-    ) -> Result<(), TruncationError> {
-        let (states, rank) = (self.singular_values().len(), self.numerical_rank());
-        if system.lambda() != self.lambda || ModeScaling::of(system) != self.scaling {
-            Err(TruncationError::SystemMismatch)
-        } else if order == 0 {
+    ) -> Result<Truncation<S>, TruncationError> {
+        self.truncation(Selection::Largest, order, Coordinates::Orthonormal)
+    }
+
+    /// Truncation to `order` balanced states chosen otherwise than by size, for comparison with the right choice.
+    ///
+    /// The choice is among the states up to [`numerical_rank`](Self::numerical_rank). The bound holds for any choice:
+    /// a state that is cut costs at most twice its Hankel singular value, whatever the others.
+    ///
+    /// # Errors
+    /// Those of [`balanced_truncation`](Self::balanced_truncation).
+    pub fn selected_truncation(
+        &self,
+        selection: Selection,
+        order: usize,
+    ) -> Result<Truncation<S>, TruncationError> {
+        self.truncation(selection, order, Coordinates::Balanced)
+    }
+
+    fn truncation(
+        &self,
+        selection: Selection,
+        order: usize,
+        coordinates: Coordinates,
+    ) -> Result<Truncation<S>, TruncationError> {
+        self.check_order(order)?;
+        if order == self.system.state_dim() {
+            return Truncation::identity(&self.system);
+        }
+        let kept = selection.states(self.numerical_rank(), order);
+        let projected = self.projected(&kept, coordinates)?;
+        let spectrum = stable_eigen::<S::Scalar, S::Domain>(&projected.state_matrix)?;
+        let (bound, share) = self.cost_of_keeping(&kept);
+        Truncation::from_projected(projected, spectrum, bound, share)
+    }
+
+    pub(crate) fn check_order(&self, order: usize) -> Result<(), TruncationError> {
+        let (states, rank) = (self.system.state_dim(), self.numerical_rank());
+        if order == 0 {
             Err(TruncationError::OrderZero)
         } else if order > states {
             Err(TruncationError::OrderAboveStateDim {
@@ -204,173 +249,200 @@ impl HankelDecomposition {
         }
     }
 
-    fn balanced_form(
+    /// H∞ bound and discarded share when only the states at `kept`, in increasing order, stay.
+    pub(crate) fn cost_of_keeping(&self, kept: &[usize]) -> (f64, f64) {
+        let all = self.singular_values();
+        let cut: Vec<f64> = (0..all.len())
+            .filter(|i| kept.binary_search(i).is_err())
+            .map(|i| all[i])
+            .collect();
+        let sum = sum_from_small_end(&cut);
+        (2.0 * sum, sum / sum_from_small_end(all))
+    }
+
+    /// The system projected on the balanced states at `kept`, which is sorted and below the numerical rank.
+    pub(crate) fn projected(
         &self,
-        system: &DiscreteDiagonalSystem,
-        order: usize,
-    ) -> Result<BalancedForm, TruncationError> {
-        let lambda = system.lambda();
+        kept: &[usize],
+        coordinates: Coordinates,
+    ) -> Result<Projected<S>, TruncationError> {
         // T = L_P V S^{-1/2}, W = L_Q U S^{-1/2}
-        let right = self.projection(&self.controllability_factor, &self.svd.right_vectors, order);
-        let left = self.projection(&self.observability_factor, &self.svd.left_vectors, order);
-        // Wᴴ T is the identity up to ε σ_1 / σ_r, which for a weak last state is far from ε. Solving with it makes
-        // the projection T Wᴴ exact for the spaces at hand.
+        let right = self.directions(&self.controllability_factor, &self.svd.right_vectors, kept);
+        let left = self.directions(&self.observability_factor, &self.svd.left_vectors, kept);
+        let (right, left) = match coordinates {
+            Coordinates::Balanced => (right, left),
+            Coordinates::Orthonormal => (orthonormal(&right), orthonormal(&left)),
+        };
+        // Wᴴ T is the identity up to ε σ_1 / σ_r, which for a weak last state is far from ε; in orthonormal
+        // coordinates it is no identity at all. Solving with it makes the projection T Wᴴ exact for the spaces at hand.
         let overlap = left.adjoint() * &right;
         let left = overlap.partial_piv_lu().solve(left.adjoint().to_owned());
-
-        let moved = Mat::from_fn(lambda.len(), order, |i, j| lambda[i] * right[(i, j)]);
-        let state_matrix = &left * moved;
-        let (poles, eigenvectors) = eigen(&state_matrix)?;
-        if let Some((index, margin)) = first_unstable(&poles) {
-            return Err(TruncationError::Unstable {
-                index,
-                modulus: poles[index].norm(),
-                margin,
-            });
+        let state_matrix = &left * self.system.apply_state_matrix(&right);
+        if first_not_finite(&state_matrix).is_some() {
+            return Err(TruncationError::NoConvergence { order: kept.len() });
         }
-        Ok(BalancedForm {
-            full_lambda: lambda.to_vec(),
-            input: &left * &self.scaling.input,
-            output: &self.scaling.output * &right,
+        Ok(Projected {
+            full: self.system.clone(),
+            input: &left * &self.units.input,
+            output: &self.units.output * &right,
             right,
             left,
             state_matrix,
-            poles,
-            eigenvectors,
-            state_exponents: self.scaling.state_exponents.clone(),
-            gain_exponent: self.scaling.gain_exponent,
+            state_exponents: self.units.state_exponents.clone(),
+            gain_exponent: self.units.gain_exponent,
         })
     }
 
-    /// `factor · vectors[.., ..order] · S^{-1/2}`, `[state, order]`.
-    fn projection(&self, factor: &Mat<c64>, vectors: &Mat<c64>, order: usize) -> Mat<c64> {
-        let weighted = Mat::from_fn(vectors.nrows(), order, |i, j| {
-            vectors[(i, j)] / self.svd.values[j].sqrt()
+    /// `factor · vectors[.., kept] · S^{-1/2}`, `[state, order]`.
+    fn directions(
+        &self,
+        factor: &Mat<S::Scalar>,
+        vectors: &Mat<S::Scalar>,
+        kept: &[usize],
+    ) -> Mat<S::Scalar> {
+        let weighted = Mat::from_fn(vectors.nrows(), kept.len(), |i, j| {
+            vectors[(i, kept[j])].times(1.0 / self.svd.values[kept[j]].sqrt())
         });
         factor * weighted
     }
 }
 
+/// An orthonormal basis of the columns.
+fn orthonormal<T: Scalar>(columns: &Mat<T>) -> Mat<T> {
+    columns.qr().compute_thin_Q()
+}
+
+/// Eigenvalues of a state matrix, all of them stable, and eigenvectors of length one.
+pub(crate) fn stable_eigen<T: Scalar, D: TimeDomain>(
+    state_matrix: &Mat<T>,
+) -> Result<(Vec<c64>, Mat<c64>), TruncationError> {
+    let (poles, vectors) = eigen(state_matrix)?;
+    match first_unstable::<D>(&poles) {
+        None => Ok((poles, vectors)),
+        Some((index, margin)) => Err(TruncationError::Unstable {
+            index,
+            eigenvalue: poles[index],
+            margin,
+            region: D::STABLE_REGION,
+        }),
+    }
+}
+
 /// Eigenvalues, and eigenvectors of length one.
-fn eigen(matrix: &Mat<c64>) -> Result<(Vec<c64>, Mat<c64>), TruncationError> {
+pub(crate) fn eigen<T: Scalar>(matrix: &Mat<T>) -> Result<(Vec<c64>, Mat<c64>), TruncationError> {
     let order = matrix.nrows();
     let no_convergence = TruncationError::NoConvergence { order };
-    if first_not_finite(matrix).is_some() {
-        return Err(no_convergence);
-    }
-    let eigen = matrix.eigen().map_err(|_| no_convergence)?;
-    let vectors = eigen.U();
+    let (values, vectors) = T::eigen(matrix).ok_or(no_convergence)?;
     let lengths: Vec<f64> = (0..order).map(|j| vectors.col(j).norm_l2()).collect();
     let unit = Mat::from_fn(order, order, |i, j| vectors[(i, j)] / lengths[j]);
     if first_not_finite(&unit).is_some() {
         return Err(no_convergence);
     }
-    Ok((eigen.S().column_vector().iter().copied().collect(), unit))
+    Ok((values, unit))
 }
 
-impl Truncation {
-    fn identity(system: &DiscreteDiagonalSystem) -> Self {
+impl<S: LinearSystem> Truncation<S> {
+    fn identity(system: &S) -> Result<Self, TruncationError> {
         let states = system.state_dim();
-        let diagonal = |i: usize, j: usize| {
-            if i == j {
-                system.lambda()[i]
-            } else {
-                c64::ZERO
-            }
-        };
-        Self {
-            state_matrix: Mat::from_fn(states, states, diagonal),
-            input_matrix: system.input_matrix().clone(),
-            output_matrix: system.output_matrix().clone(),
-            right_projection: Mat::identity(states, states),
-            left_projection: Mat::identity(states, states),
+        let identity = Mat::identity(states, states);
+        let no_convergence = |_| TruncationError::NoConvergence { order: states };
+        Ok(Self {
+            system: system.to_dense(),
+            right_projection: identity.clone(),
+            left_projection: identity,
+            poles: system.poles().map_err(no_convergence)?,
+            eigenvectors: Mat::identity(states, states),
             form: Form::Identity(system.clone()),
             h_infinity_bound: 0.0,
             discarded_share: 0.0,
-        }
+        })
     }
 
-    fn from_balanced(
-        form: BalancedForm,
+    fn from_projected(
+        projected: Projected<S>,
+        (poles, eigenvectors): (Vec<c64>, Mat<c64>),
         h_infinity_bound: f64,
         discarded_share: f64,
     ) -> Result<Self, TruncationError> {
         // x_i = 2^k x'_i, and half of the gain each for input and output.
-        let half_gain = form.gain_exponent / 2;
-        let states: Vec<i32> = form.state_exponents.iter().map(|k| k - half_gain).collect();
-        let (right, left) = (&form.right, &form.left);
-        let truncation = Self {
-            state_matrix: form.state_matrix.clone(),
-            input_matrix: scale_matrix(&form.input, half_gain),
-            output_matrix: scale_matrix(&form.output, half_gain),
-            right_projection: Mat::from_fn(right.nrows(), right.ncols(), |i, j| {
-                scale_complex(right[(i, j)], states[i])
-            }),
-            left_projection: Mat::from_fn(left.nrows(), left.ncols(), |i, j| {
-                scale_complex(left[(i, j)], -states[j])
-            }),
-            form: Form::Balanced(Box::new(form)),
-            h_infinity_bound,
-            discarded_share,
-        };
+        let half_gain = projected.gain_exponent / 2;
+        let states: Vec<i32> = projected
+            .state_exponents
+            .iter()
+            .map(|k| k - half_gain)
+            .collect();
+        let (right, left) = (&projected.right, &projected.left);
+        let right_projection = Mat::from_fn(right.nrows(), right.ncols(), |i, j| {
+            right[(i, j)].scaled(states[i])
+        });
+        let left_projection = Mat::from_fn(left.nrows(), left.ncols(), |i, j| {
+            left[(i, j)].scaled(-states[j])
+        });
+        let input = scale_matrix(&projected.input, half_gain);
+        let output = scale_matrix(&projected.output, half_gain);
         let parts = [
-            ("input matrix", &truncation.input_matrix),
-            ("output matrix", &truncation.output_matrix),
-            ("right projection", &truncation.right_projection),
-            ("left projection", &truncation.left_projection),
+            ("input matrix", &input),
+            ("output matrix", &output),
+            ("right projection", &right_projection),
+            ("left projection", &left_projection),
         ];
         for (what, part) in parts {
             if first_not_finite(part).is_some() {
                 return Err(TruncationError::OutOfRange { what });
             }
         }
-        Ok(truncation)
+        let feedthrough = projected.full.feedthrough().cloned();
+        Ok(Self {
+            system: DenseSystem::from_checked(
+                projected.state_matrix.clone(),
+                input,
+                output,
+                feedthrough,
+            ),
+            right_projection,
+            left_projection,
+            poles,
+            eigenvectors,
+            form: Form::Projected(Box::new(projected)),
+            h_infinity_bound,
+            discarded_share,
+        })
     }
 
     /// Number of states kept.
     pub fn order(&self) -> usize {
-        self.state_matrix.nrows()
+        self.system.state_dim()
     }
 
-    /// `A_r = Wᴴ Λ T`, `[order, order]`.
-    pub fn state_matrix(&self) -> &Mat<c64> {
-        &self.state_matrix
-    }
-
-    /// `B_r = Wᴴ B`, `[order, input]`.
-    pub fn input_matrix(&self) -> &Mat<c64> {
-        &self.input_matrix
-    }
-
-    /// `C_r = C T`, `[output, order]`.
-    pub fn output_matrix(&self) -> &Mat<c64> {
-        &self.output_matrix
+    /// The reduced system: `A_r = Wᴴ A T`, `[order, order]`; `B_r = Wᴴ B`, `[order, input]`; `C_r = C T`,
+    /// `[output, order]`; and the full system's feed-through.
+    pub fn system(&self) -> &DenseSystem<S::Scalar, S::Domain> {
+        &self.system
     }
 
     /// T, `[state, order]`: from reduced to full states.
     ///
     /// Rows of states without input or output are zero: they have no part in the transfer function.
-    pub fn right_projection(&self) -> &Mat<c64> {
+    pub fn right_projection(&self) -> &Mat<S::Scalar> {
         &self.right_projection
     }
 
     /// Wᴴ, `[order, state]`: from full to reduced states. `Wᴴ T = I`.
-    pub fn left_projection(&self) -> &Mat<c64> {
+    pub fn left_projection(&self) -> &Mat<S::Scalar> {
         &self.left_projection
     }
 
-    /// Eigenvalues of the truncated state matrix, `[order]`, all inside the unit circle.
+    /// Eigenvalues of the truncated state matrix, `[order]`, all of them stable.
     pub fn poles(&self) -> &[c64] {
-        match &self.form {
-            Form::Identity(system) => system.lambda(),
-            Form::Balanced(form) => &form.poles,
-        }
+        &self.poles
     }
 
-    /// Bound on the error anywhere on the unit circle: `‖G - G_r‖∞ <= 2 (σ_{r+1} + .. + σ_n)`.
+    /// Bound on the error at any frequency: `‖G - G_r‖∞ <= 2 Σσ` over the distinct Hankel singular values that were
+    /// cut.
     ///
     /// # Source
-    /// Glover (1984) in continuous time, `G84` in `docs/references.bib`; Antoulas (2005), section 7.2, for both.
+    /// Enns (1984) and Glover (1984), `E84` and `G84` in `docs/references.bib`, in continuous time; Antoulas (2005),
+    /// section 7.2, for both.
     pub fn h_infinity_bound(&self) -> f64 {
         self.h_infinity_bound
     }
@@ -378,27 +450,5 @@ impl Truncation {
     /// Share of Σσ (not of Σσ²) that was cut, in `[0, 1)`.
     pub fn discarded_share(&self) -> f64 {
         self.discarded_share
-    }
-
-    /// Transfer function on the unit circle, `G_r(e^{iω}) = C_r (e^{iω} I - A_r)⁻¹ B_r`, `[output, input]`.
-    ///
-    /// By a dense solve: it does not need a diagonal form, nor says whether there is one. `omega` as in
-    /// [`DiscreteDiagonalSystem::transfer`].
-    pub fn transfer(&self, omega: f64) -> Mat<c64> {
-        let form = match &self.form {
-            Form::Identity(system) => return system.transfer(omega),
-            Form::Balanced(form) => form,
-        };
-        let z = c64::new(omega.cos(), omega.sin());
-        let order = self.order();
-        let resolvent = Mat::from_fn(order, order, |i, j| {
-            if i == j {
-                z - form.state_matrix[(i, j)]
-            } else {
-                -form.state_matrix[(i, j)]
-            }
-        });
-        let response = resolvent.partial_piv_lu().solve(&form.input);
-        scale_matrix(&(&form.output * response), form.gain_exponent)
     }
 }

@@ -1,12 +1,16 @@
 //! Back to a diagonal state matrix, the form that a layer can hold.
 
-use faer::linalg::solvers::Solve;
+use faer::linalg::solvers::{PartialPivLu, Solve};
 use faer::{Mat, c64};
 
-use crate::balance::{BalancedForm, Form, Truncation, TruncationError};
-use crate::power_of_two::{scale_complex, scale_matrix};
-use crate::system::{DiscreteDiagonalSystem, SystemError, first_not_finite};
-use crate::unit_disk::one_minus_modulus_squared;
+use crate::balance::{Form, Projected, Truncation, TruncationError, eigen};
+use crate::dense::DenseSystem;
+use crate::diagonal::DiagonalSystem;
+use crate::domain::{Discrete, TimeDomain};
+use crate::power_of_two::scale_complex;
+use crate::scalar::{Scalar, complex, first_not_finite, scale_matrix};
+use crate::system::{LinearSystem, SystemError};
+use crate::units::Units;
 
 /// Largest condition number of the eigenvectors that a diagonal form is made with.
 ///
@@ -14,27 +18,28 @@ use crate::unit_disk::one_minus_modulus_squared;
 /// the `f32` in which layers hold their parameters (6e-8): below this limit a layer cannot tell the two apart.
 pub const EIGENVECTOR_CONDITION_LIMIT: f64 = 1e8;
 
-/// A truncated system in diagonal form, and the projections that lead to it from the full one.
+/// A system in diagonal form, and the projections that lead to it from the one it was made of.
 ///
 /// # Scale of the modes
 /// Eigenvectors are free up to a factor each: `b_i s` and `c_i / s` are the same mode. Here every row of B has
-/// length `√(1 - |λ_i|²)`: a layer that normalizes its input by `γ = √(1 - |λ|²)` then finds rows of length one, the
-/// magnitude it is initialized with. A row that is zero has nothing to scale; its right vector has length one.
+/// length `√(1 - |λ_i|²)`, or `√(-2 Re λ_i)` in continuous time: a state driven by white noise then has variance one,
+/// and a layer that normalizes its input by `γ = √(1 - |λ|²)` finds rows of length one, the magnitude it is
+/// initialized with. A row that is zero has nothing to scale; its right vector has length one.
 /// A truncation to all states is passed on unchanged, in the scale it came in.
 #[derive(Debug, Clone)]
-pub struct DiagonalTruncation {
-    /// The reduced system: `diag(left Λ right)`, `left B`, `C right`.
-    pub system: DiscreteDiagonalSystem,
-    /// From reduced to full states, `T V`, `[state, order]`.
+pub struct DiagonalForm<D = Discrete> {
+    /// The diagonal system: `diag(left A right)`, `left B`, `C right`.
+    pub system: DiagonalSystem<D>,
+    /// From its states to those of the system it was made of, `T V`, `[state, order]`.
     pub right: Mat<c64>,
-    /// From full to reduced states, `V⁻¹ Wᴴ`, `[order, state]`; `left right = I`.
+    /// The way back, `V⁻¹ Wᴴ`, `[order, state]`; `left right = I`.
     pub left: Mat<c64>,
-    /// 2-norm condition number of the eigenvectors V of the balanced state matrix, columns of length one.
+    /// 2-norm condition number of the eigenvectors V of the dense state matrix, columns of length one.
     pub eigenvector_condition: f64,
 }
 
-impl Truncation {
-    /// Diagonal form of the truncated system, with the mode scale described at [`DiagonalTruncation`].
+impl<D: TimeDomain> Truncation<DiagonalSystem<D>> {
+    /// Diagonal form of the truncated system, with the mode scale described at [`DiagonalForm`].
     ///
     /// # Precision
     /// Transfer function as of the dense form, to about condition · ε. Poles are the two-sided Rayleigh quotients of
@@ -42,59 +47,159 @@ impl Truncation {
     ///
     /// # Errors
     /// [`TruncationError::IllConditioned`] above [`EIGENVECTOR_CONDITION_LIMIT`]; [`TruncationError::Unstable`] if a
-    /// pole is not inside the unit circle; [`TruncationError::Inaccurate`] if the result does not check.
-    pub fn diagonalize(&self) -> Result<DiagonalTruncation, TruncationError> {
+    /// pole is not stable; [`TruncationError::Inaccurate`] if the result does not check.
+    pub fn diagonalize(&self) -> Result<DiagonalForm<D>, TruncationError> {
         match &self.form {
-            Form::Identity(system) => Ok(DiagonalTruncation {
+            Form::Identity(system) => Ok(DiagonalForm {
                 system: system.clone(),
                 right: Mat::identity(self.order(), self.order()),
                 left: Mat::identity(self.order(), self.order()),
                 eigenvector_condition: 1.0,
             }),
-            Form::Balanced(form) => diagonal_form(form),
+            Form::Projected(projected) => {
+                let full_lambda = projected.full.lambda();
+                diagonal_form(projected, full_lambda, &self.eigenvectors)
+            }
         }
     }
 }
 
-fn diagonal_form(form: &BalancedForm) -> Result<DiagonalTruncation, TruncationError> {
-    let eigenvector_condition = condition(&form.eigenvectors)?;
-    let inverse = form.eigenvectors.partial_piv_lu();
-    let (left, right) = (inverse.solve(&form.left), &form.right * &form.eigenvectors);
-    let (input, output) = (
-        inverse.solve(&form.input),
-        &form.output * &form.eigenvectors,
-    );
-
-    let lambda = rayleigh_quotients(&form.full_lambda, &left, &right);
-    check_residual(form, &lambda, &left, &right, eigenvector_condition)?;
-
-    let (order, states) = (lambda.len(), form.full_lambda.len());
-    let exponents = &form.state_exponents;
-    let right = Mat::from_fn(states, order, |i, j| {
-        scale_complex(right[(i, j)], exponents[i])
-    });
-    let factors: Vec<f64> = (0..order)
-        .map(|j| mode_factor(lambda[j], &input, &right, j))
-        .collect();
-    let input = Mat::from_fn(order, input.ncols(), |i, j| input[(i, j)] * factors[i]);
-    let output = Mat::from_fn(output.nrows(), order, |i, j| output[(i, j)] / factors[j]);
-    let right = Mat::from_fn(states, order, |i, j| right[(i, j)] / factors[j]);
-    let left = Mat::from_fn(order, states, |i, j| {
-        scale_complex(left[(i, j)] * factors[i], -exponents[j])
-    });
-    for (what, part) in [("right projection", &right), ("left projection", &left)] {
-        if first_not_finite(part).is_some() {
-            return Err(TruncationError::OutOfRange { what });
-        }
+impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
+    /// Diagonal form of a stable dense system, with the mode scale described at [`DiagonalForm`].
+    ///
+    /// # Precision
+    /// Transfer function to about condition · ε of the size of A, B and C.
+    ///
+    /// # Errors
+    /// [`TruncationError::IllConditioned`] above [`EIGENVECTOR_CONDITION_LIMIT`], as for a Jordan block;
+    /// [`TruncationError::Unstable`] if a pole is not stable; [`TruncationError::Inaccurate`] if the result does not
+    /// check.
+    pub fn diagonalize(&self) -> Result<DiagonalForm<D>, TruncationError> {
+        let units = Units::common(self.input_matrix(), self.output_matrix());
+        let state_matrix = complex(self.state_matrix());
+        let (lambda, vectors) = eigen(self.state_matrix())?;
+        let modal =
+            ModalCoordinates::new(&vectors, &complex(&units.input), &complex(&units.output))?;
+        let inverse = modal.solve(&Mat::identity(lambda.len(), lambda.len()));
+        let limit = residual_limit(modal.condition, lambda.len(), state_matrix.norm_l2(), 0.0);
+        check_residual(&inverse, &(&state_matrix * &vectors), &lambda, limit)?;
+        modal.scaled::<D>(
+            lambda,
+            vectors,
+            inverse,
+            &units.state_exponents,
+            units.gain_exponent,
+            self.feedthrough().map(complex),
+        )
     }
-    let output = scale_matrix(&output, form.gain_exponent);
-    let system = DiscreteDiagonalSystem::new(lambda, input, output).map_err(as_truncation_error)?;
-    Ok(DiagonalTruncation {
-        system,
+}
+
+/// The diagonal form of a projected system whose full state matrix is `diag(full_lambda)` in the coordinates of the
+/// projections.
+pub(crate) fn diagonal_form<D: TimeDomain>(
+    projected: &Projected<DiagonalSystem<D>>,
+    full_lambda: &[c64],
+    eigenvectors: &Mat<c64>,
+) -> Result<DiagonalForm<D>, TruncationError> {
+    let modal = ModalCoordinates::new(eigenvectors, &projected.input, &projected.output)?;
+    let (left, right) = (
+        modal.solve(&projected.left),
+        &projected.right * eigenvectors,
+    );
+    let lambda = rayleigh_quotients(full_lambda, &left, &right);
+    let moved = Mat::from_fn(right.nrows(), right.ncols(), |i, j| {
+        full_lambda[i] * right[(i, j)]
+    });
+    let limit = residual_limit(
+        modal.condition,
+        lambda.len(),
+        projected.state_matrix.norm_l2(),
+        projected.right.norm_l2() * projected.left.norm_l2(),
+    );
+    check_residual(&left, &moved, &lambda, limit)?;
+    modal.scaled::<D>(
+        lambda,
         right,
         left,
-        eigenvector_condition,
-    })
+        &projected.state_exponents,
+        projected.gain_exponent,
+        projected.full.feedthrough().cloned(),
+    )
+}
+
+/// Input and output of a dense system in the coordinates of its eigenvectors.
+struct ModalCoordinates {
+    inverse: PartialPivLu<c64>,
+    condition: f64,
+    input: Mat<c64>,
+    output: Mat<c64>,
+}
+
+impl ModalCoordinates {
+    fn new(
+        eigenvectors: &Mat<c64>,
+        input: &Mat<c64>,
+        output: &Mat<c64>,
+    ) -> Result<Self, TruncationError> {
+        let condition = condition(eigenvectors)?;
+        let inverse = eigenvectors.partial_piv_lu();
+        Ok(Self {
+            input: inverse.solve(input),
+            output: output * eigenvectors,
+            inverse,
+            condition,
+        })
+    }
+
+    /// `V⁻¹ x`
+    fn solve(&self, x: &Mat<c64>) -> Mat<c64> {
+        self.inverse.solve(x)
+    }
+
+    /// Gives every mode its scale and puts the units back.
+    fn scaled<D: TimeDomain>(
+        &self,
+        lambda: Vec<c64>,
+        right: Mat<c64>,
+        left: Mat<c64>,
+        state_exponents: &[i32],
+        gain_exponent: i32,
+        feedthrough: Option<Mat<c64>>,
+    ) -> Result<DiagonalForm<D>, TruncationError> {
+        let (order, states) = (lambda.len(), right.nrows());
+        let right = Mat::from_fn(states, order, |i, j| {
+            scale_complex(right[(i, j)], state_exponents[i])
+        });
+        let factors: Vec<f64> = (0..order)
+            .map(|j| mode_factor::<D>(lambda[j], &self.input, &right, j))
+            .collect();
+        let (b, c) = (&self.input, &self.output);
+        let input = Mat::from_fn(order, b.ncols(), |i, j| b[(i, j)] * factors[i]);
+        let output = Mat::from_fn(c.nrows(), order, |i, j| c[(i, j)] / factors[j]);
+        let right = Mat::from_fn(states, order, |i, j| right[(i, j)] / factors[j]);
+        let left = Mat::from_fn(order, states, |i, j| {
+            scale_complex(left[(i, j)] * factors[i], -state_exponents[j])
+        });
+        for (what, part) in [("right projection", &right), ("left projection", &left)] {
+            if first_not_finite(part).is_some() {
+                return Err(TruncationError::OutOfRange { what });
+            }
+        }
+        let output = scale_matrix(&output, gain_exponent);
+        let system = DiagonalSystem::new(lambda, input, output).map_err(as_truncation_error)?;
+        let system = match feedthrough {
+            Some(direct) => system
+                .with_feedthrough(direct)
+                .map_err(as_truncation_error)?,
+            None => system,
+        };
+        Ok(DiagonalForm {
+            system,
+            right,
+            left,
+            eigenvector_condition: self.condition,
+        })
+    }
 }
 
 /// 2-norm condition number, or why it is not acceptable.
@@ -135,17 +240,19 @@ fn rayleigh_quotients(full_lambda: &[c64], left: &Mat<c64>, right: &Mat<c64>) ->
     (0..left.nrows()).map(quotient).collect()
 }
 
-/// Checks that `left Λ right` is the diagonal it should be.
+/// How far `V⁻¹ A V` may be from diagonal: a Schur decomposition is exact for a matrix within a few order · ε · ‖A‖,
+/// a projection for factors within a few ε of ‖T‖ ‖W‖, and the eigenvectors pass either on times their condition number.
+fn residual_limit(condition: f64, order: usize, state_norm: f64, projection_lengths: f64) -> f64 {
+    32.0 * f64::EPSILON * condition * (order as f64 * state_norm + projection_lengths)
+}
+
+/// Checks that `left · moved`, with `moved = A · right`, is the diagonal it should be.
 fn check_residual(
-    form: &BalancedForm,
-    lambda: &[c64],
     left: &Mat<c64>,
-    right: &Mat<c64>,
-    condition: f64,
+    moved: &Mat<c64>,
+    lambda: &[c64],
+    limit: f64,
 ) -> Result<(), TruncationError> {
-    let moved = Mat::from_fn(right.nrows(), right.ncols(), |i, j| {
-        form.full_lambda[i] * right[(i, j)]
-    });
     let product = left * moved;
     let order = lambda.len();
     let mut residual = 0.0f64;
@@ -157,11 +264,6 @@ fn check_residual(
             residual = if entry <= residual { residual } else { entry };
         }
     }
-    // A Schur decomposition is exact for a matrix within a few order · ε · ‖A_r‖, and so is the projection of Λ for
-    // factors within a few ε of ‖T‖ ‖W‖; the eigenvectors pass either on times their condition number.
-    let lengths = form.right.norm_l2() * form.left.norm_l2();
-    let limit =
-        32.0 * f64::EPSILON * condition * (order as f64 * form.state_matrix.norm_l2() + lengths);
     if residual <= limit {
         Ok(())
     } else {
@@ -170,8 +272,8 @@ fn check_residual(
 }
 
 /// What row `mode` of the input matrix is multiplied by.
-fn mode_factor(lambda: c64, input: &Mat<c64>, right: &Mat<c64>, mode: usize) -> f64 {
-    let wanted = one_minus_modulus_squared(lambda).max(0.0).sqrt();
+fn mode_factor<D: TimeDomain>(lambda: c64, input: &Mat<c64>, right: &Mat<c64>, mode: usize) -> f64 {
+    let wanted = D::margin(lambda).max(0.0).sqrt();
     let factor = wanted / input.row(mode).norm_l2();
     if factor.is_finite() && factor > 0.0 {
         factor
@@ -180,19 +282,22 @@ fn mode_factor(lambda: c64, input: &Mat<c64>, right: &Mat<c64>, mode: usize) -> 
     }
 }
 
-fn as_truncation_error(error: SystemError) -> TruncationError {
+pub(crate) fn as_truncation_error(error: SystemError) -> TruncationError {
     match error {
         SystemError::Unstable {
             index,
-            modulus,
+            eigenvalue,
             margin,
+            region,
         } => TruncationError::Unstable {
             index,
-            modulus,
+            eigenvalue,
             margin,
+            region,
         },
         SystemError::NotFinite { what, .. } => TruncationError::OutOfRange { what },
-        SystemError::Empty { .. } | SystemError::StateDimension { .. } => {
+        SystemError::OutOfRange { .. } => TruncationError::OutOfRange { what: "poles" },
+        SystemError::Empty { .. } | SystemError::Dimension { .. } => {
             unreachable!("order, inputs and outputs come from a valid system")
         }
     }

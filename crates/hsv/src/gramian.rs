@@ -4,13 +4,14 @@
 
 use faer::{Mat, c64};
 
-use crate::power_of_two::{scale_complex, vector_exponent};
-use crate::system::DiscreteDiagonalSystem;
-use crate::unit_disk::{one_minus_product, reciprocal};
+use crate::diagonal::DiagonalSystem;
+use crate::domain::TimeDomain;
+use crate::power_of_two::{reciprocal_of_any, scale_complex, vector_exponent};
 
-impl DiscreteDiagonalSystem {
+impl<D: TimeDomain> DiagonalSystem<D> {
     /// Controllability Gramian P, `[state, state]`: the solution of `P = Λ P Λᴴ + B Bᴴ`,
-    /// `P_ij = (B Bᴴ)_ij / (1 - λ_i λ̄_j)`.
+    /// `P_ij = (B Bᴴ)_ij / (1 - λ_i λ̄_j)`; in continuous time of `Λ P + P Λᴴ + B Bᴴ = 0`,
+    /// `P_ij = (B Bᴴ)_ij / -(λ_i + λ̄_j)`.
     ///
     /// Hermitian and positive semi-definite, often numerically singular. Entries beyond the range of `f64` come
     /// back infinite, never NaN.
@@ -18,20 +19,20 @@ impl DiscreteDiagonalSystem {
     /// # Source
     /// Antoulas (2005), section 4.3: `A05` in `docs/references.bib`.
     pub fn controllability_gramian(&self) -> Mat<c64> {
-        closed_form(self.lambda(), self.input_matrix())
+        closed_form::<D>(self.lambda(), self.input_matrix())
     }
 
     /// Observability Gramian Q, `[state, state]`: the solution of `Q = Λᴴ Q Λ + Cᴴ C`,
-    /// `Q_ij = (Cᴴ C)_ij / (1 - λ̄_i λ_j)`.
+    /// or in continuous time of `Λᴴ Q + Q Λ + Cᴴ C = 0`.
     ///
     /// The controllability Gramian of the dual system `(λ̄, Cᴴ, Bᴴ)`; what is said there holds here.
     pub fn observability_gramian(&self) -> Mat<c64> {
         let lambda: Vec<c64> = self.lambda().iter().map(c64::conj).collect();
-        closed_form(&lambda, &self.output_matrix().adjoint().to_owned())
+        closed_form::<D>(&lambda, &self.output_matrix().adjoint().to_owned())
     }
 }
 
-fn closed_form(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
+fn closed_form<D: TimeDomain>(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
     let states = lambda.len();
     // The rows' units are put aside: an inner product of two rows of 1e160 would overflow into inf - inf.
     let units: Vec<i32> = (0..states)
@@ -45,7 +46,7 @@ fn closed_form(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
         // Only one triangle is computed, so that the result is Hermitian to the last bit.
         let (row, column) = (i.max(j), i.min(j));
         let entry =
-            products[(row, column)] * reciprocal(one_minus_product(lambda[row], lambda[column]));
+            products[(row, column)] * reciprocal_of_any(D::separation(lambda[row], lambda[column]));
         let entry = scale_complex(entry, units[row] + units[column]);
         match i.cmp(&j) {
             std::cmp::Ordering::Greater => entry,
@@ -58,6 +59,7 @@ fn closed_form(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DiscreteDiagonalSystem;
 
     #[test]
     fn a_single_mode_has_the_geometric_series_as_gramian() {

@@ -5,10 +5,13 @@
 //! each Schur complement that Gaussian elimination leaves, with the same eigenvalues and a new B, the *generator*.
 //! Eliminating on the generator costs O(state² · input) and never subtracts two large numbers.
 
+use std::marker::PhantomData;
+
 use faer::{Mat, c64};
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::unit_disk::{one_minus_modulus_squared, one_minus_product, reciprocal};
+use crate::domain::TimeDomain;
+use crate::unit_disk::reciprocal;
 
 /// Factor L, `[state, rank]`, of the controllability Gramian: `P = L Lᴴ`, by Cholesky elimination with complete
 /// pivoting.
@@ -22,13 +25,13 @@ use crate::unit_disk::{one_minus_modulus_squared, one_minus_product, reciprocal}
 /// # Source
 /// Gohberg, Kailath, Olshevsky (1995): `GKO95` in `docs/references.bib`, in the form for a positive definite
 /// Stein equation, where each step multiplies by a Blaschke factor.
-pub(crate) fn gramian_factor(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
+pub(crate) fn gramian_factor<D: TimeDomain>(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
     if input.ncols() > input.nrows() {
         // More inputs than states: B Bᴴ = Rᴴ R with Bᴴ = Q R, and Rᴴ is square.
         let triangle = input.adjoint().qr().thin_R().adjoint().to_owned();
-        return gramian_factor(lambda, &triangle);
+        return gramian_factor::<D>(lambda, &triangle);
     }
-    Arch::new().dispatch(Elimination::new(lambda, input))
+    Arch::new().dispatch(Elimination::<D>::new(lambda, input))
 }
 
 /// Rows are handled in groups as wide as a vector register.
@@ -58,12 +61,13 @@ impl Group {
     }
 }
 
-struct Elimination {
+struct Elimination<D> {
+    domain: PhantomData<D>,
     states: usize,
     columns: usize,
     /// Position `p` holds the state `order[p]`; the first positions are those already eliminated.
     order: Vec<usize>,
-    /// Eigenvalue and `1 - |λ|²` at each position.
+    /// Eigenvalue and its margin at each position.
     lambda: Vec<c64>,
     margin: Vec<f64>,
     /// Rows of the generator, `columns` groups for each group of positions. Eliminated rows are zero.
@@ -79,7 +83,7 @@ struct Reflection {
     head: c64,
 }
 
-impl Elimination {
+impl<D: TimeDomain> Elimination<D> {
     fn new(lambda: &[c64], input: &Mat<c64>) -> Self {
         let (states, columns) = (input.nrows(), input.ncols());
         let groups = states.div_ceil(LANES);
@@ -94,11 +98,9 @@ impl Elimination {
         // The rows that fill the last group are zero, and a pole at zero is harmless.
         let mut padded = lambda.to_vec();
         padded.resize(groups * LANES, c64::ZERO);
-        let margin = padded
-            .iter()
-            .map(|&lambda| one_minus_modulus_squared(lambda))
-            .collect();
+        let margin = padded.iter().map(|&lambda| D::margin(lambda)).collect();
         Self {
+            domain: PhantomData,
             states,
             columns,
             order: (0..states).collect(),
@@ -229,7 +231,7 @@ impl Elimination {
     fn eliminate(&mut self, step: usize, column: &mut [c64]) {
         let reflection = self.reflection(step);
         let pole = self.lambda[step];
-        // L_i = P_ip / √P_pp = g_i · (head̄ / |head|) · √(1 - |λ_p|²) / (1 - λ_i λ̄_p): no square to overflow.
+        // L_i = P_ip / √P_pp = g_i · (head̄ / |head|) · √margin_p / separation(λ_i, λ_p): no square to overflow.
         let modulus = reflection.head.norm();
         let root = self.margin[step].sqrt();
         let unit = reflection.head.conj() * (root / modulus);
@@ -241,10 +243,10 @@ impl Elimination {
             let (mut factor, mut next) = (Group::ZERO, Group::ZERO);
             for l in 0..LANES {
                 let lambda = self.lambda[group * LANES + l];
-                let inverse = reciprocal(one_minus_product(lambda, pole));
+                let inverse = reciprocal(D::separation(lambda, pole));
                 let cauchy = head.get(l) * inverse;
                 factor.set(l, cauchy * unit);
-                // The Blaschke factor: zero at the pivot's eigenvalue, below one inside the circle.
+                // The Blaschke factor: zero at the pivot's eigenvalue, below one in the stable region.
                 next.set(l, (lambda - pole) * cauchy);
                 norm[l] += next.re[l] * next.re[l] + next.im[l] * next.im[l];
             }
@@ -265,7 +267,7 @@ impl Elimination {
     }
 }
 
-impl WithSimd for Elimination {
+impl<D: TimeDomain> WithSimd for Elimination<D> {
     type Output = Mat<c64>;
 
     #[inline(always)]
@@ -299,9 +301,11 @@ impl WithSimd for Elimination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Discrete;
+    use crate::unit_disk::one_minus_product;
 
     fn close_to_gramian(lambda: &[c64], input: &Mat<c64>) {
-        let factor = gramian_factor(lambda, input);
+        let factor = gramian_factor::<Discrete>(lambda, input);
         let product = &factor * factor.adjoint();
         let gramian = input * input.adjoint();
         for i in 0..lambda.len() {
@@ -362,9 +366,12 @@ mod tests {
     #[test]
     fn copies_of_one_eigenvalue_have_the_rank_of_the_input() {
         let lambda = vec![c64::new(0.9, 0.1); 12];
-        assert_eq!(gramian_factor(&lambda, &waves(12, 1)).ncols(), 1);
+        assert_eq!(
+            gramian_factor::<Discrete>(&lambda, &waves(12, 1)).ncols(),
+            1
+        );
         // Reflections round, so with three inputs there may be columns beyond the third, of that rounding alone.
-        let factor = gramian_factor(&lambda, &waves(12, 3));
+        let factor = gramian_factor::<Discrete>(&lambda, &waves(12, 3));
         let largest = (0..12).map(|i| factor[(i, 0)].norm()).fold(0.0, f64::max);
         for j in 3..factor.ncols() {
             assert!((0..12).all(|i| factor[(i, j)].norm() <= 16.0 * f64::EPSILON * largest));
@@ -374,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_zero_gramian_has_no_columns() {
-        let factor = gramian_factor(&scattered(5, 0.9), &Mat::zeros(5, 2));
+        let factor = gramian_factor::<Discrete>(&scattered(5, 0.9), &Mat::zeros(5, 2));
         assert_eq!((factor.nrows(), factor.ncols()), (5, 0));
     }
 
@@ -383,7 +390,7 @@ mod tests {
         let mut input = waves(6, 2);
         input[(3, 0)] = c64::ZERO;
         input[(3, 1)] = c64::ZERO;
-        let factor = gramian_factor(&scattered(6, 0.9), &input);
+        let factor = gramian_factor::<Discrete>(&scattered(6, 0.9), &input);
         assert!((0..factor.ncols()).all(|j| factor[(3, j)] == c64::ZERO));
     }
 }

@@ -3,40 +3,61 @@
 use faer::{Mat, c64};
 use thiserror::Error;
 
-use crate::gramian_factor::gramian_factor;
-use crate::mode_scaling::ModeScaling;
 use crate::power_of_two::{exponent, scale};
-use crate::system::DiscreteDiagonalSystem;
+use crate::scalar::Scalar;
+use crate::system::LinearSystem;
+use crate::units::Units;
 
-/// Hankel singular values of a system, with the factors and singular vectors that a truncation is made from.
+/// Hankel singular values of a system, with the factors and singular vectors that a reduction is made from.
 ///
-/// Take it once and truncate to as many orders as you like.
+/// Take it once and reduce to as many orders as you like.
 #[derive(Debug, Clone)]
-pub struct HankelDecomposition {
-    /// The system: its eigenvalues, and its other parts in units of their own.
-    pub(crate) lambda: Vec<c64>,
-    pub(crate) scaling: ModeScaling,
-    /// Factors of the scaled system's Gramians, `[state, rank of each]`.
-    pub(crate) controllability_factor: Mat<c64>,
-    pub(crate) observability_factor: Mat<c64>,
-    /// Of `L_Qᴴ L_P`; its values are those of the scaled system.
-    pub(crate) svd: ThinSvd,
+pub struct HankelDecomposition<S: LinearSystem> {
+    pub(crate) system: S,
+    /// Its input and output in units of their own.
+    pub(crate) units: Units<S::Scalar>,
+    /// Factors of the Gramians in these units, `[state, rank of each]`.
+    pub(crate) controllability_factor: Mat<S::Scalar>,
+    pub(crate) observability_factor: Mat<S::Scalar>,
+    /// Of `L_Qᴴ L_P`; its values are those of the system in these units.
+    pub(crate) svd: ThinSvd<S::Scalar>,
     singular_values: Vec<f64>,
     numerical_rank: usize,
 }
 
 /// `U S Vᴴ`, largest value first; without columns for a matrix without rank.
 #[derive(Debug, Clone)]
-pub(crate) struct ThinSvd {
-    pub(crate) left_vectors: Mat<c64>,
+pub(crate) struct ThinSvd<T> {
+    pub(crate) left_vectors: Mat<T>,
     pub(crate) values: Vec<f64>,
-    pub(crate) right_vectors: Mat<c64>,
+    pub(crate) right_vectors: Mat<T>,
 }
 
 /// Why a system has no Hankel singular values in `f64`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
 #[non_exhaustive]
 pub enum HankelError {
+    /// A pole of a dense system is not in the stable region.
+    #[error(
+        "the state matrix has the eigenvalue {eigenvalue}, with a margin of {margin:e}; Gramians need every {region}: \
+         split off the unstable part first"
+    )]
+    Unstable {
+        /// The first such eigenvalue.
+        eigenvalue: c64,
+        /// `1 - |λ|²` or `-2 Re λ`: zero or negative.
+        margin: f64,
+        /// The stable region, in words.
+        region: &'static str,
+    },
+    /// The eigenvalues of a dense state matrix did not converge.
+    #[error(
+        "the eigenvalues of the {states} x {states} state matrix did not converge; keep the system as it is"
+    )]
+    NoSchurForm {
+        /// Number of states.
+        states: usize,
+    },
     /// The spectrum, or twice its sum, is not representable.
     #[error(
         "the largest Hankel singular value is about 2^{exponent}, out of the range of f64; \
@@ -59,51 +80,32 @@ pub enum HankelError {
     },
 }
 
-impl DiscreteDiagonalSystem {
-    /// Hankel singular values `σ_i = √eig_i(P Q)`, largest first, with all that truncation needs.
-    ///
-    /// Computed as the singular values of `L_Qᴴ L_P`, where the factors of both Gramians come straight from (Λ, B)
-    /// and (Λ, C): neither P, Q nor their product is ever formed.
-    ///
-    /// # Precision
-    /// `c64`, O(state³ + state² · (input + output)). Absolute error a few ε of the largest value, however singular
-    /// the Gramians are and however close to the unit circle the poles. Independent of the units of input, output
-    /// and state. Unit: output per input, so spectra of two layers compare only if both were scaled alike.
-    ///
-    /// # Errors
-    /// [`HankelError::OutOfRange`] where the true values do not fit into `f64`.
-    ///
-    /// # Source
-    /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; the factors after `GKO95`.
-    pub fn hankel(&self) -> Result<HankelDecomposition, HankelError> {
-        HankelDecomposition::of(self)
-    }
-}
-
-impl HankelDecomposition {
-    fn of(system: &DiscreteDiagonalSystem) -> Result<Self, HankelError> {
-        let scaling = ModeScaling::of(system);
-        let dual_lambda: Vec<c64> = system.lambda().iter().map(c64::conj).collect();
-        let controllability_factor = gramian_factor(system.lambda(), &scaling.input);
-        let observability_factor =
-            gramian_factor(&dual_lambda, &scaling.output.adjoint().to_owned());
+impl<S: LinearSystem> HankelDecomposition<S> {
+    pub(crate) fn of(system: &S) -> Result<Self, HankelError> {
+        let units = system.units();
+        let (controllability_factor, observability_factor) = system.gramian_factors(&units)?;
 
         // SVD of the product of factors, not eigenvalues of P Q: that would square the condition number.
         let product = observability_factor.adjoint() * &controllability_factor;
         let svd = ThinSvd::of(&product)?;
 
-        let singular_values = unscaled(&svd.values, scaling.gain_exponent, system.state_dim())?;
+        let singular_values = unscaled(&svd.values, units.gain_exponent, system.state_dim())?;
         let numerical_rank =
             numerical_rank(&svd.values, &controllability_factor, &observability_factor);
         Ok(Self {
-            lambda: system.lambda().to_vec(),
-            scaling,
+            system: system.clone(),
+            units,
             controllability_factor,
             observability_factor,
             svd,
             singular_values,
             numerical_rank,
         })
+    }
+
+    /// The system that was decomposed.
+    pub fn system(&self) -> &S {
+        &self.system
     }
 
     /// Hankel singular values, one per state, largest first, none negative.
@@ -123,8 +125,8 @@ impl HankelDecomposition {
     }
 }
 
-impl ThinSvd {
-    fn of(product: &Mat<c64>) -> Result<Self, HankelError> {
+impl<T: Scalar> ThinSvd<T> {
+    fn of(product: &Mat<T>) -> Result<Self, HankelError> {
         let (rows, columns) = (product.nrows(), product.ncols());
         if rows == 0 || columns == 0 {
             return Ok(Self {
@@ -139,7 +141,7 @@ impl ThinSvd {
             .S()
             .column_vector()
             .iter()
-            .map(|sigma| sigma.re)
+            .map(|sigma| sigma.complex().re)
             .collect();
         let sorted = values.windows(2).all(|pair| pair[0] >= pair[1]);
         let positive = values.iter().all(|&sigma| sigma >= 0.0); // false for NaN
@@ -179,20 +181,18 @@ fn unscaled(
     }
 }
 
-fn numerical_rank(
+fn numerical_rank<T: Scalar>(
     scaled_values: &[f64],
-    controllability_factor: &Mat<c64>,
-    observability_factor: &Mat<c64>,
+    controllability_factor: &Mat<T>,
+    observability_factor: &Mat<T>,
 ) -> usize {
     let Some(largest) = scaled_values.first() else {
         return 0;
     };
     let states = controllability_factor.nrows();
-    let row_length = |factor: &Mat<c64>, i| {
-        (0..factor.ncols())
-            .map(|j| factor[(i, j)].norm_sqr())
-            .sum::<f64>()
-            .sqrt()
+    let row_length = |factor: &Mat<T>, i| {
+        let squares = (0..factor.ncols()).map(|j| factor[(i, j)].modulus().powi(2));
+        squares.sum::<f64>().sqrt()
     };
     let terms: f64 = (0..states)
         .map(|i| row_length(controllability_factor, i) * row_length(observability_factor, i))
@@ -207,6 +207,7 @@ fn numerical_rank(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DiscreteDiagonalSystem, LinearSystem};
 
     fn one_mode(input: f64, output: f64, lambda: f64) -> DiscreteDiagonalSystem {
         let entry = |value| Mat::from_fn(1, 1, |_, _| c64::new(value, 0.0));

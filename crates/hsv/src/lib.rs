@@ -10,7 +10,7 @@
 //! 1e-15, in any units, with poles as near to the unit circle as `f64` has numbers.
 //!
 //! ```
-//! use hsv::{DiscreteDiagonalSystem, Mat, c64, order_for_tolerance};
+//! use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64, order_for_tolerance};
 //!
 //! // Four modes, one input, one output; the last two are weak.
 //! let lambda = vec![c64::new(0.9, 0.3), c64::new(0.9, -0.3), c64::new(0.2, 0.0), c64::new(-0.5, 0.0)];
@@ -23,7 +23,7 @@
 //! let order = order_for_tolerance(hankel.singular_values(), 0.02); // discard at most 2 % of their sum
 //! assert_eq!(order, 2);
 //!
-//! let truncation = hankel.balanced_truncation(&system, order)?;
+//! let truncation = hankel.balanced_truncation(order)?;
 //! let reduced = truncation.diagonalize()?.system;
 //! for omega in [0.0, 0.3, 1.0, 3.0] {
 //!     let error = (system.transfer(omega) - reduced.transfer(omega)).norm_max();
@@ -48,7 +48,7 @@
 //! | τ | share of Σσ (not of Σσ²) that may be discarded | `tau` in [`order_for_tolerance`] | |
 //! | T, Wᴴ | projections, `x ≈ T z`, `z = Wᴴ x`, `Wᴴ T = I` | [`right_projection`](Truncation::right_projection), [`left_projection`](Truncation::left_projection) | `[state, order]`, `[order, state]` |
 //! | A_r, B_r, C_r | truncated system, `Wᴴ Λ T`, `Wᴴ B`, `C T` | [`Truncation`] | `[order, order]`, .. |
-//! | V | eigenvectors of A_r | inside [`DiagonalTruncation`]: `right = T V`, `left = V⁻¹ Wᴴ` | `[order, order]` |
+//! | V | eigenvectors of A_r | inside [`DiagonalForm`]: `right = T V`, `left = V⁻¹ Wᴴ` | `[order, order]` |
 //! | ‖G‖∞ | largest gain at any frequency | bounded by [`h_infinity_bound`](Truncation::h_infinity_bound) | |
 //! | ε | `f64::EPSILON`, 2.2e-16 | | |
 //!
@@ -64,20 +64,40 @@
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
 mod balance;
+mod dense;
+mod dense_factor;
+mod diagonal;
 mod diagonalize;
+mod domain;
 mod gramian;
 mod gramian_factor;
 mod hankel;
-mod mode_scaling;
+mod modal;
 mod order;
 mod power_of_two;
+mod real_part;
+mod real_truncation;
+mod scalar;
+mod schur;
+mod selection;
+mod singular_perturbation;
 mod system;
 mod unit_disk;
+mod units;
 
 pub use balance::{Truncation, TruncationError};
-pub use diagonalize::{DiagonalTruncation, EIGENVECTOR_CONDITION_LIMIT};
-/// A dense matrix of `f64` pairs ([`c64`]) and that pair: what every signature here is written in.
+pub use dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
+pub use diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
+pub use diagonalize::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
+pub use domain::{Continuous, Discrete, TimeDomain};
+/// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
+pub use modal::{ModalNorm, ModalTruncation};
 pub use order::{order_for_bound, order_for_tolerance};
-pub use system::{DiscreteDiagonalSystem, SystemError};
+pub use real_part::RealPartSystem;
+pub use real_truncation::RealDiagonalForm;
+pub use scalar::Scalar;
+pub use selection::Selection;
+pub use singular_perturbation::SingularPerturbation;
+pub use system::{LinearSystem, SystemError};

@@ -1,6 +1,8 @@
 //! Scaling by powers of two: exact, so that units of 1e-150 or 1e150 cost nothing in precision.
 
-use faer::{Mat, c64};
+use faer::c64;
+
+use crate::unit_disk::reciprocal;
 
 /// Of the binary format of `f64`.
 const MANTISSA_BITS: i32 = 52;
@@ -38,11 +40,10 @@ pub(crate) fn scale_complex(z: c64, k: i32) -> c64 {
     c64::new(scale(z.re, k), scale(z.im, k))
 }
 
-/// [`scale`] of every entry.
-pub(crate) fn scale_matrix(matrix: &Mat<c64>, k: i32) -> Mat<c64> {
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
-        scale_complex(matrix[(i, j)], k)
-    })
+/// `1 / z` wherever it is representable, zero or infinite where it is not.
+pub(crate) fn reciprocal_of_any(z: c64) -> c64 {
+    let k = vector_exponent([z]).unwrap_or(0);
+    scale_complex(reciprocal(scale_complex(z, -k)), -k)
 }
 
 /// Exponent of the largest part of a vector; `None` if all of it is zero.

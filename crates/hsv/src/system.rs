@@ -1,24 +1,103 @@
-//! Linear systems: what there is to reduce.
+//! What a linear system is to this crate, and why numbers may not make one.
+
+use std::fmt::Debug;
 
 use faer::{Mat, c64};
 use thiserror::Error;
 
-use crate::mode_scaling::ModeScaling;
-use crate::power_of_two;
-use crate::unit_disk::{one_minus_modulus_squared, reciprocal};
+use crate::dense::DenseSystem;
+use crate::domain::TimeDomain;
+use crate::hankel::{HankelDecomposition, HankelError};
+use crate::scalar::{Scalar, first_not_finite};
+use crate::units::Units;
 
-/// A stable diagonal system in discrete time: `x_k = diag(λ) x_{k-1} + B u_k`, `y_k = C x_k`.
+/// A linear time-invariant system with matrices A, B, C and perhaps D: [`DiagonalSystem`](crate::DiagonalSystem),
+/// [`DenseSystem`](crate::DenseSystem) or [`RealPartSystem`](crate::RealPartSystem).
 ///
-/// Checked once, when it is made: dimensions agree, every number is finite, every eigenvalue lies inside the unit
-/// circle. Everything else in this crate relies on that.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DiscreteDiagonalSystem {
-    lambda: Vec<c64>,
-    input_matrix: Mat<c64>,
-    output_matrix: Mat<c64>,
+/// Sealed. Everything that can be asked of every kind of system is here: dimensions, frequency response, Hankel
+/// singular values.
+pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send + Sync {
+    /// Type of the entries of A, B, C and D.
+    type Scalar: Scalar;
+    /// [`Discrete`](crate::Discrete) or [`Continuous`](crate::Continuous).
+    type Domain: TimeDomain;
+
+    /// Number of states.
+    fn state_dim(&self) -> usize;
+
+    /// Number of inputs.
+    fn inputs(&self) -> usize;
+
+    /// Number of outputs.
+    fn outputs(&self) -> usize;
+
+    /// Feed-through matrix D, `[output, input]`; `None` is zero.
+    ///
+    /// It has no part in Gramians, and a reduction passes it on.
+    fn feedthrough(&self) -> Option<&Mat<Self::Scalar>>;
+
+    /// The same system with its matrices written out.
+    fn to_dense(&self) -> DenseSystem<Self::Scalar, Self::Domain>;
+
+    /// Eigenvalues of the state matrix, `[state]`, in no particular order.
+    ///
+    /// # Errors
+    /// [`HankelError::NoSchurForm`] if those of a dense matrix do not converge.
+    fn poles(&self) -> Result<Vec<c64>, HankelError>;
+
+    /// Frequency responses, `[output, input]` each: `G(e^{iω}) = C (e^{iω} I - A)⁻¹ B + D` in discrete time, with ω the
+    /// angle per step, `G(iω)` in continuous time.
+    ///
+    /// A layer `x_k = A x_{k-1} + B u_k`, whose output already sees the current input, has `e^{iω} G` without
+    /// feed-through: the same gains. A value beyond the range of `f64` comes back infinite; only an ω that is itself
+    /// not finite gives NaN.
+    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>>;
+
+    /// [`frequency_response`](Self::frequency_response) at one frequency.
+    fn transfer(&self, omega: f64) -> Mat<c64> {
+        let mut responses = self.frequency_response(&[omega]);
+        responses.pop().expect("one response per frequency")
+    }
+
+    /// Hankel singular values `σ_i = √eig_i(P Q)`, largest first, with all that a reduction needs.
+    ///
+    /// Computed as the singular values of `L_Qᴴ L_P`, where the factors of both Gramians come straight from (A, B)
+    /// and (A, C): neither P, Q nor their product is ever formed.
+    ///
+    /// # Precision
+    /// O(state³ + state² · (input + output)). Absolute error a few ε of the largest value for a diagonal system,
+    /// however singular the Gramians are and however close to the boundary the poles; for a dense one as well as the
+    /// Schur form of A determines them. Independent of the units of input and output, and of each state where the
+    /// system is diagonal. Unit: output per input, so spectra of two layers compare only if both were scaled alike.
+    ///
+    /// # Errors
+    /// [`HankelError::OutOfRange`] where the true values do not fit into `f64`; [`HankelError::Unstable`] and
+    /// [`HankelError::NoSchurForm`] for dense systems, whose poles are not known before.
+    ///
+    /// # Source
+    /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; the factors after `GKO95` and `H82`.
+    fn hankel(&self) -> Result<HankelDecomposition<Self>, HankelError> {
+        HankelDecomposition::of(self)
+    }
 }
 
-/// Why numbers do not make a stable system.
+pub(crate) mod sealed {
+    use super::{HankelError, Mat, Units};
+
+    /// What a reduction asks of a system.
+    pub trait Reducible<T> {
+        /// The system's input and output with units taken out.
+        fn units(&self) -> Units<T>;
+
+        /// Factors of the controllability and the observability Gramian in these units, `[state, rank of each]`.
+        fn gramian_factors(&self, units: &Units<T>) -> Result<(Mat<T>, Mat<T>), HankelError>;
+
+        /// `A x` for the columns of `x`. Units of states that A couples are equal, so this holds in any of them.
+        fn apply_state_matrix(&self, x: &Mat<T>) -> Mat<T>;
+    }
+}
+
+/// Why numbers do not make a system.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum SystemError {
@@ -28,333 +107,149 @@ pub enum SystemError {
         /// `"states"`, `"inputs"` or `"outputs"`.
         what: &'static str,
     },
-    /// A matrix does not have one row (input) or column (output) per eigenvalue.
-    #[error(
-        "the {what} matrix has {found} {axis}, but there are {states} eigenvalues; pass one of each per state"
-    )]
-    StateDimension {
-        /// `"input"` or `"output"`.
+    /// A matrix does not fit the others.
+    #[error("the {what} matrix has {found} {axis}, expected {expected}; pass one per {of}")]
+    Dimension {
+        /// `"state"`, `"input"`, `"output"` or `"feed-through"`.
         what: &'static str,
         /// `"rows"` or `"columns"`.
         axis: &'static str,
         /// Size of that axis.
         found: usize,
-        /// Number of eigenvalues.
-        states: usize,
+        /// What it should be.
+        expected: usize,
+        /// `"state"`, `"input"` or `"output"`.
+        of: &'static str,
     },
     /// An eigenvalue or a matrix entry is NaN or infinite.
     #[error(
         "{what} is not finite at row {row}, column {column}; find the layer that diverged before reducing it"
     )]
     NotFinite {
-        /// `"lambda"` (a column), `"input matrix"` or `"output matrix"`.
+        /// `"lambda"` (a column), `"state matrix"`, `"input matrix"`, `"output matrix"` or `"feed-through matrix"`.
         what: &'static str,
         /// Row of the first such entry.
         row: usize,
         /// Its column.
         column: usize,
     },
-    /// An eigenvalue lies on or outside the unit circle, so that the system has no Gramians.
+    /// An eigenvalue is not in the stable region, so that the system has no Gramians.
     #[error(
-        "eigenvalue {index} has modulus {modulus:e} and 1 - |lambda|^2 = {margin:e}; \
-         a discrete-time system is stable only with every |lambda| < 1"
+        "eigenvalue {index} is {eigenvalue}, with a margin of {margin:e}; \
+         a system is stable only with every {region}: split off the unstable part first"
     )]
     Unstable {
         /// Position of the first such eigenvalue.
         index: usize,
-        /// Its modulus, rounded.
-        modulus: f64,
-        /// `1 - |λ|²` with its exact sign: zero or negative.
+        /// The eigenvalue.
+        eigenvalue: c64,
+        /// `1 - |λ|²` or `-2 Re λ` with its exact sign: zero or negative.
         margin: f64,
+        /// The stable region, in words.
+        region: &'static str,
+    },
+    /// An eigenvalue in continuous time is too fast or too slow for the unit of time.
+    #[error(
+        "eigenvalue {index} is {eigenvalue}: its parts must lie within 1e-140 and 1e140; choose another unit of time"
+    )]
+    OutOfRange {
+        /// Position of the first such eigenvalue.
+        index: usize,
+        /// The eigenvalue.
+        eigenvalue: c64,
     },
 }
 
-impl DiscreteDiagonalSystem {
-    /// Checks and takes over the three parts of a system.
-    ///
-    /// # Shapes
-    /// - `lambda`: eigenvalues `[state]`
-    /// - `input_matrix`: `[state, input]`
-    /// - `output_matrix`: `[output, state]`
-    ///
-    /// # Errors
-    /// [`SystemError`] names the first dimension, entry or eigenvalue that does not fit. Whether |λ| < 1 is decided
-    /// exactly, without rounding.
-    ///
-    /// ```
-    /// use hsv::{DiscreteDiagonalSystem, Mat, SystemError, c64};
-    ///
-    /// let ones = Mat::from_fn(1, 1, |_, _| c64::new(1.0, 0.0));
-    /// let error = DiscreteDiagonalSystem::new(vec![c64::new(0.0, 1.0)], ones.clone(), ones).unwrap_err();
-    /// assert_eq!(error, SystemError::Unstable { index: 0, modulus: 1.0, margin: 0.0 });
-    /// ```
-    pub fn new(
-        lambda: Vec<c64>,
-        input_matrix: Mat<c64>,
-        output_matrix: Mat<c64>,
-    ) -> Result<Self, SystemError> {
-        check_dimensions(lambda.len(), &input_matrix, &output_matrix)?;
-        let column = Mat::from_fn(lambda.len(), 1, |i, _| lambda[i]);
-        check_finite("lambda", &column)?;
-        check_finite("input matrix", &input_matrix)?;
-        check_finite("output matrix", &output_matrix)?;
-        check_stable(&lambda)?;
-        Ok(Self {
-            lambda,
-            input_matrix,
-            output_matrix,
-        })
-    }
-
-    /// Number of states.
-    pub fn state_dim(&self) -> usize {
-        self.lambda.len()
-    }
-
-    /// Number of inputs.
-    pub fn inputs(&self) -> usize {
-        self.input_matrix.ncols()
-    }
-
-    /// Number of outputs.
-    pub fn outputs(&self) -> usize {
-        self.output_matrix.nrows()
-    }
-
-    /// Eigenvalues λ, `[state]`, the diagonal of the state matrix.
-    pub fn lambda(&self) -> &[c64] {
-        &self.lambda
-    }
-
-    /// Input matrix B, `[state, input]`.
-    pub fn input_matrix(&self) -> &Mat<c64> {
-        &self.input_matrix
-    }
-
-    /// Output matrix C, `[output, state]`.
-    pub fn output_matrix(&self) -> &Mat<c64> {
-        &self.output_matrix
-    }
-
-    /// Transfer function on the unit circle, `G(e^{iω}) = C (e^{iω} I - Λ)⁻¹ B`, `[output, input]`.
-    ///
-    /// `omega` is the angle per step in radians. A layer whose output already sees the current input has
-    /// `e^{iω} G`: the same gains. A value beyond the range of `f64` comes back infinite; only an `omega` that is
-    /// itself not finite gives NaN.
-    pub fn transfer(&self, omega: f64) -> Mat<c64> {
-        let scaling = ModeScaling::of(self);
-        let z = c64::new(omega.cos(), omega.sin());
-        let responses: Vec<c64> = self
-            .lambda
-            .iter()
-            .map(|&lambda| mode_response(z, lambda))
-            .collect();
-        let driven = Mat::from_fn(self.state_dim(), self.inputs(), |i, j| {
-            responses[i] * scaling.input[(i, j)]
-        });
-        power_of_two::scale_matrix(&(&scaling.output * driven), scaling.gain_exponent)
-    }
-}
-
-/// `1 / (z - λ)` for a `z` that stands for a point on the unit circle.
-fn mode_response(z: c64, lambda: c64) -> c64 {
-    let distance = z - lambda;
-    if distance == c64::ZERO {
-        // A rounded z can hit an eigenvalue inside the circle; the point that was meant is 1 - |λ| away.
-        return reciprocal(z * (one_minus_modulus_squared(lambda) / (1.0 + lambda.norm())));
-    }
-    reciprocal(distance)
-}
-
-fn check_dimensions(
+/// Sizes of input and output matrix against the number of states.
+pub(crate) fn check_dimensions<T: Scalar>(
     states: usize,
-    input_matrix: &Mat<c64>,
-    output_matrix: &Mat<c64>,
+    input_matrix: &Mat<T>,
+    output_matrix: &Mat<T>,
 ) -> Result<(), SystemError> {
-    let empty = |what| Err(SystemError::Empty { what });
     if states == 0 {
-        return empty("states");
+        return Err(SystemError::Empty { what: "states" });
     }
-    if input_matrix.nrows() != states {
-        let found = input_matrix.nrows();
-        return Err(SystemError::StateDimension {
-            what: "input",
-            axis: "rows",
-            found,
-            states,
-        });
-    }
-    if output_matrix.ncols() != states {
-        let found = output_matrix.ncols();
-        return Err(SystemError::StateDimension {
-            what: "output",
-            axis: "columns",
-            found,
-            states,
-        });
-    }
+    check_axis("input", "rows", input_matrix.nrows(), states, "state")?;
+    check_axis("output", "columns", output_matrix.ncols(), states, "state")?;
     if input_matrix.ncols() == 0 {
-        return empty("inputs");
+        return Err(SystemError::Empty { what: "inputs" });
     }
     if output_matrix.nrows() == 0 {
-        return empty("outputs");
+        return Err(SystemError::Empty { what: "outputs" });
     }
     Ok(())
 }
 
-fn check_finite(what: &'static str, matrix: &Mat<c64>) -> Result<(), SystemError> {
+/// Size of one axis of a matrix.
+pub(crate) fn check_axis(
+    what: &'static str,
+    axis: &'static str,
+    found: usize,
+    expected: usize,
+    of: &'static str,
+) -> Result<(), SystemError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(SystemError::Dimension {
+        what,
+        axis,
+        found,
+        expected,
+        of,
+    })
+}
+
+/// `D - other`, where nothing is zero.
+pub(crate) fn difference<T: Scalar>(
+    feedthrough: Option<&Mat<T>>,
+    other: Option<&Mat<T>>,
+) -> Option<Mat<T>> {
+    match (feedthrough, other) {
+        (Some(one), Some(other)) => Some(one - other),
+        (Some(one), None) => Some(one.clone()),
+        (None, Some(other)) => Some(-other),
+        (None, None) => None,
+    }
+}
+
+/// A feed-through matrix for a system of that many outputs and inputs.
+pub(crate) fn check_feedthrough<T: Scalar>(
+    feedthrough: &Mat<T>,
+    outputs: usize,
+    inputs: usize,
+) -> Result<(), SystemError> {
+    check_axis(
+        "feed-through",
+        "rows",
+        feedthrough.nrows(),
+        outputs,
+        "output",
+    )?;
+    check_axis(
+        "feed-through",
+        "columns",
+        feedthrough.ncols(),
+        inputs,
+        "input",
+    )?;
+    check_finite("feed-through matrix", feedthrough)
+}
+
+pub(crate) fn check_finite<T: Scalar>(
+    what: &'static str,
+    matrix: &Mat<T>,
+) -> Result<(), SystemError> {
     match first_not_finite(matrix) {
         Some((row, column)) => Err(SystemError::NotFinite { what, row, column }),
         None => Ok(()),
     }
 }
 
-/// Position of the first entry, column by column, that is NaN or infinite.
-pub(crate) fn first_not_finite(matrix: &Mat<c64>) -> Option<(usize, usize)> {
-    let entries =
-        (0..matrix.ncols()).flat_map(|column| (0..matrix.nrows()).map(move |row| (row, column)));
-    entries
-        .into_iter()
-        .find(|&position| !matrix[position].is_finite())
-}
-
-fn check_stable(lambda: &[c64]) -> Result<(), SystemError> {
-    match first_unstable(lambda) {
-        Some((index, margin)) => Err(SystemError::Unstable {
-            index,
-            modulus: lambda[index].norm(),
-            margin,
-        }),
-        None => Ok(()),
-    }
-}
-
-/// First eigenvalue that is not inside the unit circle, with its `1 - |λ|²`.
-pub(crate) fn first_unstable(lambda: &[c64]) -> Option<(usize, f64)> {
-    let margins = lambda
-        .iter()
-        .map(|&lambda| one_minus_modulus_squared(lambda));
+/// First eigenvalue that is not stable, with its margin.
+pub(crate) fn first_unstable<D: TimeDomain>(lambda: &[c64]) -> Option<(usize, f64)> {
+    let margins = lambda.iter().map(|&lambda| D::margin(lambda));
     margins
         .enumerate()
         .find(|&(_, margin)| margin <= 0.0 || margin.is_nan())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn filled(rows: usize, columns: usize, value: f64) -> Mat<c64> {
-        Mat::from_fn(rows, columns, |_, _| c64::new(value, 0.0))
-    }
-
-    #[test]
-    fn numbers_that_are_not_finite_are_named_by_position() {
-        for poison in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            let lambda = vec![c64::ZERO, c64::new(0.5, poison)];
-            let error = DiscreteDiagonalSystem::new(lambda, filled(2, 1, 1.0), filled(1, 2, 1.0))
-                .unwrap_err();
-            assert_eq!(
-                error,
-                SystemError::NotFinite {
-                    what: "lambda",
-                    row: 1,
-                    column: 0
-                }
-            );
-
-            let mut input = filled(2, 3, 1.0);
-            input[(1, 2)] = c64::new(0.0, poison);
-            let error = DiscreteDiagonalSystem::new(vec![c64::ZERO; 2], input, filled(1, 2, 1.0))
-                .unwrap_err();
-            assert_eq!(
-                error,
-                SystemError::NotFinite {
-                    what: "input matrix",
-                    row: 1,
-                    column: 2
-                }
-            );
-
-            let mut output = filled(3, 2, 1.0);
-            output[(2, 0)] = c64::new(poison, 0.0);
-            let error = DiscreteDiagonalSystem::new(vec![c64::ZERO; 2], filled(2, 1, 1.0), output)
-                .unwrap_err();
-            assert_eq!(
-                error,
-                SystemError::NotFinite {
-                    what: "output matrix",
-                    row: 2,
-                    column: 0
-                }
-            );
-        }
-    }
-
-    #[test]
-    fn dimensions_that_disagree_are_named() {
-        let empty = DiscreteDiagonalSystem::new(vec![], filled(0, 1, 1.0), filled(1, 0, 1.0));
-        assert_eq!(empty.unwrap_err(), SystemError::Empty { what: "states" });
-        let no_inputs =
-            DiscreteDiagonalSystem::new(vec![c64::ZERO], filled(1, 0, 1.0), filled(1, 1, 1.0));
-        assert_eq!(
-            no_inputs.unwrap_err(),
-            SystemError::Empty { what: "inputs" }
-        );
-        let no_outputs =
-            DiscreteDiagonalSystem::new(vec![c64::ZERO], filled(1, 1, 1.0), filled(0, 1, 1.0));
-        assert_eq!(
-            no_outputs.unwrap_err(),
-            SystemError::Empty { what: "outputs" }
-        );
-        let wide =
-            DiscreteDiagonalSystem::new(vec![c64::ZERO], filled(2, 1, 1.0), filled(1, 1, 1.0));
-        let expected = SystemError::StateDimension {
-            what: "input",
-            axis: "rows",
-            found: 2,
-            states: 1,
-        };
-        assert_eq!(wide.unwrap_err(), expected);
-        let long =
-            DiscreteDiagonalSystem::new(vec![c64::ZERO], filled(1, 1, 1.0), filled(1, 3, 1.0));
-        let expected = SystemError::StateDimension {
-            what: "output",
-            axis: "columns",
-            found: 3,
-            states: 1,
-        };
-        assert_eq!(long.unwrap_err(), expected);
-    }
-
-    #[test]
-    fn the_first_unstable_eigenvalue_is_named() {
-        for unstable in [
-            c64::new(1.0, 0.0),
-            c64::new(0.6, 0.8),
-            c64::new(-3.0, 0.0),
-            c64::new(0.0, 1e300),
-        ] {
-            let lambda = vec![c64::new(0.99, 0.0), unstable];
-            let error = DiscreteDiagonalSystem::new(lambda, filled(2, 1, 1.0), filled(1, 2, 1.0))
-                .unwrap_err();
-            assert!(
-                matches!(error, SystemError::Unstable { index: 1, margin, .. } if margin <= 0.0),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_frequency_on_top_of_a_pole_gives_a_number() {
-        // cos² + sin² of this angle rounds to below one, so the rounded point is an eligible eigenvalue.
-        let omega = (1..1000).map(f64::from).find(|omega: &f64| {
-            one_minus_modulus_squared(c64::new(omega.cos(), omega.sin())) > 0.0
-        });
-        let omega = omega.unwrap();
-        let lambda = vec![c64::new(omega.cos(), omega.sin())];
-        let system =
-            DiscreteDiagonalSystem::new(lambda, filled(1, 1, 1.0), filled(1, 1, 1.0)).unwrap();
-        let gain = system.transfer(omega)[(0, 0)].norm();
-        assert!(gain.is_finite() && gain > 1e15, "{gain:e}");
-    }
 }

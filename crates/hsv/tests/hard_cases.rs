@@ -6,7 +6,9 @@
 
 mod support;
 
-use hsv::{DiscreteDiagonalSystem, Mat, TruncationError, c64, order_for_tolerance};
+use hsv::{
+    DiscreteDiagonalSystem, LinearSystem, Mat, ModalNorm, TruncationError, c64, order_for_tolerance,
+};
 use support::{distance_to_identity, max_gain, random_system, sweep, system};
 
 fn real(value: f64) -> c64 {
@@ -24,7 +26,7 @@ fn exercise(system: &DiscreteDiagonalSystem) {
             .all(|sigma| sigma.is_finite() && *sigma >= 0.0)
     );
     for order in 0..=system.state_dim() + 1 {
-        let Ok(truncation) = hankel.balanced_truncation(system, order) else {
+        let Ok(truncation) = hankel.balanced_truncation(order) else {
             assert!(
                 order == 0 || order > hankel.numerical_rank(),
                 "order {order} of {values:?}"
@@ -33,10 +35,12 @@ fn exercise(system: &DiscreteDiagonalSystem) {
         };
         assert!(truncation.poles().iter().all(|pole| pole.norm() < 1.0));
         let diagonal = truncation.diagonalize();
-        let uncertain = 1e4 * f64::EPSILON * system.state_dim() as f64 * values[0];
+        // Where strong modes cancel, the rounding of each is left over, ε of its own gain.
+        let gains: f64 = system.modal_scores(ModalNorm::HInfinity).iter().sum();
+        let uncertain = f64::EPSILON * (1e4 * system.state_dim() as f64 * values[0] + 4.0 * gains);
         for omega in sweep(system.lambda(), 8) {
             let full = system.transfer(omega);
-            let error = max_gain(&(&full - truncation.transfer(omega)));
+            let error = max_gain(&(&full - truncation.system().transfer(omega)));
             assert!(
                 error <= truncation.h_infinity_bound() + uncertain,
                 "order {order}: {error:e}"
@@ -77,11 +81,11 @@ fn a_single_state() {
 fn all_states_kept_is_the_system_itself() {
     let layer = random_system(20, 9, 2, 0.9, 0.999);
     let hankel = layer.hankel().unwrap();
-    let truncation = hankel.balanced_truncation(&layer, 9).unwrap();
+    let truncation = hankel.balanced_truncation(9).unwrap();
     assert_eq!(truncation.h_infinity_bound(), 0.0);
     assert_eq!(truncation.discarded_share(), 0.0);
     assert_eq!(truncation.poles(), layer.lambda());
-    assert_eq!(truncation.transfer(0.7), layer.transfer(0.7));
+    assert_eq!(*truncation.system(), layer.to_dense());
     let diagonal = truncation.diagonalize().unwrap();
     assert_eq!(diagonal.system, layer);
     assert_eq!(distance_to_identity(&diagonal.left, &diagonal.right), 0.0);
@@ -116,14 +120,14 @@ fn states_without_input_or_output_have_no_share() {
     assert_eq!(hankel.singular_values()[7..], [0.0; 3]);
 
     // Cutting what is not there is exact.
-    let truncation = hankel.balanced_truncation(&masked, 7).unwrap();
+    let truncation = hankel.balanced_truncation(7).unwrap();
     assert_eq!(truncation.h_infinity_bound(), 0.0);
     let scale = hankel.singular_values()[0];
     for omega in sweep(masked.lambda(), 16) {
-        let error = (masked.transfer(omega) - truncation.transfer(omega)).norm_max();
+        let error = (masked.transfer(omega) - truncation.system().transfer(omega)).norm_max();
         assert!(error <= 1e3 * f64::EPSILON * scale, "{error:e}");
     }
-    let error = hankel.balanced_truncation(&masked, 8).unwrap_err();
+    let error = hankel.balanced_truncation(8).unwrap_err();
     assert_eq!(
         error,
         TruncationError::OrderAboveRank {
@@ -143,7 +147,7 @@ fn no_input_or_no_output_at_all() {
         let hankel = dead.hankel().unwrap();
         assert_eq!(hankel.singular_values(), [0.0; 5]);
         assert_eq!(order_for_tolerance(hankel.singular_values(), 0.1), 5);
-        let error = hankel.balanced_truncation(&dead, 2).unwrap_err();
+        let error = hankel.balanced_truncation(2).unwrap_err();
         assert_eq!(
             error,
             TruncationError::OrderAboveRank {
@@ -154,7 +158,7 @@ fn no_input_or_no_output_at_all() {
         );
         assert_eq!(
             hankel
-                .balanced_truncation(&dead, 5)
+                .balanced_truncation(5)
                 .unwrap()
                 .diagonalize()
                 .unwrap()
@@ -230,7 +234,7 @@ fn poles_at_a_billionth_of_the_circle() {
     let hankel = slow.hankel().unwrap();
     assert_eq!(hankel.numerical_rank(), 12);
     for order in [1, 5, 11] {
-        let truncation = hankel.balanced_truncation(&slow, order).unwrap();
+        let truncation = hankel.balanced_truncation(order).unwrap();
         let diagonal = truncation.diagonalize().unwrap();
         for omega in sweep(slow.lambda(), 8) {
             // A pole rounded by ε moves its peak by ε / 1e-9 of the peak.
@@ -248,11 +252,7 @@ fn poles_at_a_billionth_of_the_circle() {
 fn units_at_both_ends_of_the_range() {
     let layer = random_system(27, 14, 3, 0.9, 0.999);
     let plain = layer.hankel().unwrap();
-    let expected = plain
-        .balanced_truncation(&layer, 5)
-        .unwrap()
-        .diagonalize()
-        .unwrap();
+    let expected = plain.balanced_truncation(5).unwrap().diagonalize().unwrap();
     for (b, c) in [
         (1e-150, 1e-150),
         (1e150, 1e150),
@@ -277,19 +277,16 @@ fn units_at_both_ends_of_the_range() {
                 "{b:e} {c:e}: {error:e}"
             );
         }
-        let truncation = hankel.balanced_truncation(&scaled, 5).unwrap();
+        let truncation = hankel.balanced_truncation(5).unwrap();
         assert!(
             (truncation.discarded_share()
-                - plain
-                    .balanced_truncation(&layer, 5)
-                    .unwrap()
-                    .discarded_share())
+                - plain.balanced_truncation(5).unwrap().discarded_share())
             .abs()
                 < 1e-13
         );
         let diagonal = truncation.diagonalize().unwrap();
         for omega in sweep(layer.lambda(), 8) {
-            let dense = truncation.transfer(omega);
+            let dense = truncation.system().transfer(omega);
             let sparse = diagonal.system.transfer(omega);
             let reference = expected.system.transfer(omega);
             for i in 0..3 {
@@ -328,28 +325,14 @@ fn modes_that_cancel_leave_nothing() {
 }
 
 #[test]
-fn a_decomposition_of_another_system_is_refused() {
-    let (one, other) = (
-        random_system(28, 6, 2, 0.5, 0.9),
-        random_system(29, 6, 2, 0.5, 0.9),
-    );
-    let error = one
-        .hankel()
-        .unwrap()
-        .balanced_truncation(&other, 3)
-        .unwrap_err();
-    assert_eq!(error, TruncationError::SystemMismatch);
-}
-
-#[test]
 fn orders_that_cannot_be_had_are_refused() {
     let layer = random_system(30, 6, 2, 0.5, 0.9);
     let hankel = layer.hankel().unwrap();
     assert_eq!(
-        hankel.balanced_truncation(&layer, 0).unwrap_err(),
+        hankel.balanced_truncation(0).unwrap_err(),
         TruncationError::OrderZero
     );
-    let error = hankel.balanced_truncation(&layer, 7).unwrap_err();
+    let error = hankel.balanced_truncation(7).unwrap_err();
     assert_eq!(
         error,
         TruncationError::OrderAboveStateDim {
@@ -363,14 +346,14 @@ fn orders_that_cannot_be_had_are_refused() {
 fn a_large_layer_is_cut_to_a_tenth_within_its_bound() {
     let layer = random_system(31, 256, 8, 0.9, 0.999);
     let hankel = layer.hankel().unwrap();
-    let truncation = hankel.balanced_truncation(&layer, 28).unwrap();
+    let truncation = hankel.balanced_truncation(28).unwrap();
     let diagonal = truncation.diagonalize().unwrap();
     let bound = truncation.h_infinity_bound();
     let total: f64 = hankel.singular_values().iter().sum();
     assert!((truncation.discarded_share() - bound / 2.0 / total).abs() <= 1e-12);
     for omega in sweep(&layer.lambda()[..40], 64) {
         let full = layer.transfer(omega);
-        assert!(max_gain(&(&full - truncation.transfer(omega))) <= bound);
+        assert!(max_gain(&(&full - truncation.system().transfer(omega))) <= bound);
         assert!(max_gain(&(&full - diagonal.system.transfer(omega))) <= bound);
     }
     assert!(distance_to_identity(&diagonal.left, &diagonal.right) <= 1e-12);
@@ -389,7 +372,7 @@ fn hostile_shapes_do_not_panic() {
     for order in 1..=hankel.numerical_rank() {
         // Every answer is a value or a typed error.
         let _ = hankel
-            .balanced_truncation(&few, order)
+            .balanced_truncation(order)
             .map(|truncation| truncation.diagonalize());
     }
 }

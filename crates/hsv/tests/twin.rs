@@ -10,7 +10,7 @@
 
 mod support;
 
-use hsv::{DiscreteDiagonalSystem, c64};
+use hsv::{DiscreteDiagonalSystem, LinearSystem, c64};
 use support::double_double::Twin;
 use support::{Random, random_system};
 
@@ -39,7 +39,7 @@ fn check_truncations(name: &str, system: &DiscreteDiagonalSystem, twin: &Twin, o
     let hankel = system.hankel().unwrap();
     let values = hankel.singular_values();
     for &order in orders {
-        let truncation = hankel.balanced_truncation(system, order).unwrap();
+        let truncation = hankel.balanced_truncation(order).unwrap();
         let diagonal = truncation.diagonalize().unwrap();
         let omegas = support::sweep(&system.lambda()[..system.state_dim().min(6)], 16);
         let points: Vec<c64> = omegas
@@ -49,7 +49,8 @@ fn check_truncations(name: &str, system: &DiscreteDiagonalSystem, twin: &Twin, o
         let expected = twin.truncated_transfer(order, &points);
         let (mut worst_dense, mut worst_diagonal) = (0.0f64, 0.0f64);
         for (k, &omega) in omegas.iter().enumerate() {
-            worst_dense = worst_dense.max((truncation.transfer(omega) - &expected[k]).norm_max());
+            worst_dense =
+                worst_dense.max((truncation.system().transfer(omega) - &expected[k]).norm_max());
             worst_diagonal =
                 worst_diagonal.max((diagonal.system.transfer(omega) - &expected[k]).norm_max());
         }

@@ -27,6 +27,7 @@
 //! ```
 //! use burn::backend::Flex;
 //! use burn::tensor::{Distribution, Tensor};
+//! use hsv::LinearSystem;
 //! use rand::SeedableRng;
 //! use ssm_core::{Lru, LruInit, Reducible};
 //!
@@ -36,7 +37,7 @@
 //!
 //! // Rank the states, keep the ten that matter most, and build the layer that has only those.
 //! let system = layer.to_system()?;
-//! let truncation = system.hankel()?.balanced_truncation(&system, 10)?;
+//! let truncation = system.hankel()?.balanced_truncation(10)?;
 //! let small = layer.reduced(&truncation.diagonalize()?)?;
 //! assert_eq!(small.state_dim(), 10);
 //!

@@ -1,6 +1,6 @@
 //! The bridge between a layer and a linear system: the one trait that a compressible layer implements.
 
-use hsv::{DiagonalTruncation, DiscreteDiagonalSystem, SystemError};
+use hsv::{DiagonalForm, DiscreteDiagonalSystem, SystemError};
 
 /// A layer that is a linear system and can be rebuilt from a smaller one.
 pub trait Reducible: Sized {
@@ -18,7 +18,7 @@ pub trait Reducible: Sized {
     ///
     /// # Errors
     /// [`ReductionError::NotRepresentable`] or [`ReductionError::OutOfRange`] when the reduced system has no such layer.
-    fn reduced(&self, truncation: &DiagonalTruncation) -> Result<Self, ReductionError>;
+    fn reduced(&self, truncation: &DiagonalForm) -> Result<Self, ReductionError>;
 }
 
 /// Why a layer could not become a system, or a system a layer.

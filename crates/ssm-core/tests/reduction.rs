@@ -12,7 +12,7 @@ use burn::{
     module::Param,
     tensor::{Distribution, Tensor, TensorData, backend::Backend},
 };
-use hsv::{DiagonalTruncation, DiscreteDiagonalSystem, Mat, c64};
+use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{GradientKind, Lru, LruGradient, LruInit, Reducible};
@@ -47,12 +47,12 @@ fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
     tensor.into_data().iter().collect()
 }
 
-fn truncate<B: Backend>(layer: &Lru<B>, order: usize) -> (DiagonalTruncation, f64) {
+fn truncate<B: Backend>(layer: &Lru<B>, order: usize) -> (DiagonalForm, f64) {
     let system = layer.to_system().unwrap();
     let truncation = system
         .hankel()
         .unwrap()
-        .balanced_truncation(&system, order)
+        .balanced_truncation(order)
         .unwrap();
     (
         truncation.diagonalize().unwrap(),
@@ -148,10 +148,10 @@ fn a_reduced_layer_is_the_reduced_system() {
 }
 
 /// A truncation that is no truncation: the system itself.
-fn identity(lambda: &[c64]) -> DiagonalTruncation {
+fn identity(lambda: &[c64]) -> DiagonalForm {
     let n = lambda.len();
     let matrix = Mat::from_fn(n, n, |i, j| c64::new(f64::from(i == j), 0.1));
-    DiagonalTruncation {
+    DiagonalForm {
         system: DiscreteDiagonalSystem::new(lambda.to_vec(), matrix.clone(), matrix).unwrap(),
         right: Mat::identity(n, n),
         left: Mat::identity(n, n),
@@ -266,7 +266,7 @@ fn a_carried_gradient_is_the_gradient_in_the_new_basis() {
 fn carried_squared_gradients_are_squares_where_nothing_mixes() {
     let layer = layer::<Cpu>(4, 2, 7);
     let system = layer.to_system().unwrap();
-    let unchanged = DiagonalTruncation {
+    let unchanged = DiagonalForm {
         right: Mat::identity(4, 4),
         left: Mat::identity(4, 4),
         system,

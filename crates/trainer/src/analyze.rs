@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use hsv::{
-    DiscreteDiagonalSystem, HankelError, Mat, SystemError, TruncationError, c64,
+    DiscreteDiagonalSystem, HankelError, LinearSystem, Mat, SystemError, TruncationError, c64,
     order_for_tolerance,
 };
 use serde::{Deserialize, Serialize};
@@ -201,7 +201,7 @@ pub fn analyze_system(path: &Path) -> Result<SystemReport, AnalyzeError> {
         .iter()
         .map(|rank| {
             let truncation = hankel
-                .balanced_truncation(&system, *rank)
+                .balanced_truncation(*rank)
                 .map_err(|source| AnalyzeError::Truncation {
                     rank: *rank,
                     source,
@@ -213,7 +213,7 @@ pub fn analyze_system(path: &Path) -> Result<SystemReport, AnalyzeError> {
                 transfer: file
                     .omega
                     .iter()
-                    .map(|omega| rows(&truncation.transfer(*omega)))
+                    .map(|omega| rows(&truncation.system().transfer(*omega)))
                     .collect(),
             })
         })

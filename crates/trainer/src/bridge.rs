@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 use compress_schedule::{Decision, LayerSpectrum, Schedule, ScheduleError};
-use hsv::{DiagonalTruncation, DiscreteDiagonalSystem, HankelDecomposition, Truncation};
+use hsv::{DiagonalForm, DiscreteDiagonalSystem, HankelDecomposition, LinearSystem, Truncation};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ssm_core::{Classifier, GradientKind, Lru, LruGradient, Reducible, TrainingBackend};
@@ -70,12 +70,9 @@ fn analyze<B: TrainingBackend>(layer: &Lru<B>) -> Analysis {
     let outcome = layer
         .to_system()
         .map_err(|e| e.to_string())
-        .and_then(|system| {
-            let hankel = system.hankel().map_err(|e| e.to_string())?;
-            Ok((system, hankel))
-        });
+        .and_then(|system| system.hankel().map_err(|e| e.to_string()));
     let hsv = match &outcome {
-        Ok((_, hankel)) => hankel.singular_values().to_vec(),
+        Ok(hankel) => hankel.singular_values().to_vec(),
         Err(_) => vec![f64::NAN; state_dim],
     };
     Analysis {
@@ -152,7 +149,7 @@ pub fn check<B: TrainingBackend>(
 }
 
 /// A layer as a system, and its Hankel singular values.
-type Ranked = (DiscreteDiagonalSystem, HankelDecomposition);
+type Ranked = HankelDecomposition<DiscreteDiagonalSystem>;
 
 /// Replaces a layer and its optimizer state by their truncation to `order`, or leaves both as they are.
 fn cut<B: TrainingBackend>(
@@ -162,7 +159,7 @@ fn cut<B: TrainingBackend>(
     treatment: OptimizerState,
     ranked: &Ranked,
     order: usize,
-) -> Result<Truncation, String> {
+) -> Result<Truncation<DiscreteDiagonalSystem>, String> {
     let reduction = reduce(layer, ranked, order)?;
     carry_moments(optimizer, path, treatment, layer, &reduction);
     *layer = reduction.layer;
@@ -172,17 +169,17 @@ fn cut<B: TrainingBackend>(
 /// A smaller layer and how it came about.
 struct Reduction<B: TrainingBackend> {
     layer: Lru<B>,
-    truncation: Truncation,
-    diagonal: DiagonalTruncation,
+    truncation: Truncation<DiscreteDiagonalSystem>,
+    diagonal: DiagonalForm,
 }
 
 fn reduce<B: TrainingBackend>(
     layer: &Lru<B>,
-    (system, hankel): &Ranked,
+    hankel: &Ranked,
     order: usize,
 ) -> Result<Reduction<B>, String> {
     let truncation = hankel
-        .balanced_truncation(system, order)
+        .balanced_truncation(order)
         .map_err(|e| e.to_string())?;
     let diagonal = truncation.diagonalize().map_err(|e| e.to_string())?;
     let layer = layer.reduced(&diagonal).map_err(|e| e.to_string())?;

@@ -5,7 +5,7 @@
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use hsv::{DiscreteDiagonalSystem, Mat, c64};
+use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 
 /// An unevaluated sum of two doubles.
 #[derive(Clone, Copy, PartialEq)]

@@ -11,7 +11,7 @@
 //! components were uncorrelated.
 
 use burn::tensor::backend::Backend as BurnBackend;
-use hsv::{DiagonalTruncation, c64};
+use hsv::{DiagonalForm, c64};
 
 use super::Lru;
 use crate::{parameter::values, reduction::Reducible};
@@ -95,7 +95,7 @@ impl LruGradient {
         kind: GradientKind,
         layer: &Lru<B>,
         smaller: &Lru<B>,
-        truncation: &DiagonalTruncation,
+        truncation: &DiagonalForm,
     ) -> Self {
         let (old, new) = (Modes::of(layer), Modes::of(smaller));
         let (n, r) = (layer.state_dim(), smaller.state_dim());

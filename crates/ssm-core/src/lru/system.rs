@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
-use hsv::{DiagonalTruncation, DiscreteDiagonalSystem, Mat, c64};
+use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 
 use super::Lru;
 use crate::{
@@ -36,7 +36,7 @@ impl<B: BurnBackend> Reducible for Lru<B> {
         )?)
     }
 
-    fn reduced(&self, truncation: &DiagonalTruncation) -> Result<Self, ReductionError> {
+    fn reduced(&self, truncation: &DiagonalForm) -> Result<Self, ReductionError> {
         let system = &truncation.system;
         let (order, hidden) = (system.state_dim(), system.inputs());
         let device = self.D.device();

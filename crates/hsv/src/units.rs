@@ -1,11 +1,13 @@
 //! Units taken out of a system before its Gramians are factored.
 
-use faer::{Mat, c64};
+use std::ops::Range;
 
-use crate::power_of_two::{scale_complex, vector_exponent};
-use crate::system::DiscreteDiagonalSystem;
+use faer::Mat;
 
-/// A system with the magnitude of every mode shared evenly between its input row and its output column.
+use crate::power_of_two::vector_exponent;
+use crate::scalar::Scalar;
+
+/// Input and output of a system with the magnitude of every state shared evenly between them.
 ///
 /// Scaling the states, `b_i s` and `c_i / s`, changes no Hankel singular value, but it does change which rows of a
 /// Gramian look negligible. Here the scale of each state and the gain of the whole system are taken out as powers of
@@ -15,11 +17,11 @@ use crate::system::DiscreteDiagonalSystem;
 /// A mode that no input reaches or no output shows has no share in the transfer function; both its row and its
 /// column are zero here, so that it leaves no trace in the factors.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ModeScaling {
+pub struct Units<T> {
     /// `B'`, `[state, input]`, with `b_i = 2^(state_exponents[i]) b'_i`.
-    pub(crate) input: Mat<c64>,
+    pub(crate) input: Mat<T>,
     /// `C'`, `[output, state]`, with `c_i = 2^(gain_exponent - state_exponents[i]) c'_i`.
-    pub(crate) output: Mat<c64>,
+    pub(crate) output: Mat<T>,
     /// Per state: `x_i = 2^(state_exponents[i]) x'_i`.
     pub(crate) state_exponents: Vec<i32>,
     /// Of the whole system, `G = 2^gain_exponent G'`, and so of every Hankel singular value. Even, so that balanced
@@ -27,23 +29,29 @@ pub(crate) struct ModeScaling {
     pub(crate) gain_exponent: i32,
 }
 
-impl ModeScaling {
-    pub(crate) fn of(system: &DiscreteDiagonalSystem) -> Self {
-        let (input, output) = (system.input_matrix(), system.output_matrix());
-        let states = system.state_dim();
-        let modes: Vec<Option<(i32, i32)>> = (0..states)
+impl<T: Scalar> Units<T> {
+    /// A unit for each state of a diagonal system.
+    pub(crate) fn per_mode(input: &Mat<T>, output: &Mat<T>) -> Self {
+        let modes: Vec<Option<(i32, i32)>> = (0..input.nrows())
             .map(|i| {
-                let row = vector_exponent((0..system.inputs()).map(|j| input[(i, j)]))?;
-                let column = vector_exponent((0..system.outputs()).map(|j| output[(j, i)]))?;
+                let row = largest_exponent(input, i..i + 1, 0..input.ncols())?;
+                let column = largest_exponent(output, 0..output.nrows(), i..i + 1)?;
                 Some((row, column))
             })
             .collect();
-        let strongest = modes
-            .iter()
-            .flatten()
-            .map(|(row, column)| row + column)
-            .max()
-            .unwrap_or(0);
+        Self::new(input, output, &modes)
+    }
+
+    /// One unit for all states of a dense system.
+    pub(crate) fn common(input: &Mat<T>, output: &Mat<T>) -> Self {
+        let rows = largest_exponent(input, 0..input.nrows(), 0..input.ncols());
+        let columns = largest_exponent(output, 0..output.nrows(), 0..output.ncols());
+        Self::new(input, output, &vec![rows.zip(columns); input.nrows()])
+    }
+
+    fn new(input: &Mat<T>, output: &Mat<T>, modes: &[Option<(i32, i32)>]) -> Self {
+        let gains = modes.iter().flatten().map(|(row, column)| row + column);
+        let strongest = gains.max().unwrap_or(0);
         let gain_exponent = strongest + strongest.rem_euclid(2);
 
         // What is left of a mode's magnitude, once the gain is out, goes half to each side.
@@ -57,13 +65,12 @@ impl ModeScaling {
                 })
             })
             .collect();
-        let scaled =
-            |z: c64, exponent: Option<i32>| exponent.map_or(c64::ZERO, |k| scale_complex(z, -k));
+        let scaled = |z: T, exponent: Option<i32>| exponent.map_or(z.times(0.0), |k| z.scaled(-k));
         Self {
-            input: Mat::from_fn(states, system.inputs(), |i, j| {
+            input: Mat::from_fn(input.nrows(), input.ncols(), |i, j| {
                 scaled(input[(i, j)], exponents[i].map(|(row, _)| row))
             }),
-            output: Mat::from_fn(system.outputs(), states, |j, i| {
+            output: Mat::from_fn(output.nrows(), output.ncols(), |j, i| {
                 scaled(output[(j, i)], exponents[i].map(|(_, column)| column))
             }),
             state_exponents: exponents
@@ -75,21 +82,32 @@ impl ModeScaling {
     }
 }
 
+fn largest_exponent<T: Scalar>(
+    matrix: &Mat<T>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> Option<i32> {
+    let entries = columns.flat_map(|j| rows.clone().map(move |i| matrix[(i, j)].complex()));
+    vector_exponent(entries)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use faer::c64;
 
-    fn system(rows: &[f64], columns: &[f64]) -> DiscreteDiagonalSystem {
-        let lambda = vec![c64::new(0.5, 0.0); rows.len()];
+    use super::*;
+    use crate::power_of_two::scale_complex;
+
+    fn units(rows: &[f64], columns: &[f64]) -> Units<c64> {
         let input = Mat::from_fn(rows.len(), 1, |i, _| c64::new(rows[i], 0.0));
         let output = Mat::from_fn(1, rows.len(), |_, i| c64::new(columns[i], 0.0));
-        DiscreteDiagonalSystem::new(lambda, input, output).unwrap()
+        Units::per_mode(&input, &output)
     }
 
     #[test]
     fn the_scaled_parts_give_the_system_back() {
         let (rows, columns) = ([3e-150, 1e150, 0.7, 5e-300], [2e-150, 1e100, 1e3, 1e290]);
-        let scaling = ModeScaling::of(&system(&rows, &columns));
+        let scaling = units(&rows, &columns);
         for i in 0..rows.len() {
             let k = scaling.state_exponents[i];
             assert_eq!(scale_complex(scaling.input[(i, 0)], k).re, rows[i]);
@@ -102,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_strongest_mode_is_of_order_one_and_shared_evenly() {
-        let scaling = ModeScaling::of(&system(&[1e-200, 1e-250], &[1e-50, 1e-20]));
+        let scaling = units(&[1e-200, 1e-250], &[1e-50, 1e-20]);
         assert!((0.25..4.0).contains(&scaling.input[(0, 0)].re));
         assert!((0.25..4.0).contains(&scaling.output[(0, 0)].re));
         let share = scaling.input[(1, 0)].re / scaling.output[(0, 1)].re;
@@ -112,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_mode_without_input_or_output_is_gone() {
-        let scaling = ModeScaling::of(&system(&[0.0, 1e300, 1.0], &[1e300, 0.0, 1.0]));
+        let scaling = units(&[0.0, 1e300, 1.0], &[1e300, 0.0, 1.0]);
         for i in 0..2 {
             assert_eq!(scaling.input[(i, 0)], c64::ZERO);
             assert_eq!(scaling.output[(0, i)], c64::ZERO);

@@ -1,0 +1,245 @@
+//! Systems with a full state matrix.
+
+use std::marker::PhantomData;
+
+use faer::linalg::solvers::Solve;
+use faer::{Mat, c64};
+
+use crate::dense_factor::dense_gramian_factor;
+use crate::domain::{Continuous, Discrete, TimeDomain};
+use crate::hankel::HankelError;
+use crate::scalar::{Scalar, complex, scale_matrix};
+use crate::schur::Schur;
+use crate::system::{
+    LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
+    difference, first_unstable, sealed,
+};
+use crate::units::Units;
+
+/// A system with a dense state matrix, `x_{k+1} = A x_k + B u_k` or `x' = A x + B u`, `y = C x + D u`, real or complex.
+///
+/// Dimensions and finiteness are checked when it is made. Stability is not: a system that is not stable can be
+/// converted, evaluated and split ([`split_stable`](Self::split_stable)); whatever needs a Gramian of it is refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenseSystem<T: Scalar, D> {
+    state_matrix: Mat<T>,
+    input_matrix: Mat<T>,
+    output_matrix: Mat<T>,
+    feedthrough: Option<Mat<T>>,
+    domain: PhantomData<D>,
+}
+
+/// A dense system in discrete time, complex unless said otherwise.
+pub type DiscreteSystem<T = c64> = DenseSystem<T, Discrete>;
+
+/// A dense system in continuous time, complex unless said otherwise.
+pub type ContinuousSystem<T = c64> = DenseSystem<T, Continuous>;
+
+impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
+    /// Checks and takes over the three matrices of a system, without feed-through.
+    ///
+    /// # Shapes
+    /// - `state_matrix`: `[state, state]`
+    /// - `input_matrix`: `[state, input]`
+    /// - `output_matrix`: `[output, state]`
+    ///
+    /// # Errors
+    /// [`SystemError`] names the first dimension or entry that does not fit.
+    pub fn new(
+        state_matrix: Mat<T>,
+        input_matrix: Mat<T>,
+        output_matrix: Mat<T>,
+    ) -> Result<Self, SystemError> {
+        let states = state_matrix.nrows();
+        check_axis("state", "columns", state_matrix.ncols(), states, "state")?;
+        check_dimensions(states, &input_matrix, &output_matrix)?;
+        check_finite("state matrix", &state_matrix)?;
+        check_finite("input matrix", &input_matrix)?;
+        check_finite("output matrix", &output_matrix)?;
+        Ok(Self::from_checked(
+            state_matrix,
+            input_matrix,
+            output_matrix,
+            None,
+        ))
+    }
+
+    /// Matrices that come from a checked system and are finite again.
+    pub(crate) fn from_checked(
+        state_matrix: Mat<T>,
+        input_matrix: Mat<T>,
+        output_matrix: Mat<T>,
+        feedthrough: Option<Mat<T>>,
+    ) -> Self {
+        Self {
+            state_matrix,
+            input_matrix,
+            output_matrix,
+            feedthrough,
+            domain: PhantomData,
+        }
+    }
+
+    /// The same system with a feed-through matrix D, `[output, input]`.
+    ///
+    /// # Errors
+    /// [`SystemError`] if it does not fit or is not finite.
+    pub fn with_feedthrough(mut self, feedthrough: Mat<T>) -> Result<Self, SystemError> {
+        check_feedthrough(&feedthrough, self.outputs(), self.inputs())?;
+        self.feedthrough = Some(feedthrough);
+        Ok(self)
+    }
+
+    /// State matrix A, `[state, state]`.
+    pub fn state_matrix(&self) -> &Mat<T> {
+        &self.state_matrix
+    }
+
+    /// Input matrix B, `[state, input]`.
+    pub fn input_matrix(&self) -> &Mat<T> {
+        &self.input_matrix
+    }
+
+    /// Output matrix C, `[output, state]`.
+    pub fn output_matrix(&self) -> &Mat<T> {
+        &self.output_matrix
+    }
+
+    /// The same system over the complex numbers.
+    pub fn to_complex(&self) -> DenseSystem<c64, D> {
+        DenseSystem::from_checked(
+            complex(&self.state_matrix),
+            complex(&self.input_matrix),
+            complex(&self.output_matrix),
+            self.feedthrough.as_ref().map(complex),
+        )
+    }
+
+    /// `G - other`, with the states of both: what a norm of the error between two systems is taken of.
+    ///
+    /// # Errors
+    /// [`SystemError::Dimension`] if inputs or outputs differ in number.
+    pub fn minus(&self, other: &Self) -> Result<Self, SystemError> {
+        check_axis("input", "columns", other.inputs(), self.inputs(), "input")?;
+        check_axis("output", "rows", other.outputs(), self.outputs(), "output")?;
+        let (n, all) = (self.state_dim(), self.state_dim() + other.state_dim());
+        let zero = self.state_matrix[(0, 0)].times(0.0);
+        let state = Mat::from_fn(all, all, |i, j| match (i < n, j < n) {
+            (true, true) => self.state_matrix[(i, j)],
+            (false, false) => other.state_matrix[(i - n, j - n)],
+            _ => zero,
+        });
+        let input = Mat::from_fn(all, self.inputs(), |i, j| {
+            if i < n {
+                self.input_matrix[(i, j)]
+            } else {
+                other.input_matrix[(i - n, j)]
+            }
+        });
+        let output = Mat::from_fn(self.outputs(), all, |i, j| {
+            if j < n {
+                self.output_matrix[(i, j)]
+            } else {
+                other.output_matrix[(i, j - n)].times(-1.0)
+            }
+        });
+        let feedthrough = difference(self.feedthrough.as_ref(), other.feedthrough.as_ref());
+        Ok(Self::from_checked(state, input, output, feedthrough))
+    }
+
+    /// Schur form of the state matrix, or why there is none.
+    pub(crate) fn schur(&self) -> Result<Schur, HankelError> {
+        let states = self.state_dim();
+        Schur::of(&complex(&self.state_matrix)).ok_or(HankelError::NoSchurForm { states })
+    }
+
+    /// Schur form of the state matrix of a stable system.
+    fn stable_schur(&self) -> Result<Schur, HankelError> {
+        let schur = self.schur()?;
+        let poles = schur.eigenvalues();
+        match first_unstable::<D>(&poles) {
+            Some((index, margin)) => Err(HankelError::Unstable {
+                eigenvalue: poles[index],
+                margin,
+                region: D::STABLE_REGION,
+            }),
+            None => Ok(schur),
+        }
+    }
+}
+
+impl<T: Scalar, D: TimeDomain> LinearSystem for DenseSystem<T, D> {
+    type Scalar = T;
+    type Domain = D;
+
+    fn state_dim(&self) -> usize {
+        self.state_matrix.nrows()
+    }
+
+    fn inputs(&self) -> usize {
+        self.input_matrix.ncols()
+    }
+
+    fn outputs(&self) -> usize {
+        self.output_matrix.nrows()
+    }
+
+    fn feedthrough(&self) -> Option<&Mat<T>> {
+        self.feedthrough.as_ref()
+    }
+
+    fn to_dense(&self) -> Self {
+        self.clone()
+    }
+
+    fn poles(&self) -> Result<Vec<c64>, HankelError> {
+        Ok(self.schur()?.eigenvalues())
+    }
+
+    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
+        let units = Units::common(&self.input_matrix, &self.output_matrix);
+        let (a, b, c) = (
+            complex(&self.state_matrix),
+            complex(&units.input),
+            complex(&units.output),
+        );
+        let direct = self.feedthrough.as_ref().map(complex);
+        let states = self.state_dim();
+        let response = |&omega: &f64| {
+            let z = D::boundary_point(omega);
+            let resolvent = Mat::from_fn(states, states, |i, j| {
+                if i == j { z - a[(i, j)] } else { -a[(i, j)] }
+            });
+            let driven = resolvent.partial_piv_lu().solve(&b);
+            let dynamic = scale_matrix(&(&c * driven), units.gain_exponent);
+            match &direct {
+                Some(direct) => dynamic + direct,
+                None => dynamic,
+            }
+        };
+        omegas.iter().map(response).collect()
+    }
+}
+
+impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
+    fn units(&self) -> Units<T> {
+        Units::common(&self.input_matrix, &self.output_matrix)
+    }
+
+    fn gramian_factors(&self, units: &Units<T>) -> Result<(Mat<T>, Mat<T>), HankelError> {
+        let schur = self.stable_schur()?;
+        let (input, output) = (complex(&units.input), complex(&units.output));
+        let dual = schur.adjoint();
+        Ok((
+            T::factor(dense_gramian_factor::<D>(&schur, &input)),
+            T::factor(dense_gramian_factor::<D>(
+                &dual,
+                &output.adjoint().to_owned(),
+            )),
+        ))
+    }
+
+    fn apply_state_matrix(&self, x: &Mat<T>) -> Mat<T> {
+        &self.state_matrix * x
+    }
+}

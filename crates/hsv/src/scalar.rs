@@ -1,0 +1,138 @@
+//! Real and complex systems through one set of functions.
+
+use std::fmt::Debug;
+
+use faer::traits::ComplexField;
+use faer::{Mat, c64};
+
+use crate::power_of_two::scale;
+
+/// Entries of a system's matrices: `f64` for a system that is real in time, [`c64`] otherwise.
+///
+/// Sealed, and used by [`DenseSystem`](crate::DenseSystem) and what is made from it.
+pub trait Scalar: sealed::Entry + ComplexField + Copy + Debug + PartialEq + Send + Sync {}
+
+impl Scalar for f64 {}
+impl Scalar for c64 {}
+
+pub(crate) mod sealed {
+    use faer::{Mat, c64};
+
+    /// What the crate needs of an entry beyond arithmetic.
+    pub trait Entry: Sized {
+        fn real(value: f64) -> Self;
+        fn complex(self) -> c64;
+        fn times(self, factor: f64) -> Self;
+        fn modulus(self) -> f64;
+        fn finite(self) -> bool;
+        /// `self · 2^k`, exactly unless the result is subnormal.
+        fn scaled(self, k: i32) -> Self;
+        /// A factor of the same Gramian with entries of this type, given that the Gramian has such entries.
+        fn factor(complex: Mat<c64>) -> Mat<Self>;
+        /// Eigenvalues and eigenvectors of any length, or nothing if they do not converge.
+        fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)>;
+    }
+}
+
+impl sealed::Entry for c64 {
+    fn real(value: f64) -> Self {
+        Self::new(value, 0.0)
+    }
+
+    fn complex(self) -> c64 {
+        self
+    }
+
+    fn times(self, factor: f64) -> Self {
+        self * factor
+    }
+
+    fn modulus(self) -> f64 {
+        self.norm()
+    }
+
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
+
+    fn scaled(self, k: i32) -> Self {
+        Self::new(scale(self.re, k), scale(self.im, k))
+    }
+
+    fn factor(complex: Mat<c64>) -> Mat<Self> {
+        complex
+    }
+
+    fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
+        let eigen = matrix.eigen().ok()?;
+        let values = eigen.S().column_vector().iter().copied().collect();
+        Some((values, eigen.U().to_owned()))
+    }
+}
+
+impl sealed::Entry for f64 {
+    fn real(value: f64) -> Self {
+        value
+    }
+
+    fn complex(self) -> c64 {
+        c64::new(self, 0.0)
+    }
+
+    fn times(self, factor: f64) -> Self {
+        self * factor
+    }
+
+    fn modulus(self) -> f64 {
+        self.abs()
+    }
+
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
+
+    fn scaled(self, k: i32) -> Self {
+        scale(self, k)
+    }
+
+    fn factor(complex: Mat<c64>) -> Mat<Self> {
+        // Re(L Lᴴ) = Re L Re Lᵀ + Im L Im Lᵀ. A triangular factor of that has half the columns, and orthogonal
+        // columns operations keep every row to a few ε of its own length.
+        let (rows, columns) = (complex.nrows(), complex.ncols());
+        if columns == 0 {
+            return Mat::zeros(rows, 0);
+        }
+        let transposed = Mat::from_fn(2 * columns, rows, |j, i| {
+            let entry = complex[(i, j / 2)];
+            if j % 2 == 0 { entry.re } else { entry.im }
+        });
+        transposed.qr().thin_R().transpose().to_owned()
+    }
+
+    fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
+        let eigen = matrix.eigen().ok()?;
+        let values = eigen.S().column_vector().iter().copied().collect();
+        Some((values, eigen.U().to_owned()))
+    }
+}
+
+/// Position of the first entry, column by column, that is NaN or infinite.
+pub(crate) fn first_not_finite<T: Scalar>(matrix: &Mat<T>) -> Option<(usize, usize)> {
+    (0..matrix.ncols())
+        .flat_map(|column| (0..matrix.nrows()).map(move |row| (row, column)))
+        .find(|&position| !matrix[position].finite())
+}
+
+/// The same numbers as complex ones.
+pub(crate) fn complex<T: Scalar>(matrix: &Mat<T>) -> Mat<c64> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        matrix[(i, j)].complex()
+    })
+}
+
+/// Every entry times `2^k`.
+pub(crate) fn scale_matrix<T: Scalar>(matrix: &Mat<T>, k: i32) -> Mat<T> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        matrix[(i, j)].scaled(k)
+    })
+}
