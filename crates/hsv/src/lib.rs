@@ -71,7 +71,13 @@ mod hankel;
 mod mode_scaling;
 mod order;
 mod power_of_two;
+#[allow(dead_code)]
+mod schur;
 mod system;
+#[cfg(test)]
+mod testing;
+#[allow(dead_code)]
+mod triangular;
 mod unit_disk;
 
 pub use balance::{Truncation, TruncationError};
