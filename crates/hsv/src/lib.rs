@@ -68,11 +68,13 @@ mod diagonalize;
 mod gramian;
 mod gramian_factor;
 mod hankel;
+mod lyapunov;
 mod mode_scaling;
 mod order;
 mod power_of_two;
 #[allow(dead_code)]
 mod schur;
+mod smith;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -85,5 +87,7 @@ pub use diagonalize::{DiagonalTruncation, EIGENVECTOR_CONDITION_LIMIT};
 /// A dense matrix of `f64` pairs ([`c64`]) and that pair: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
+pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
 pub use order::{order_for_bound, order_for_tolerance};
+pub use smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
 pub use system::{DiscreteDiagonalSystem, SystemError};
