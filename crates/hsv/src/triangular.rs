@@ -1,6 +1,7 @@
 //! Equations with triangular coefficients, and the column loops under every dense algorithm here.
 
 use faer::{Mat, c64};
+use pulp::Arch;
 
 use crate::power_of_two::{scale_complex, vector_exponent};
 use crate::unit_disk::reciprocal;
@@ -20,14 +21,16 @@ pub(crate) fn length(x: &[c64]) -> f64 {
 
 /// `y += factor · x`.
 pub(crate) fn add_multiple(y: &mut [c64], factor: c64, x: &[c64]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += factor * x;
-    }
+    Arch::new().dispatch(|| {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += factor * x;
+        }
+    });
 }
 
 /// `xᴴ y`.
 pub(crate) fn inner_product(x: &[c64], y: &[c64]) -> c64 {
-    x.iter().zip(y).map(|(x, y)| x.conj() * y).sum()
+    Arch::new().dispatch(|| x.iter().zip(y).map(|(x, y)| x.conj() * y).sum())
 }
 
 /// Columns `p` and `q` of a matrix, both to be written.
