@@ -64,6 +64,8 @@
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
 mod balance;
+#[allow(dead_code)]
+mod dense_factor;
 mod diagonalize;
 mod gramian;
 mod gramian_factor;
