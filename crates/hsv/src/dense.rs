@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 
-use crate::dense_factor::dense_gramian_factor;
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::hankel::HankelError;
 use crate::scalar::{Scalar, complex, scale_matrix};
@@ -150,7 +149,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// Schur form of the state matrix, or why there is none.
     pub(crate) fn schur(&self) -> Result<Schur, HankelError> {
         let states = self.state_dim();
-        Schur::of(&complex(&self.state_matrix)).ok_or(HankelError::NoSchurForm { states })
+        Schur::of(&complex(&self.state_matrix)).map_err(|_| HankelError::NoSchurForm { states })
     }
 
     /// Schur form of the state matrix of a stable system.
@@ -231,11 +230,8 @@ impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
         let (input, output) = (complex(&units.input), complex(&units.output));
         let dual = schur.adjoint();
         Ok((
-            T::factor(dense_gramian_factor::<D>(&schur, &input)),
-            T::factor(dense_gramian_factor::<D>(
-                &dual,
-                &output.adjoint().to_owned(),
-            )),
+            T::factor(D::dense_factor(&schur, &input)),
+            T::factor(D::dense_factor(&dual, &output.adjoint().to_owned())),
         ))
     }
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Debug;
 
-use faer::c64;
+use faer::{Mat, c64};
 
+use crate::dense_factor::{continuous_gramian_factor, discrete_gramian_factor};
+use crate::schur::Schur;
 use crate::unit_disk::{one_minus_modulus_squared, one_minus_product};
 
 /// Steps: `x_{k+1} = A x_k + B u_k`, stable inside the unit circle.
@@ -27,7 +29,9 @@ pub trait TimeDomain: sealed::Domain + Copy + Debug + PartialEq + Send + Sync + 
 }
 
 pub(crate) mod sealed {
-    use faer::c64;
+    use faer::{Mat, c64};
+
+    use crate::schur::Schur;
 
     /// The geometry of a stable region: the disk and the half-plane are each other's images under a Möbius map, so
     /// that one elimination factors the Gramians of both.
@@ -43,6 +47,9 @@ pub(crate) mod sealed {
 
         /// Distance of a stable λ to the boundary.
         fn boundary_distance(lambda: c64) -> f64;
+
+        /// Factor of the controllability Gramian of a stable dense system, `[state, state]`.
+        fn dense_factor(schur: &Schur, input: &Mat<c64>) -> Mat<c64>;
 
         /// Eigenvalues for which every quantity here has a representable reciprocal.
         fn is_representable(lambda: c64) -> bool;
@@ -81,6 +88,10 @@ impl sealed::Domain for Discrete {
         one_minus_modulus_squared(lambda) / (1.0 + lambda.norm())
     }
 
+    fn dense_factor(schur: &Schur, input: &Mat<c64>) -> Mat<c64> {
+        discrete_gramian_factor(schur, input)
+    }
+
     fn is_representable(_: c64) -> bool {
         true
     }
@@ -110,6 +121,10 @@ impl sealed::Domain for Continuous {
 
     fn boundary_distance(lambda: c64) -> f64 {
         -lambda.re
+    }
+
+    fn dense_factor(schur: &Schur, input: &Mat<c64>) -> Mat<c64> {
+        continuous_gramian_factor(schur, input)
     }
 
     fn is_representable(lambda: c64) -> bool {

@@ -72,6 +72,7 @@ mod domain;
 mod gramian;
 mod gramian_factor;
 mod hankel;
+mod lyapunov;
 mod modal;
 mod order;
 mod power_of_two;
@@ -81,7 +82,12 @@ mod scalar;
 mod schur;
 mod selection;
 mod singular_perturbation;
+mod smith;
 mod system;
+#[cfg(test)]
+mod testing;
+#[allow(dead_code)]
+mod triangular;
 mod unit_disk;
 mod units;
 
@@ -93,6 +99,7 @@ pub use domain::{Continuous, Discrete, TimeDomain};
 /// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
+pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
 pub use modal::{ModalNorm, ModalTruncation};
 pub use order::{order_for_bound, order_for_tolerance};
 pub use real_part::RealPartSystem;
@@ -100,4 +107,5 @@ pub use real_truncation::RealDiagonalForm;
 pub use scalar::Scalar;
 pub use selection::Selection;
 pub use singular_perturbation::SingularPerturbation;
+pub use smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
 pub use system::{LinearSystem, SystemError};
