@@ -79,5 +79,7 @@ pub use diagonalize::{DiagonalTruncation, EIGENVECTOR_CONDITION_LIMIT};
 /// A dense matrix of `f64` pairs ([`c64`]) and that pair: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
-pub use order::{order_for_bound, order_for_tolerance};
+pub use order::{
+    OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
+};
 pub use system::{DiscreteDiagonalSystem, SystemError};
