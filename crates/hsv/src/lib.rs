@@ -65,6 +65,7 @@
 
 mod balance;
 mod diagonalize;
+mod error_bound;
 mod gramian;
 mod gramian_factor;
 mod hankel;
@@ -76,6 +77,7 @@ mod unit_disk;
 
 pub use balance::{Truncation, TruncationError};
 pub use diagonalize::{DiagonalTruncation, EIGENVECTOR_CONDITION_LIMIT};
+pub use error_bound::{accumulated_bound, h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix of `f64` pairs ([`c64`]) and that pair: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
