@@ -71,6 +71,7 @@ mod gramian_factor;
 mod hankel;
 mod mode_scaling;
 mod order;
+mod perturbation;
 mod power_of_two;
 mod system;
 mod unit_disk;
@@ -83,5 +84,8 @@ pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
 pub use order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
+};
+pub use perturbation::{
+    RankingVerdict, ranking_verdict, rotation_bound, spearman, weyl_intervals,
 };
 pub use system::{DiscreteDiagonalSystem, SystemError};
