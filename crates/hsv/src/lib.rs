@@ -64,6 +64,7 @@
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
 mod balance;
+mod budget;
 mod diagonalize;
 mod error_bound;
 mod gramian;
@@ -77,6 +78,7 @@ mod system;
 mod unit_disk;
 
 pub use balance::{Truncation, TruncationError};
+pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};
 pub use diagonalize::{DiagonalTruncation, EIGENVECTOR_CONDITION_LIMIT};
 pub use error_bound::{accumulated_bound, h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix of `f64` pairs ([`c64`]) and that pair: what every signature here is written in.
