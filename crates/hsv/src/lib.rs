@@ -64,17 +64,20 @@
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
 mod balance;
+mod budget;
 mod dense;
 mod dense_factor;
 mod diagonal;
 mod diagonalize;
 mod domain;
+mod error_bound;
 mod gramian;
 mod gramian_factor;
 mod hankel;
 mod lyapunov;
 mod modal;
 mod order;
+mod perturbation;
 mod power_of_two;
 mod real_part;
 mod real_truncation;
@@ -92,16 +95,21 @@ mod unit_disk;
 mod units;
 
 pub use balance::{Truncation, TruncationError};
+pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};
 pub use dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
 pub use diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
 pub use diagonalize::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
 pub use domain::{Continuous, Discrete, TimeDomain};
+pub use error_bound::{accumulated_bound, h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
 pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
 pub use modal::{ModalNorm, ModalTruncation};
-pub use order::{order_for_bound, order_for_tolerance};
+pub use order::{
+    OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
+};
+pub use perturbation::{RankingVerdict, ranking_verdict, rotation_bound, spearman, weyl_intervals};
 pub use real_part::RealPartSystem;
 pub use real_truncation::RealDiagonalForm;
 pub use scalar::Scalar;

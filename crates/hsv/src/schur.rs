@@ -14,7 +14,7 @@ const SWEEPS_PER_EIGENVALUE: usize = 30;
 /// `A = U T Uᴴ`, with U unitary and T upper triangular, both `[state, state]`; the diagonal of T holds the
 /// eigenvalues.
 #[derive(Debug, Clone)]
-pub(crate) struct Schur {
+pub struct Schur {
     /// The basis U.
     pub(crate) unitary: Mat<c64>,
     /// T, zero below the diagonal.
