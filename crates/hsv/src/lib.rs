@@ -71,6 +71,8 @@ mod gramian;
 mod gramian_factor;
 mod hankel;
 mod lyapunov;
+#[allow(dead_code)]
+mod matrix_functions;
 mod mode_scaling;
 mod order;
 mod power_of_two;
