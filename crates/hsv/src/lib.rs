@@ -64,18 +64,23 @@
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
 mod balance;
+mod batch;
 mod budget;
 mod dense;
 mod dense_factor;
 mod diagonal;
 mod diagonalize;
+mod discretize;
+mod discretize_dense;
 mod domain;
 mod error_bound;
 mod gramian;
 mod gramian_factor;
 mod hankel;
 mod lyapunov;
+mod matrix_functions;
 mod modal;
+mod norms;
 mod order;
 mod perturbation;
 mod power_of_two;
@@ -83,22 +88,24 @@ mod real_part;
 mod real_truncation;
 mod scalar;
 mod schur;
+mod split;
 mod selection;
 mod singular_perturbation;
 mod smith;
 mod system;
 #[cfg(test)]
 mod testing;
-#[allow(dead_code)]
 mod triangular;
 mod unit_disk;
 mod units;
 
 pub use balance::{Truncation, TruncationError};
+pub use batch::hankel_all;
 pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};
 pub use dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
 pub use diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
 pub use diagonalize::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
+pub use discretize::{Discretization, DiscretizationError};
 pub use domain::{Continuous, Discrete, TimeDomain};
 pub use error_bound::{accumulated_bound, h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
@@ -106,6 +113,7 @@ pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
 pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
 pub use modal::{ModalNorm, ModalTruncation};
+pub use norms::{NormError, PeakGain};
 pub use order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
 };
@@ -116,4 +124,5 @@ pub use scalar::Scalar;
 pub use selection::Selection;
 pub use singular_perturbation::SingularPerturbation;
 pub use smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
+pub use split::{ModeSplit, StableSplit, split_modes};
 pub use system::{LinearSystem, SystemError};

@@ -132,8 +132,8 @@ const HALF_PLANE: &str = "in the open left half plane";
 pub fn solve_stein(a: &Mat<c64>, q: &Mat<c64>) -> Result<LyapunovSolution, LyapunovError> {
     check(a, q)?;
     let schur = Schur::of(a).map_err(no_convergence)?;
-    let unstable = |z: &c64| !(one_minus_modulus_squared(*z) > 0.0);
-    if let Some(eigenvalue) = schur.eigenvalues().into_iter().find(unstable) {
+    let stable = |z: c64| one_minus_modulus_squared(z) > 0.0;
+    if let Some(eigenvalue) = schur.eigenvalues().into_iter().find(|&z| !stable(z)) {
         return Err(LyapunovError::Unstable {
             eigenvalue,
             region: DISK,
@@ -166,7 +166,8 @@ pub fn solve_lyapunov(a: &Mat<c64>, q: &Mat<c64>) -> Result<LyapunovSolution, Ly
     let rate = matrix_exponent(a).unwrap_or(0);
     let a = scale_matrix(a, -rate);
     let schur = Schur::of(&a).map_err(no_convergence)?;
-    if let Some(eigenvalue) = schur.eigenvalues().into_iter().find(|z| !(z.re < 0.0)) {
+    let stable = |z: c64| z.re < 0.0;
+    if let Some(eigenvalue) = schur.eigenvalues().into_iter().find(|&z| !stable(z)) {
         return Err(LyapunovError::Unstable {
             eigenvalue: scale_complex(eigenvalue, rate),
             region: HALF_PLANE,

@@ -22,6 +22,8 @@ pub(crate) mod sealed {
     pub trait Entry: Sized {
         fn real(value: f64) -> Self;
         fn complex(self) -> c64;
+        /// The real part for a real entry: for numbers that are real but for rounding.
+        fn of_complex(z: c64) -> Self;
         fn times(self, factor: f64) -> Self;
         fn modulus(self) -> f64;
         fn finite(self) -> bool;
@@ -41,6 +43,10 @@ impl sealed::Entry for c64 {
 
     fn complex(self) -> c64 {
         self
+    }
+
+    fn of_complex(z: c64) -> Self {
+        z
     }
 
     fn times(self, factor: f64) -> Self {
@@ -77,6 +83,10 @@ impl sealed::Entry for f64 {
 
     fn complex(self) -> c64 {
         c64::new(self, 0.0)
+    }
+
+    fn of_complex(z: c64) -> Self {
+        z.re
     }
 
     fn times(self, factor: f64) -> Self {
@@ -128,6 +138,11 @@ pub(crate) fn complex<T: Scalar>(matrix: &Mat<T>) -> Mat<c64> {
     Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
         matrix[(i, j)].complex()
     })
+}
+
+/// The same numbers without their imaginary parts where `T` is real.
+pub(crate) fn from_complex<T: Scalar>(matrix: &Mat<c64>) -> Mat<T> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| T::of_complex(matrix[(i, j)]))
 }
 
 /// Every entry times `2^k`.
