@@ -74,6 +74,8 @@ mod mode_scaling;
 mod order;
 mod perturbation;
 mod power_of_two;
+#[allow(dead_code, reason = "norms of systems will call it")]
+mod sweep;
 mod system;
 mod unit_disk;
 
@@ -87,7 +89,5 @@ pub use hankel::{HankelDecomposition, HankelError};
 pub use order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
 };
-pub use perturbation::{
-    RankingVerdict, ranking_verdict, rotation_bound, spearman, weyl_intervals,
-};
+pub use perturbation::{RankingVerdict, ranking_verdict, rotation_bound, spearman, weyl_intervals};
 pub use system::{DiscreteDiagonalSystem, SystemError};
