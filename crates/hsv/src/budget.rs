@@ -85,7 +85,7 @@ impl GlobalBudget {
     ///
     /// let tenth = GlobalBudget::DiscardedShare { tau: 0.1 };
     /// assert_eq!(tenth.allocate(&spectra, Normalization::SumOfLayer)?.orders, [2, 2]);
-    /// assert_eq!(tenth.allocate(&spectra, Normalization::None)?.orders, [2, 2]);
+    /// assert_eq!(tenth.allocate(&spectra, Normalization::None)?.orders, [2, 1]);
     /// assert!(GlobalBudget::States { total: 1 }.allocate(&spectra, Normalization::None).is_err());
     /// # Ok::<(), hsv::BudgetError>(())
     /// ```

@@ -2,16 +2,16 @@
 
 use std::marker::PhantomData;
 
-use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::hankel::HankelError;
+use crate::hessenberg::Hessenberg;
 use crate::scalar::{Scalar, complex, scale_matrix};
 use crate::schur::Schur;
 use crate::system::{
     LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
-    difference, first_unstable, sealed,
+    difference, first_unstable, plus, sealed,
 };
 use crate::units::Units;
 
@@ -194,30 +194,6 @@ impl<T: Scalar, D: TimeDomain> LinearSystem for DenseSystem<T, D> {
     fn poles(&self) -> Result<Vec<c64>, HankelError> {
         Ok(self.schur()?.eigenvalues())
     }
-
-    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
-        let units = Units::common(&self.input_matrix, &self.output_matrix);
-        let (a, b, c) = (
-            complex(&self.state_matrix),
-            complex(&units.input),
-            complex(&units.output),
-        );
-        let direct = self.feedthrough.as_ref().map(complex);
-        let states = self.state_dim();
-        let response = |&omega: &f64| {
-            let z = D::boundary_point(omega);
-            let resolvent = Mat::from_fn(states, states, |i, j| {
-                if i == j { z - a[(i, j)] } else { -a[(i, j)] }
-            });
-            let driven = resolvent.partial_piv_lu().solve(&b);
-            let dynamic = scale_matrix(&(&c * driven), units.gain_exponent);
-            match &direct {
-                Some(direct) => dynamic + direct,
-                None => dynamic,
-            }
-        };
-        omegas.iter().map(response).collect()
-    }
 }
 
 impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
@@ -233,6 +209,19 @@ impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
             T::factor(D::dense_factor(&schur, &input)),
             T::factor(D::dense_factor(&dual, &output.adjoint().to_owned())),
         ))
+    }
+
+    fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
+        let units = self.units();
+        let form = Hessenberg::of(&complex(&self.state_matrix));
+        let input = form.unitary.adjoint() * complex(&units.input);
+        let output = complex(&units.output) * &form.unitary;
+        let direct = self.feedthrough.as_ref().map(complex);
+        Box::new(move |omega| {
+            let driven = form.resolvent_times(D::boundary_point(omega), &input);
+            let dynamic = scale_matrix(&(&output * driven), units.gain_exponent);
+            plus(direct.as_ref(), dynamic)
+        })
     }
 
     fn apply_state_matrix(&self, x: &Mat<T>) -> Mat<T> {

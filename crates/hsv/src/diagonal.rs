@@ -12,7 +12,7 @@ use crate::power_of_two::reciprocal_of_any;
 use crate::scalar::scale_matrix;
 use crate::system::{
     LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
-    difference, first_unstable, sealed,
+    difference, plus, first_unstable, sealed,
 };
 use crate::units::Units;
 
@@ -168,27 +168,6 @@ impl<D: TimeDomain> LinearSystem for DiagonalSystem<D> {
     fn poles(&self) -> Result<Vec<c64>, HankelError> {
         Ok(self.lambda.clone())
     }
-
-    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
-        let units = Units::per_mode(&self.input_matrix, &self.output_matrix);
-        let response = |&omega: &f64| {
-            let z = D::boundary_point(omega);
-            let modes: Vec<c64> = self
-                .lambda
-                .iter()
-                .map(|&lambda| reciprocal_of_any(D::distance(z, lambda)))
-                .collect();
-            let driven = Mat::from_fn(self.state_dim(), self.inputs(), |i, j| {
-                modes[i] * units.input[(i, j)]
-            });
-            let dynamic = scale_matrix(&(&units.output * driven), units.gain_exponent);
-            match &self.feedthrough {
-                Some(direct) => dynamic + direct,
-                None => dynamic,
-            }
-        };
-        omegas.iter().map(response).collect()
-    }
 }
 
 impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
@@ -202,6 +181,23 @@ impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
             gramian_factor::<D>(&self.lambda, &units.input),
             gramian_factor::<D>(&dual, &units.output.adjoint().to_owned()),
         ))
+    }
+
+    fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
+        let units = self.units();
+        Box::new(move |omega| {
+            let z = D::boundary_point(omega);
+            let modes: Vec<c64> = self
+                .lambda
+                .iter()
+                .map(|&lambda| reciprocal_of_any(D::distance(z, lambda)))
+                .collect();
+            let driven = Mat::from_fn(modes.len(), units.input.ncols(), |i, j| {
+                modes[i] * units.input[(i, j)]
+            });
+            let dynamic = scale_matrix(&(&units.output * driven), units.gain_exponent);
+            plus(self.feedthrough.as_ref(), dynamic)
+        })
     }
 
     fn apply_state_matrix(&self, x: &Mat<c64>) -> Mat<c64> {

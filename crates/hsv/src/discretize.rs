@@ -6,8 +6,7 @@ use thiserror::Error;
 use crate::diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
 use crate::domain::TimeDomain;
 use crate::matrix_functions::{LogarithmError, scalar_logarithm};
-use crate::scalar::Scalar;
-use crate::system::{LinearSystem, SystemError};
+use crate::system::{LinearSystem, SystemError, plus};
 use crate::unit_disk::one_minus_modulus_squared;
 
 /// How a system in continuous time becomes one in discrete time, and back.
@@ -114,14 +113,6 @@ pub(crate) fn check_step(step_size: f64) -> Result<(), DiscretizationError> {
         Ok(())
     } else {
         Err(DiscretizationError::StepSize { found: step_size })
-    }
-}
-
-/// `given + change`, where nothing is zero.
-pub(crate) fn plus<T: Scalar>(given: Option<&Mat<T>>, change: Mat<T>) -> Mat<T> {
-    match given {
-        Some(given) => given + change,
-        None => change,
     }
 }
 

@@ -4,11 +4,11 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 
 use crate::dense::DenseSystem;
-use crate::discretize::{Discretization, DiscretizationError, check_step, plus};
+use crate::discretize::{Discretization, DiscretizationError, check_step};
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::matrix_functions::{exponential, logarithm};
 use crate::scalar::{Scalar, complex, first_not_finite, from_complex};
-use crate::system::LinearSystem;
+use crate::system::{LinearSystem, plus};
 
 impl<T: Scalar> DenseSystem<T, Continuous> {
     /// The discrete-time system with a step of `step_size`, in the unit of time of the state matrix.

@@ -6,6 +6,7 @@ use faer::{Mat, c64};
 
 use crate::dense_factor::{continuous_gramian_factor, discrete_gramian_factor};
 use crate::schur::Schur;
+use crate::sweep::FrequencySeeds;
 use crate::unit_disk::{one_minus_modulus_squared, one_minus_product};
 
 /// Steps: `x_{k+1} = A x_k + B u_k`, stable inside the unit circle.
@@ -32,6 +33,7 @@ pub(crate) mod sealed {
     use faer::{Mat, c64};
 
     use crate::schur::Schur;
+    use crate::sweep::FrequencySeeds;
 
     /// The geometry of a stable region: the disk and the half-plane are each other's images under a Möbius map, so
     /// that one elimination factors the Gramians of both.
@@ -50,6 +52,12 @@ pub(crate) mod sealed {
 
         /// Factor of the controllability Gramian of a stable dense system, `[state, state]`.
         fn dense_factor(schur: &Schur, input: &Mat<c64>) -> Mat<c64>;
+
+        /// Where to look for the peak of a frequency response.
+        fn frequency_seeds(poles: &[c64]) -> FrequencySeeds;
+
+        /// What a feed-through of this Frobenius norm adds to the H2 norm.
+        fn energy_of_feedthrough(norm: f64) -> f64;
 
         /// Eigenvalues for which every quantity here has a representable reciprocal.
         fn is_representable(lambda: c64) -> bool;
@@ -92,6 +100,14 @@ impl sealed::Domain for Discrete {
         discrete_gramian_factor(schur, input)
     }
 
+    fn frequency_seeds(poles: &[c64]) -> FrequencySeeds {
+        FrequencySeeds::discrete(poles)
+    }
+
+    fn energy_of_feedthrough(norm: f64) -> f64 {
+        norm
+    }
+
     fn is_representable(_: c64) -> bool {
         true
     }
@@ -125,6 +141,14 @@ impl sealed::Domain for Continuous {
 
     fn dense_factor(schur: &Schur, input: &Mat<c64>) -> Mat<c64> {
         continuous_gramian_factor(schur, input)
+    }
+
+    fn frequency_seeds(poles: &[c64]) -> FrequencySeeds {
+        FrequencySeeds::continuous(poles)
+    }
+
+    fn energy_of_feedthrough(_: f64) -> f64 {
+        f64::INFINITY
     }
 
     fn is_representable(lambda: c64) -> bool {

@@ -245,7 +245,7 @@ mod tests {
             bounds in proptest::collection::vec(0..1u64 << 53, 1..30), shift in 0..40i32,
         ) {
             // Integers, every other one scaled by a power of two: their sum is exact in 128 bits.
-            let scaled = |k: usize, bound: u64| u128::from(bound) << if k % 2 == 0 { 0 } else { shift };
+            let scaled = |k: usize, bound: u64| u128::from(bound) << (k as i32 % 2 * shift);
             let exact: u128 = bounds.iter().enumerate().map(|(k, &b)| scaled(k, b)).sum();
             let floats: Vec<f64> = bounds.iter().enumerate().map(|(k, &b)| scaled(k, b) as f64).collect();
             let sum = accumulated_bound(&floats);

@@ -92,6 +92,7 @@ mod split;
 mod selection;
 mod singular_perturbation;
 mod smith;
+mod sweep;
 mod system;
 #[cfg(test)]
 mod testing;
@@ -113,7 +114,7 @@ pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
 pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
 pub use modal::{ModalNorm, ModalTruncation};
-pub use norms::{NormError, PeakGain};
+pub use norms::{NormError, h_infinity_norm, h2_norm};
 pub use order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
 };
@@ -125,4 +126,5 @@ pub use selection::Selection;
 pub use singular_perturbation::SingularPerturbation;
 pub use smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
 pub use split::{ModeSplit, StableSplit, split_modes};
+pub use sweep::PeakGain;
 pub use system::{LinearSystem, SystemError};

@@ -100,19 +100,6 @@ impl<D: TimeDomain> LinearSystem for RealPartSystem<D> {
     fn poles(&self) -> Result<Vec<c64>, HankelError> {
         Ok(self.paired_lambda())
     }
-
-    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
-        let mirrored: Vec<f64> = omegas.iter().map(|omega| -omega).collect();
-        let responses = self.complex.frequency_response(omegas).into_iter();
-        responses
-            .zip(self.complex.frequency_response(&mirrored))
-            .map(|(here, there)| {
-                Mat::from_fn(here.nrows(), here.ncols(), |i, j| {
-                    here[(i, j)] * 0.5 + there[(i, j)].conj() * 0.5
-                })
-            })
-            .collect()
-    }
 }
 
 impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
@@ -154,6 +141,16 @@ impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
             f64::factor(to_real_states(&gramian_factor::<D>(&pairs, &input))),
             f64::factor(to_real_states(&gramian_factor::<D>(&dual, &output))),
         ))
+    }
+
+    fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
+        let complex = self.complex.response();
+        Box::new(move |omega| {
+            let (here, there) = (complex(omega), complex(-omega));
+            Mat::from_fn(here.nrows(), here.ncols(), |i, j| {
+                here[(i, j)] * 0.5 + there[(i, j)].conj() * 0.5
+            })
+        })
     }
 
     fn apply_state_matrix(&self, x: &Mat<f64>) -> Mat<f64> {

@@ -51,12 +51,14 @@ pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send +
     /// A layer `x_k = A x_{k-1} + B u_k`, whose output already sees the current input, has `e^{iω} G` without
     /// feed-through: the same gains. A value beyond the range of `f64` comes back infinite; only an ω that is itself
     /// not finite gives NaN.
-    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>>;
+    fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
+        let response = self.response();
+        omegas.iter().map(|&omega| response(omega)).collect()
+    }
 
     /// [`frequency_response`](Self::frequency_response) at one frequency.
     fn transfer(&self, omega: f64) -> Mat<c64> {
-        let mut responses = self.frequency_response(&[omega]);
-        responses.pop().expect("one response per frequency")
+        self.response()(omega)
     }
 
     /// Hankel singular values `σ_i = √eig_i(P Q)`, largest first, with all that a reduction needs.
@@ -82,7 +84,7 @@ pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send +
 }
 
 pub(crate) mod sealed {
-    use super::{HankelError, Mat, Units};
+    use super::{HankelError, Mat, Units, c64};
 
     /// What a reduction asks of a system.
     pub trait Reducible<T> {
@@ -91,6 +93,9 @@ pub(crate) mod sealed {
 
         /// Factors of the controllability and the observability Gramian in these units, `[state, rank of each]`.
         fn gramian_factors(&self, units: &Units<T>) -> Result<(Mat<T>, Mat<T>), HankelError>;
+
+        /// The frequency response as a function, with the work that is the same for all frequencies done.
+        fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_>;
 
         /// `A x` for the columns of `x`. Units of states that A couples are equal, so this holds in any of them.
         fn apply_state_matrix(&self, x: &Mat<T>) -> Mat<T>;
@@ -210,6 +215,14 @@ pub(crate) fn difference<T: Scalar>(
         (Some(one), None) => Some(one.clone()),
         (None, Some(other)) => Some(-other),
         (None, None) => None,
+    }
+}
+
+/// `given + change`, where nothing is zero.
+pub(crate) fn plus<T: Scalar>(given: Option<&Mat<T>>, change: Mat<T>) -> Mat<T> {
+    match given {
+        Some(given) => given + change,
+        None => change,
     }
 }
 

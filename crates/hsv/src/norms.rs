@@ -1,0 +1,96 @@
+//! Norms of a system, and so of the error between two: take them of [`minus`](crate::DiagonalSystem::minus).
+
+use faer::{Mat, c64};
+use thiserror::Error;
+
+use crate::domain::{TimeDomain, sealed::Domain};
+use crate::hankel::HankelError;
+use crate::power_of_two::scale;
+use crate::scalar::Scalar;
+use crate::sweep::{PeakGain, peak_gain};
+use crate::system::{LinearSystem, first_unstable};
+
+/// Why a system has no norm.
+#[derive(Debug, Clone, Copy, PartialEq, Error)]
+#[non_exhaustive]
+pub enum NormError {
+    /// It has no poles or Gramians in `f64`, or is not stable.
+    #[error(transparent)]
+    System(#[from] HankelError),
+    /// A frequency response is beyond the range of `f64`.
+    #[error("a frequency response exceeds the range of f64; scale the inputs or outputs first")]
+    OutOfRange,
+}
+
+/// H∞ norm `‖G‖∞ = sup_ω σ_max(G)`, the largest gain at any frequency, and a frequency where it is reached.
+///
+/// By a sweep over frequencies placed around the poles, refined around the largest samples: a lower bound of the norm,
+/// below it by about 1e-12 of it for a peak that is alone between two samples. Complex systems answer differently at ω
+/// and -ω, so both are swept.
+///
+/// # Cost
+/// Some ten evaluations of the response per pole, each with a singular value decomposition `[output, input]`.
+///
+/// # Errors
+/// [`NormError`]; a system that is not stable has none.
+///
+/// ```
+/// use hsv::{ContinuousDiagonalSystem, Mat, c64, h_infinity_norm, h2_norm};
+///
+/// let one = Mat::from_fn(1, 1, |_, _| c64::new(1.0, 0.0));
+/// let resonance = ContinuousDiagonalSystem::new(vec![c64::new(-0.5, 3.0)], one.clone(), one)?;
+/// let peak = h_infinity_norm(&resonance)?;
+/// assert!((peak.gain - 2.0).abs() < 1e-12 && (peak.omega - 3.0).abs() < 1e-6);
+/// assert!((h2_norm(&resonance)? - 1.0).abs() < 1e-15);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn h_infinity_norm<S: LinearSystem>(system: &S) -> Result<PeakGain, NormError> {
+    let poles = system.poles()?;
+    if let Some((index, margin)) = first_unstable::<S::Domain>(&poles) {
+        let error = HankelError::Unstable {
+            eigenvalue: poles[index],
+            margin,
+            region: <S::Domain as TimeDomain>::STABLE_REGION,
+        };
+        return Err(error.into());
+    }
+    let response = system.response();
+    let gain = |omega: f64| {
+        if omega.is_finite() {
+            largest_gain(&response(omega))
+        } else {
+            // In continuous time only the feed-through is left.
+            system.feedthrough().map_or(0.0, largest_gain)
+        }
+    };
+    peak_gain(gain, &S::Domain::frequency_seeds(&poles)).ok_or(NormError::OutOfRange)
+}
+
+/// Largest singular value; NaN if there is none.
+fn largest_gain<T: Scalar>(response: &Mat<T>) -> f64 {
+    let values = response.singular_values();
+    values.map_or(f64::NAN, |values| values[0].complex().re)
+}
+
+/// H2 norm: the root mean square of the output under white noise of unit variance in every input, equally the energy of
+/// the impulse response, `‖G‖₂² = tr(C P Cᴴ) + tr(D Dᴴ)` in discrete time.
+///
+/// In continuous time it is infinite with a feed-through. From a factor of P, so a small norm of a system with a large
+/// Gramian keeps its digits.
+///
+/// # Errors
+/// [`NormError`].
+///
+/// # Source
+/// Antoulas (2005), section 5.5: `A05` in `docs/references.bib`.
+pub fn h2_norm<S: LinearSystem>(system: &S) -> Result<f64, NormError> {
+    let units = system.units();
+    let (controllability_factor, _) = system.gramian_factors(&units)?;
+    let dynamic = (&units.output * controllability_factor).norm_l2();
+    let dynamic = scale(dynamic, units.gain_exponent);
+    let norm = match system.feedthrough().map(Mat::norm_l2) {
+        Some(direct) if direct > 0.0 => S::Domain::energy_of_feedthrough(direct).hypot(dynamic),
+        _ => dynamic,
+    };
+    if norm.is_nan() { Err(NormError::OutOfRange) } else { Ok(norm) }
+}
