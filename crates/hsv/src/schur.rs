@@ -4,8 +4,8 @@ use faer::{Mat, c64};
 use pulp::Arch;
 use thiserror::Error;
 
-use crate::power_of_two::{scale, scale_complex, scale_matrix, vector_exponent};
-use crate::triangular::{add_multiple, inner_product, length, quotient, two_columns};
+use crate::power_of_two::{scale_complex, scale_matrix, vector_exponent};
+use crate::triangular::{add_multiple, inner_product, length, phase, quotient, two_columns};
 
 /// Sweeps allowed per eigenvalue, as in LAPACK; two or three are usual.
 const SWEEPS_PER_EIGENVALUE: usize = 30;
@@ -37,7 +37,7 @@ impl Schur {
     ///
     /// # Precision
     /// Exact for a matrix within a small multiple of state · ε · ‖A‖ of the given one. A matrix that is upper
-    /// triangular already is returned as it is. Entries of any finite size.
+    /// triangular already is returned as it is. Entries of any size whose norm is finite.
     ///
     /// # Errors
     /// [`SchurError::NoConvergence`].
@@ -128,18 +128,11 @@ impl Rotation {
                 c64::ZERO,
             );
         };
-        let (f, g) = (scale_complex(f, -unit), scale_complex(g, -unit));
-        let (f_modulus, g_modulus) = (f.norm(), g.norm());
-        // The phase of a subnormal number is no unit vector; a part that small next to the other is none.
-        if f_modulus < 1e-290 {
-            let rotation = Self {
-                cosine: 0.0,
-                sine: g.conj() / g_modulus,
-            };
-            return (rotation, c64::new(scale(g_modulus, unit), 0.0));
-        }
-        let modulus = f_modulus.hypot(g_modulus);
-        let phase = f / f_modulus;
+        // Of f as it is: scaled, it could be subnormal next to g, and its phase no unit number.
+        let phase = phase(f);
+        let g = scale_complex(g, -unit);
+        let f_modulus = scale_complex(f, -unit).norm();
+        let modulus = f_modulus.hypot(g.norm());
         let rotation = Self {
             cosine: f_modulus / modulus,
             sine: phase * g.conj() / modulus,
@@ -180,11 +173,7 @@ fn reduce_to_hessenberg(matrix: &mut Mat<c64>, unitary: &mut Mat<c64>) {
         };
         let mut vector: Vec<c64> = column.iter().map(|&z| scale_complex(z, -unit)).collect();
         let (size, modulus) = (length(&vector), vector[0].norm());
-        let phase = if modulus == 0.0 {
-            c64::ONE
-        } else {
-            vector[0] / modulus
-        };
+        let phase = phase(column[0]);
         vector[0] += phase * size; // same sign: no cancellation
         let factor = 1.0 / (size * (size + modulus));
         column.fill(c64::ZERO);
@@ -409,12 +398,17 @@ mod tests {
             let graded = Mat::from_fn(states, states, |i, j| {
                 random[(i, j)] * 10f64.powi(-(3 * (i + j) as i32))
             });
+            // Exponents anywhere, down to subnormal numbers.
+            let wild = Mat::from_fn(states, states, |i, j| {
+                scale_complex(random[(i, j)], (random[(i, j)].im * 1e5) as i32 % 1060 - 40)
+            });
             let cases = [
                 ("random", random.clone()),
                 ("Hermitian", hermitian),
                 ("unitary", basis.clone()),
                 ("defective", defective),
                 ("graded", graded),
+                ("wild", wild),
                 ("cyclic", cyclic(states)),
                 (
                     "transposed Jordan block",
