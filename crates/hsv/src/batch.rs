@@ -23,6 +23,8 @@ use crate::system::LinearSystem;
 /// assert!((largest[0] - 1.0).abs() < 1e-15 && (largest[1] - 4.0 / 3.0).abs() < 1e-15);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn hankel_all<S: LinearSystem>(systems: &[S]) -> Vec<Result<HankelDecomposition<S>, HankelError>> {
+pub fn hankel_all<S: LinearSystem>(
+    systems: &[S],
+) -> Vec<Result<HankelDecomposition<S>, HankelError>> {
     systems.par_iter().map(LinearSystem::hankel).collect()
 }

@@ -466,6 +466,6 @@ mod tests {
     fn no_layers_fit_into_any_budget() {
         let none: [&[f64]; 0] = [];
         let allocation = GlobalBudget::States { total: 0 }.allocate(&none, Normalization::None);
-        assert_eq!(allocation.unwrap().orders, []);
+        assert!(allocation.unwrap().orders.is_empty());
     }
 }

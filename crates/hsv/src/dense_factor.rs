@@ -32,7 +32,7 @@ use faer::{Mat, c64};
 use crate::power_of_two::{scale, scale_complex, vector_exponent};
 use crate::scalar::scale_matrix;
 use crate::schur::{Schur, matrix_exponent};
-use crate::triangular::{add_multiple, length, multiply_leading, solve_leading};
+use crate::triangular::{add_multiple, length, multiply_leading, phase, solve_leading};
 use crate::unit_disk::{one_minus_modulus_squared, one_minus_product};
 
 /// Factor L, `[state, state]`, of the controllability Gramian of `x_k = A x_{k-1} + B u_k`: `P = A P Aᴴ + B Bᴴ`,
@@ -138,11 +138,7 @@ fn discrete_step(t: &Mat<c64>, size: f64, along: Vec<c64>) -> Step {
     let mut change = multiply_leading(t, &above);
     add_multiple(&mut change, c64::new(rho, 0.0), t_column);
     let modulus = lambda.norm();
-    let phase = if modulus == 0.0 {
-        c64::ONE
-    } else {
-        lambda.conj() / modulus
-    };
+    let phase = phase(lambda.conj());
     let weight = -root / (1.0 + modulus);
     for (v, r) in change.iter_mut().zip(&above) {
         *v = (r + phase * *v) * weight;

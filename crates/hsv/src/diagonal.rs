@@ -12,7 +12,7 @@ use crate::power_of_two::reciprocal_of_any;
 use crate::scalar::scale_matrix;
 use crate::system::{
     LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
-    difference, plus, first_unstable, sealed,
+    difference, first_unstable, plus, sealed,
 };
 use crate::units::Units;
 

@@ -25,22 +25,30 @@ pub enum Discretization {
 #[non_exhaustive]
 pub enum DiscretizationError {
     /// The step is not a positive number.
-    #[error("the step size is {found}; it must be positive and finite, in the unit of time of the eigenvalues")]
+    #[error(
+        "the step size is {found}; it must be positive and finite, in the unit of time of the eigenvalues"
+    )]
     StepSize {
         /// The step asked for.
         found: f64,
     },
     /// A discrete-time pole that no continuous-time system has after a zero-order hold.
-    #[error("{0}: no system in continuous time steps like this one under a zero-order hold; use the bilinear map")]
+    #[error(
+        "{0}: no system in continuous time steps like this one under a zero-order hold; use the bilinear map"
+    )]
     NoLogarithm(#[from] LogarithmError),
     /// The exponential of an unstable state matrix over a step is not representable.
-    #[error("the state grows beyond the range of f64 within a step of {step_size}; choose a smaller one")]
+    #[error(
+        "the state grows beyond the range of f64 within a step of {step_size}; choose a smaller one"
+    )]
     Overflow {
         /// The step asked for.
         step_size: f64,
     },
     /// A pole at which the bilinear map is infinite.
-    #[error("the state matrix has an eigenvalue that the bilinear map sends to infinity; choose another step size")]
+    #[error(
+        "the state matrix has an eigenvalue that the bilinear map sends to infinity; choose another step size"
+    )]
     Singular,
     /// The result is not a system, for one because a pole has been rounded onto the boundary of stability.
     #[error("the converted system is not valid: {0}")]
@@ -52,15 +60,26 @@ impl ContinuousDiagonalSystem {
     ///
     /// # Errors
     /// [`DiscretizationError::StepSize`]; [`DiscretizationError::System`] if a pole rounds onto the unit circle.
-    pub fn discretize(&self, method: Discretization, step_size: f64) -> Result<DiscreteDiagonalSystem, DiscretizationError> {
+    pub fn discretize(
+        &self,
+        method: Discretization,
+        step_size: f64,
+    ) -> Result<DiscreteDiagonalSystem, DiscretizationError> {
         check_step(step_size)?;
         let (b, c) = (self.input_matrix(), self.output_matrix());
         match method {
             Discretization::ZeroOrderHold => {
-                let steps: Vec<c64> = self.lambda().iter().map(|lambda| lambda * step_size).collect();
+                let steps: Vec<c64> = self
+                    .lambda()
+                    .iter()
+                    .map(|lambda| lambda * step_size)
+                    .collect();
                 let lambda = steps.iter().map(|step| step.exp()).collect();
                 let input = rows_times(b, |i| exp_minus_one(steps[i]) / self.lambda()[i]);
-                with_feedthrough(DiscreteDiagonalSystem::new(lambda, input, c.clone())?, self.feedthrough().cloned())
+                with_feedthrough(
+                    DiscreteDiagonalSystem::new(lambda, input, c.clone())?,
+                    self.feedthrough().cloned(),
+                )
             }
             Discretization::Bilinear => {
                 let half = |i: usize| self.lambda()[i] * (step_size / 2.0);
@@ -83,25 +102,42 @@ impl DiscreteDiagonalSystem {
     ///
     /// # Errors
     /// [`DiscretizationError::NoLogarithm`] for a pole at zero after a zero-order hold.
-    pub fn to_continuous(&self, method: Discretization, step_size: f64) -> Result<ContinuousDiagonalSystem, DiscretizationError> {
+    pub fn to_continuous(
+        &self,
+        method: Discretization,
+        step_size: f64,
+    ) -> Result<ContinuousDiagonalSystem, DiscretizationError> {
         check_step(step_size)?;
         let (b, c) = (self.input_matrix(), self.output_matrix());
         match method {
             Discretization::ZeroOrderHold => {
-                if let Some(&eigenvalue) = self.lambda().iter().find(|lambda| **lambda == c64::ZERO) {
+                if let Some(&eigenvalue) = self.lambda().iter().find(|lambda| **lambda == c64::ZERO)
+                {
                     return Err(LogarithmError::NoPrincipalValue { eigenvalue }.into());
                 }
-                let steps: Vec<c64> = self.lambda().iter().map(|&lambda| scalar_logarithm(lambda)).collect();
+                let steps: Vec<c64> = self
+                    .lambda()
+                    .iter()
+                    .map(|&lambda| scalar_logarithm(lambda))
+                    .collect();
                 let lambda: Vec<c64> = steps.iter().map(|step| step / step_size).collect();
                 let input = rows_times(b, |i| lambda[i] / exp_minus_one(steps[i]));
                 let system = ContinuousDiagonalSystem::new(lambda.clone(), input, c.clone())?;
                 with_feedthrough(system, self.feedthrough().cloned())
             }
             Discretization::Bilinear => {
-                let lambda = self.lambda().iter().map(|&z| unbent(z) * (2.0 / step_size)).collect();
+                let lambda = self
+                    .lambda()
+                    .iter()
+                    .map(|&z| unbent(z) * (2.0 / step_size))
+                    .collect();
                 let weight = |i: usize| 2.0 / step_size.sqrt() / (1.0 + self.lambda()[i]);
                 let direct = c * rows_times(b, |i| -1.0 / (1.0 + self.lambda()[i]));
-                let system = ContinuousDiagonalSystem::new(lambda, rows_times(b, weight), columns_times(c, weight))?;
+                let system = ContinuousDiagonalSystem::new(
+                    lambda,
+                    rows_times(b, weight),
+                    columns_times(c, weight),
+                )?;
                 Ok(system.with_feedthrough(plus(self.feedthrough(), direct))?)
             }
         }
@@ -128,12 +164,16 @@ fn with_feedthrough<D: TimeDomain>(
 
 fn rows_times(matrix: &Mat<c64>, weight: impl Fn(usize) -> c64) -> Mat<c64> {
     let weights: Vec<c64> = (0..matrix.nrows()).map(weight).collect();
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| weights[i] * matrix[(i, j)])
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        weights[i] * matrix[(i, j)]
+    })
 }
 
 fn columns_times(matrix: &Mat<c64>, weight: impl Fn(usize) -> c64) -> Mat<c64> {
     let weights: Vec<c64> = (0..matrix.ncols()).map(weight).collect();
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)] * weights[j])
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        matrix[(i, j)] * weights[j]
+    })
 }
 
 /// `e^z - 1`, with all its digits where z is small.
@@ -161,14 +201,25 @@ mod tests {
     use super::*;
 
     fn layer() -> ContinuousDiagonalSystem {
-        let lambda = vec![c64::new(-0.5, 3.0), c64::new(-1e-3, -1.0), c64::new(-4.0, 0.0)];
+        let lambda = vec![
+            c64::new(-0.5, 3.0),
+            c64::new(-1e-3, -1.0),
+            c64::new(-4.0, 0.0),
+        ];
         let input = Mat::from_fn(3, 2, |i, j| c64::new(1.0 + i as f64, j as f64 - 0.5));
         let output = Mat::from_fn(1, 3, |_, j| c64::new(0.3 * j as f64 - 0.2, 1.0));
         let direct = Mat::from_fn(1, 2, |_, j| c64::new(j as f64, 2.0));
-        ContinuousDiagonalSystem::new(lambda, input, output).unwrap().with_feedthrough(direct).unwrap()
+        ContinuousDiagonalSystem::new(lambda, input, output)
+            .unwrap()
+            .with_feedthrough(direct)
+            .unwrap()
     }
 
-    fn close(a: &DiagonalSystem<impl TimeDomain>, b: &DiagonalSystem<impl TimeDomain>, tolerance: f64) {
+    fn close(
+        a: &DiagonalSystem<impl TimeDomain>,
+        b: &DiagonalSystem<impl TimeDomain>,
+        tolerance: f64,
+    ) {
         let pairs = a.lambda().iter().zip(b.lambda());
         for (x, y) in pairs {
             assert!((x - y).norm() <= tolerance * x.norm(), "{x} {y}");
@@ -178,7 +229,10 @@ mod tests {
             (a.output_matrix(), b.output_matrix()),
             (a.feedthrough().unwrap(), b.feedthrough().unwrap()),
         ] {
-            assert!((x - y).norm_max() <= tolerance * x.norm_max(), "{x:?} {y:?}");
+            assert!(
+                (x - y).norm_max() <= tolerance * x.norm_max(),
+                "{x:?} {y:?}"
+            );
         }
     }
 
@@ -187,7 +241,11 @@ mod tests {
         for method in [Discretization::ZeroOrderHold, Discretization::Bilinear] {
             for step in [1e-3, 0.1, 0.9] {
                 let system = layer();
-                let back = system.discretize(method, step).unwrap().to_continuous(method, step).unwrap();
+                let back = system
+                    .discretize(method, step)
+                    .unwrap()
+                    .to_continuous(method, step)
+                    .unwrap();
                 // A pole at -1e-3 moves a step of 1e-3 by 1e-6: that many digits go and come back.
                 close(&system, &back, 16.0 * f64::EPSILON / (1e-3 * step));
             }
@@ -197,8 +255,12 @@ mod tests {
     #[test]
     fn a_hold_over_two_steps_is_two_holds() {
         let (one, two) = (
-            layer().discretize(Discretization::ZeroOrderHold, 0.25).unwrap(),
-            layer().discretize(Discretization::ZeroOrderHold, 0.5).unwrap(),
+            layer()
+                .discretize(Discretization::ZeroOrderHold, 0.25)
+                .unwrap(),
+            layer()
+                .discretize(Discretization::ZeroOrderHold, 0.5)
+                .unwrap(),
         );
         for i in 0..3 {
             let lambda = one.lambda()[i];
@@ -213,8 +275,14 @@ mod tests {
         let (system, step) = (layer(), 0.3);
         let discrete = system.discretize(Discretization::Bilinear, step).unwrap();
         for (before, after) in [
-            (system.controllability_gramian(), discrete.controllability_gramian()),
-            (system.observability_gramian(), discrete.observability_gramian()),
+            (
+                system.controllability_gramian(),
+                discrete.controllability_gramian(),
+            ),
+            (
+                system.observability_gramian(),
+                discrete.observability_gramian(),
+            ),
         ] {
             // The slowest pole lies 3e-4 inside the circle and is rounded to ε.
             assert!((&before - &after).norm_max() <= 1e4 * f64::EPSILON * before.norm_max());
@@ -222,20 +290,33 @@ mod tests {
         for omega in [-2.0f64, -0.5, 0.1, 1.0, 3.0] {
             let bent = 2.0 / step * (omega / 2.0).tan();
             let error = (discrete.transfer(omega) - system.transfer(bent)).norm_max();
-            assert!(error <= 1e-11 * system.transfer(bent).norm_max(), "{omega}: {error:e}");
+            assert!(
+                error <= 1e-11 * system.transfer(bent).norm_max(),
+                "{omega}: {error:e}"
+            );
         }
     }
 
     #[test]
     fn steps_that_make_no_sense_are_refused() {
         for step in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let error = layer().discretize(Discretization::Bilinear, step).unwrap_err();
-            assert!(matches!(error, DiscretizationError::StepSize { .. }), "{error}");
+            let error = layer()
+                .discretize(Discretization::Bilinear, step)
+                .unwrap_err();
+            assert!(
+                matches!(error, DiscretizationError::StepSize { .. }),
+                "{error}"
+            );
         }
         let one = Mat::from_fn(1, 1, |_, _| c64::ONE);
         let delay = DiscreteDiagonalSystem::new(vec![c64::ZERO], one.clone(), one).unwrap();
-        let error = delay.to_continuous(Discretization::ZeroOrderHold, 1.0).unwrap_err();
-        assert!(matches!(error, DiscretizationError::NoLogarithm(_)), "{error}");
+        let error = delay
+            .to_continuous(Discretization::ZeroOrderHold, 1.0)
+            .unwrap_err();
+        assert!(
+            matches!(error, DiscretizationError::NoLogarithm(_)),
+            "{error}"
+        );
         assert!(delay.to_continuous(Discretization::Bilinear, 1.0).is_ok());
     }
 }

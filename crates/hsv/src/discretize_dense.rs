@@ -25,14 +25,22 @@ impl<T: Scalar> DenseSystem<T, Continuous> {
         match method {
             Discretization::ZeroOrderHold => {
                 let held = held(self, c64::ZERO);
-                let step = Mat::from_fn(held.nrows(), held.ncols(), |i, j| held[(i, j)] * step_size);
-                let matrix = exponential(&step).ok_or(DiscretizationError::Overflow { step_size })?;
+                let step =
+                    Mat::from_fn(held.nrows(), held.ncols(), |i, j| held[(i, j)] * step_size);
+                let matrix =
+                    exponential(&step).ok_or(DiscretizationError::Overflow { step_size })?;
                 with_parts_of(&matrix, 1.0, self)
             }
             Discretization::Bilinear => {
                 let half = step_size / 2.0;
-                let (numerator, denominator) = (shifted(self, half, 1.0), shifted(self, -half, 1.0));
-                moebius(self, &numerator, &denominator, [1.0, step_size.sqrt(), half])
+                let (numerator, denominator) =
+                    (shifted(self, half, 1.0), shifted(self, -half, 1.0));
+                moebius(
+                    self,
+                    &numerator,
+                    &denominator,
+                    [1.0, step_size.sqrt(), half],
+                )
             }
         }
     }
@@ -66,12 +74,23 @@ impl<T: Scalar> DenseSystem<T, Discrete> {
 
 /// `[A B; 0 e I]`: a state and an input that is held.
 fn held<T: Scalar, D: TimeDomain>(system: &DenseSystem<T, D>, e: c64) -> Mat<c64> {
-    let (a, b) = (complex(system.state_matrix()), complex(system.input_matrix()));
+    let (a, b) = (
+        complex(system.state_matrix()),
+        complex(system.input_matrix()),
+    );
     let states = a.nrows();
-    Mat::from_fn(states + b.ncols(), states + b.ncols(), |i, j| match (i < states, j < states) {
-        (true, true) => a[(i, j)],
-        (true, false) => b[(i, j - states)],
-        (false, _) => if i == j { e } else { c64::ZERO },
+    Mat::from_fn(states + b.ncols(), states + b.ncols(), |i, j| {
+        match (i < states, j < states) {
+            (true, true) => a[(i, j)],
+            (true, false) => b[(i, j - states)],
+            (false, _) => {
+                if i == j {
+                    e
+                } else {
+                    c64::ZERO
+                }
+            }
+        }
     })
 }
 
@@ -111,7 +130,10 @@ fn moebius<T: Scalar, D: TimeDomain, E: TimeDomain>(
     let solver = denominator.partial_piv_lu();
     let (state, driven) = (solver.solve(numerator), solver.solve(system.input_matrix()));
     let transposed = denominator.transpose().to_owned().partial_piv_lu();
-    let seen = transposed.solve(system.output_matrix().transpose()).transpose().to_owned();
+    let seen = transposed
+        .solve(system.output_matrix().transpose())
+        .transpose()
+        .to_owned();
     let direct = system.output_matrix() * &driven;
     for part in [&state, &driven, &seen] {
         if first_not_finite(part).is_some() {
@@ -119,7 +141,9 @@ fn moebius<T: Scalar, D: TimeDomain, E: TimeDomain>(
         }
     }
     let times = |matrix: &Mat<T>, factor: f64| {
-        Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)].times(factor))
+        Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+            matrix[(i, j)].times(factor)
+        })
     };
     let converted = DenseSystem::new(times(&state, a), times(&driven, g), times(&seen, g))?;
     Ok(converted.with_feedthrough(plus(system.feedthrough(), times(&direct, d)))?)
@@ -134,7 +158,12 @@ mod tests {
     const METHODS: [Discretization; 2] = [Discretization::ZeroOrderHold, Discretization::Bilinear];
 
     fn system() -> ContinuousSystem {
-        let lambda = [c64::new(-0.5, 2.0), c64::new(-1.0, -1.0), c64::new(-2.0, 0.0), c64::new(-0.1, 0.3)];
+        let lambda = [
+            c64::new(-0.5, 2.0),
+            c64::new(-1.0, -1.0),
+            c64::new(-2.0, 0.0),
+            c64::new(-0.1, 0.3),
+        ];
         ContinuousSystem::new(
             with_eigenvalues(1, &lambda, 0.5),
             random_matrix(2, 4, 2),
@@ -146,11 +175,18 @@ mod tests {
     #[test]
     fn both_maps_come_back() {
         for method in METHODS {
-            let back = system().discretize(method, 0.3).unwrap().to_continuous(method, 0.3).unwrap();
+            let back = system()
+                .discretize(method, 0.3)
+                .unwrap()
+                .to_continuous(method, 0.3)
+                .unwrap();
             for omega in [0.0, 0.5, -2.0, 9.0] {
                 let (expected, found) = (system().transfer(omega), back.transfer(omega));
                 // Conditions of the conversion and of the resolvent, both below a hundred here.
-                assert!((&expected - &found).norm_max() <= 1e-11 * expected.norm_max(), "{method:?} {omega}");
+                assert!(
+                    (&expected - &found).norm_max() <= 1e-11 * expected.norm_max(),
+                    "{method:?} {omega}"
+                );
             }
         }
     }
@@ -158,13 +194,21 @@ mod tests {
     #[test]
     fn a_diagonal_system_converts_the_same_way_written_out() {
         let lambda = vec![c64::new(-0.5, 2.0), c64::new(-0.1, -1.0)];
-        let diagonal = ContinuousDiagonalSystem::new(lambda, random_matrix(4, 2, 2), random_matrix(5, 1, 2)).unwrap();
+        let diagonal =
+            ContinuousDiagonalSystem::new(lambda, random_matrix(4, 2, 2), random_matrix(5, 1, 2))
+                .unwrap();
         for method in METHODS {
-            let (direct, dense) = (diagonal.discretize(method, 0.2).unwrap(), diagonal.to_dense());
+            let (direct, dense) = (
+                diagonal.discretize(method, 0.2).unwrap(),
+                diagonal.to_dense(),
+            );
             let dense = dense.discretize(method, 0.2).unwrap();
             for omega in [0.0, 0.4, -1.0, 3.0] {
                 let (expected, found) = (direct.transfer(omega), dense.transfer(omega));
-                assert!((&expected - &found).norm_max() <= 1e-12 * expected.norm_max(), "{method:?} {omega}");
+                assert!(
+                    (&expected - &found).norm_max() <= 1e-12 * expected.norm_max(),
+                    "{method:?} {omega}"
+                );
             }
         }
     }
@@ -179,8 +223,14 @@ mod tests {
         )
         .unwrap();
         for method in METHODS {
-            let back = oscillator.discretize(method, 0.1).unwrap().to_continuous(method, 0.1).unwrap();
-            assert!((back.state_matrix() - oscillator.state_matrix()).norm_max() <= 1e-13 * 4.0 / 0.1);
+            let back = oscillator
+                .discretize(method, 0.1)
+                .unwrap()
+                .to_continuous(method, 0.1)
+                .unwrap();
+            assert!(
+                (back.state_matrix() - oscillator.state_matrix()).norm_max() <= 1e-13 * 4.0 / 0.1
+            );
         }
         let negative = DenseSystem::<f64, Discrete>::new(
             real(&[[-0.5, 0.0], [0.0, 0.5]]),
@@ -188,8 +238,17 @@ mod tests {
             Mat::from_fn(1, 2, |_, _| 1.0),
         )
         .unwrap();
-        let error = negative.to_continuous(Discretization::ZeroOrderHold, 1.0).unwrap_err();
-        assert!(matches!(error, DiscretizationError::NoLogarithm(_)), "{error}");
-        assert!(negative.to_continuous(Discretization::Bilinear, 1.0).is_ok());
+        let error = negative
+            .to_continuous(Discretization::ZeroOrderHold, 1.0)
+            .unwrap_err();
+        assert!(
+            matches!(error, DiscretizationError::NoLogarithm(_)),
+            "{error}"
+        );
+        assert!(
+            negative
+                .to_continuous(Discretization::Bilinear, 1.0)
+                .is_ok()
+        );
     }
 }

@@ -128,11 +128,7 @@ mod tests {
 
     /// Error of the truncation to `order` states at ω = 0, where all modes of these systems add up.
     fn error_at_zero(system: &DiscreteDiagonalSystem, order: usize) -> f64 {
-        let truncation = system
-            .hankel()
-            .unwrap()
-            .balanced_truncation(order)
-            .unwrap();
+        let truncation = system.hankel().unwrap().balanced_truncation(order).unwrap();
         (system.transfer(0.0) - truncation.system().transfer(0.0)).norm_max()
     }
 

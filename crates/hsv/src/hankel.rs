@@ -58,6 +58,17 @@ pub enum HankelError {
         /// Number of states.
         states: usize,
     },
+    /// The stable and the unstable poles of a dense system belong to subspaces that are one in `f64`.
+    #[error(
+        "the {stable} stable poles of {states} cannot be separated from the others: some nearly meet on the boundary; \
+         keep the system as it is"
+    )]
+    Inseparable {
+        /// Number of stable poles.
+        stable: usize,
+        /// Number of states.
+        states: usize,
+    },
     /// The spectrum, or twice its sum, is not representable.
     #[error(
         "the largest Hankel singular value is about 2^{exponent}, out of the range of f64; \

@@ -29,7 +29,7 @@ pub struct LyapunovSolution {
 pub enum LyapunovError {
     /// A matrix is not square, or the two differ in size.
     #[error(
-        "{what} is {rows} by {columns}; both coefficients must be {states} by {states}, at least 1"
+        "{what} is {rows} by {columns}, and A has {states} rows; A must be square, not empty, and Q as large"
     )]
     Dimension {
         /// `"A"` or `"Q"`.

@@ -4,9 +4,9 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 use thiserror::Error;
 
-use crate::power_of_two::{exponent, scale_matrix};
+use crate::power_of_two::exponent;
+use crate::scalar::{first_not_finite, scale_matrix};
 use crate::schur::{Schur, SchurError};
-use crate::system::first_not_finite;
 use crate::triangular::{add_multiple, quotient, solve_leading};
 use crate::unit_disk::one_minus_modulus_squared;
 

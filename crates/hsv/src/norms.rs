@@ -1,6 +1,6 @@
 //! Norms of a system, and so of the error between two: take them of [`minus`](crate::DiagonalSystem::minus).
 
-use faer::{Mat, c64};
+use faer::Mat;
 use thiserror::Error;
 
 use crate::domain::{TimeDomain, sealed::Domain};
@@ -69,7 +69,7 @@ pub fn h_infinity_norm<S: LinearSystem>(system: &S) -> Result<PeakGain, NormErro
 /// Largest singular value; NaN if there is none.
 fn largest_gain<T: Scalar>(response: &Mat<T>) -> f64 {
     let values = response.singular_values();
-    values.map_or(f64::NAN, |values| values[0].complex().re)
+    values.map_or(f64::NAN, |values| values[0])
 }
 
 /// H2 norm: the root mean square of the output under white noise of unit variance in every input, equally the energy of
@@ -92,5 +92,9 @@ pub fn h2_norm<S: LinearSystem>(system: &S) -> Result<f64, NormError> {
         Some(direct) if direct > 0.0 => S::Domain::energy_of_feedthrough(direct).hypot(dynamic),
         _ => dynamic,
     };
-    if norm.is_nan() { Err(NormError::OutOfRange) } else { Ok(norm) }
+    if norm.is_nan() {
+        Err(NormError::OutOfRange)
+    } else {
+        Ok(norm)
+    }
 }

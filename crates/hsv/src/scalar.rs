@@ -10,7 +10,10 @@ use crate::power_of_two::scale;
 /// Entries of a system's matrices: `f64` for a system that is real in time, [`c64`] otherwise.
 ///
 /// Sealed, and used by [`DenseSystem`](crate::DenseSystem) and what is made from it.
-pub trait Scalar: sealed::Entry + ComplexField + Copy + Debug + PartialEq + Send + Sync {}
+pub trait Scalar:
+    sealed::Entry + ComplexField<Real = f64> + Copy + Debug + PartialEq + Send + Sync
+{
+}
 
 impl Scalar for f64 {}
 impl Scalar for c64 {}
@@ -31,6 +34,9 @@ pub(crate) mod sealed {
         fn scaled(self, k: i32) -> Self;
         /// A factor of the same Gramian with entries of this type, given that the Gramian has such entries.
         fn factor(complex: Mat<c64>) -> Mat<Self>;
+        /// An orthonormal basis with entries of this type of the space spanned by independent columns, given that it has
+        /// one.
+        fn basis(complex: Mat<c64>) -> Mat<Self>;
         /// Eigenvalues and eigenvectors of any length, or nothing if they do not converge.
         fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)>;
     }
@@ -67,6 +73,10 @@ impl sealed::Entry for c64 {
 
     fn factor(complex: Mat<c64>) -> Mat<Self> {
         complex
+    }
+
+    fn basis(complex: Mat<c64>) -> Mat<Self> {
+        complex.qr().compute_thin_Q()
     }
 
     fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
@@ -119,6 +129,17 @@ impl sealed::Entry for f64 {
         transposed.qr().thin_R().transpose().to_owned()
     }
 
+    fn basis(complex: Mat<c64>) -> Mat<Self> {
+        // Real and imaginary parts span the space twice over; pivoting picks independent ones.
+        let (rows, columns) = (complex.nrows(), complex.ncols());
+        let parts = Mat::from_fn(rows, 2 * columns, |i, j| {
+            let entry = complex[(i, j % columns)];
+            if j < columns { entry.re } else { entry.im }
+        });
+        let q = parts.col_piv_qr().compute_thin_Q();
+        q.subcols(0, columns).to_owned()
+    }
+
     fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
         let eigen = matrix.eigen().ok()?;
         let values = eigen.S().column_vector().iter().copied().collect();
@@ -142,7 +163,9 @@ pub(crate) fn complex<T: Scalar>(matrix: &Mat<T>) -> Mat<c64> {
 
 /// The same numbers without their imaginary parts where `T` is real.
 pub(crate) fn from_complex<T: Scalar>(matrix: &Mat<c64>) -> Mat<T> {
-    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| T::of_complex(matrix[(i, j)]))
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        T::of_complex(matrix[(i, j)])
+    })
 }
 
 /// Every entry times `2^k`.

@@ -4,9 +4,10 @@ use faer::{Mat, c64};
 use pulp::Arch;
 use thiserror::Error;
 
-use crate::power_of_two::{scale, scale_complex, vector_exponent};
+use crate::hessenberg::reduce_to_hessenberg;
+use crate::power_of_two::{scale_complex, vector_exponent};
 use crate::scalar::scale_matrix;
-use crate::triangular::{add_multiple, inner_product, length, quotient, two_columns};
+use crate::triangular::{phase, quotient, two_columns};
 
 /// Sweeps allowed per eigenvalue, as in LAPACK; two or three are usual.
 const SWEEPS_PER_EIGENVALUE: usize = 30;
@@ -38,7 +39,7 @@ impl Schur {
     ///
     /// # Precision
     /// Exact for a matrix within a small multiple of state · ε · ‖A‖ of the given one. A matrix that is upper
-    /// triangular already is returned as it is. Entries of any finite size.
+    /// triangular already is returned as it is. Entries of any size whose norm is finite.
     ///
     /// # Errors
     /// [`SchurError::NoConvergence`].
@@ -139,18 +140,11 @@ impl Rotation {
                 c64::ZERO,
             );
         };
-        let (f, g) = (scale_complex(f, -unit), scale_complex(g, -unit));
-        let (f_modulus, g_modulus) = (f.norm(), g.norm());
-        // The phase of a subnormal number is no unit vector; a part that small next to the other is none.
-        if f_modulus < 1e-290 {
-            let rotation = Self {
-                cosine: 0.0,
-                sine: g.conj() / g_modulus,
-            };
-            return (rotation, c64::new(scale(g_modulus, unit), 0.0));
-        }
-        let modulus = f_modulus.hypot(g_modulus);
-        let phase = f / f_modulus;
+        // Of f as it is: scaled, it could be subnormal next to g, and its phase no unit number.
+        let phase = phase(f);
+        let g = scale_complex(g, -unit);
+        let f_modulus = scale_complex(f, -unit).norm();
+        let modulus = f_modulus.hypot(g.norm());
         let rotation = Self {
             cosine: f_modulus / modulus,
             sine: phase * g.conj() / modulus,
@@ -176,45 +170,6 @@ impl Rotation {
                 *y = b * c - s * a;
             }
         });
-    }
-}
-
-/// Householder reflections from both sides, collected in `unitary`, until `matrix` is zero below its first
-/// subdiagonal.
-fn reduce_to_hessenberg(matrix: &mut Mat<c64>, unitary: &mut Mat<c64>) {
-    let states = matrix.nrows();
-    for k in 0..states.saturating_sub(2) {
-        let column = &mut matrix.col_as_slice_mut(k)[k + 1..];
-        let tail = vector_exponent(column[1..].iter().copied());
-        let Some(unit) = tail.and(vector_exponent(column.iter().copied())) else {
-            continue; // already in form
-        };
-        let mut vector: Vec<c64> = column.iter().map(|&z| scale_complex(z, -unit)).collect();
-        let (size, modulus) = (length(&vector), vector[0].norm());
-        let phase = if modulus == 0.0 {
-            c64::ONE
-        } else {
-            vector[0] / modulus
-        };
-        vector[0] += phase * size; // same sign: no cancellation
-        let factor = 1.0 / (size * (size + modulus));
-        column.fill(c64::ZERO);
-        column[0] = scale_complex(-(phase * size), unit);
-
-        for j in k + 1..states {
-            let column = &mut matrix.col_as_slice_mut(j)[k + 1..];
-            let along = inner_product(&vector, column) * factor;
-            add_multiple(column, -along, &vector);
-        }
-        for target in [&mut *matrix, &mut *unitary] {
-            let mut along = vec![c64::ZERO; states];
-            for (j, &v) in vector.iter().enumerate() {
-                add_multiple(&mut along, v * factor, target.col_as_slice(k + 1 + j));
-            }
-            for (j, &v) in vector.iter().enumerate() {
-                add_multiple(target.col_as_slice_mut(k + 1 + j), -v.conj(), &along);
-            }
-        }
     }
 }
 
@@ -420,12 +375,17 @@ mod tests {
             let graded = Mat::from_fn(states, states, |i, j| {
                 random[(i, j)] * 10f64.powi(-(3 * (i + j) as i32))
             });
+            // Exponents anywhere, down to subnormal numbers.
+            let wild = Mat::from_fn(states, states, |i, j| {
+                scale_complex(random[(i, j)], (random[(i, j)].im * 1e5) as i32 % 1060 - 40)
+            });
             let cases = [
                 ("random", random.clone()),
                 ("Hermitian", hermitian),
                 ("unitary", basis.clone()),
                 ("defective", defective),
                 ("graded", graded),
+                ("wild", wild),
                 ("cyclic", cyclic(states)),
                 (
                     "transposed Jordan block",

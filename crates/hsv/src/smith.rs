@@ -28,7 +28,7 @@ const DOUBLINGS: u32 = 60;
 /// [`LyapunovError`]; [`LyapunovError::NotContracting`] if the powers of A do not decay.
 ///
 /// # Source
-/// Smith (1968), *SIAM Journal on Applied Mathematics* 16; doubling as in `A05`, section 6.1.
+/// Smith (1968), *SIAM Journal on Applied Mathematics* 16, the squared iteration.
 pub fn solve_stein_by_doubling(
     a: &Mat<c64>,
     q: &Mat<c64>,

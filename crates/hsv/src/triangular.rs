@@ -14,6 +14,17 @@ pub(crate) fn quotient(a: c64, b: c64) -> c64 {
     }
 }
 
+/// `z / |z|`, of modulus one for subnormal numbers too; one at zero.
+pub(crate) fn phase(z: c64) -> c64 {
+    match vector_exponent([z]) {
+        Some(k) => {
+            let z = scale_complex(z, -k);
+            z / z.norm()
+        }
+        None => c64::ONE,
+    }
+}
+
 /// Frobenius norm of a vector; squares of entries under 1e-154 are lost, so scale first.
 pub(crate) fn length(x: &[c64]) -> f64 {
     x.iter().map(|z| z.norm_sqr()).sum::<f64>().sqrt()
@@ -135,6 +146,18 @@ mod tests {
     fn a_shared_eigenvalue_has_no_sylvester_solution() {
         let (first, second) = (upper(1, 3, 2.0), upper(1, 3, 2.0));
         assert!(sylvester_triangular(&first, &second, &random_matrix(2, 3, 3)).is_none());
+    }
+
+    #[test]
+    fn phases_have_modulus_one_at_any_size() {
+        for size in [f64::from_bits(1), 1e-310, 1e-200, 1.0, 1e300] {
+            let z = phase(c64::new(size, -size));
+            assert!(
+                (z.norm() - 1.0).abs() <= 2.0 * f64::EPSILON && z.re == -z.im,
+                "{size:e}: {z}"
+            );
+        }
+        assert_eq!(phase(c64::ZERO), c64::ONE);
     }
 
     #[test]

@@ -15,7 +15,7 @@ const LADDER_STEPS: i32 = 3;
 
 /// Frequencies to sample first, in ascending order along their axis.
 #[derive(Debug, Clone)]
-pub(crate) struct FrequencySeeds {
+pub struct FrequencySeeds {
     pub(super) axis: Axis,
     pub(super) frequencies: Vec<f64>,
 }
