@@ -8,7 +8,7 @@ mod seeds;
 
 use std::f64::consts::TAU;
 
-pub use seeds::FrequencySeeds;
+pub(crate) use seeds::FrequencySeeds;
 use seeds::{Axis, wrapped};
 
 /// Samples below this share of the best one are not refined: on these ladders a sample hardly ever misses half of its
