@@ -1,6 +1,6 @@
 //! Hankel singular values, by the square-root method.
 
-use faer::{Mat, c64};
+use faer::{Mat, Par, c64, get_global_parallelism};
 use thiserror::Error;
 
 use crate::gramian_factor::gramian_factor;
@@ -84,9 +84,10 @@ impl HankelDecomposition {
     fn of(system: &DiscreteDiagonalSystem) -> Result<Self, HankelError> {
         let scaling = ModeScaling::of(system);
         let dual_lambda: Vec<c64> = system.lambda().iter().map(c64::conj).collect();
-        let controllability_factor = gramian_factor(system.lambda(), &scaling.input);
-        let observability_factor =
-            gramian_factor(&dual_lambda, &scaling.output.adjoint().to_owned());
+        let (controllability_factor, observability_factor) = both(
+            || gramian_factor(system.lambda(), scaling.input.as_ref()),
+            || gramian_factor(&dual_lambda, scaling.output.adjoint()),
+        );
 
         // SVD of the product of factors, not eigenvalues of P Q: that would square the condition number.
         let product = observability_factor.adjoint() * &controllability_factor;
@@ -120,6 +121,17 @@ impl HankelDecomposition {
     /// strong modes cancel each other. Below either, a value and its direction are noise.
     pub fn numerical_rank(&self) -> usize {
         self.numerical_rank
+    }
+}
+
+/// Runs two computations side by side, unless faer has been told to use one thread.
+fn both<A: Send, B: Send>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    match get_global_parallelism() {
+        Par::Seq => (first(), second()),
+        Par::Rayon(_) => rayon::join(first, second),
     }
 }
 

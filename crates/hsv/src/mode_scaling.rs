@@ -2,7 +2,7 @@
 
 use faer::{Mat, c64};
 
-use crate::power_of_two::{scale_complex, vector_exponent};
+use crate::power_of_two::{exponent, scale_complex, vector_exponent};
 use crate::system::DiscreteDiagonalSystem;
 
 /// A system with the magnitude of every mode shared evenly between its input row and its output column.
@@ -31,10 +31,16 @@ impl ModeScaling {
     pub(crate) fn of(system: &DiscreteDiagonalSystem) -> Self {
         let (input, output) = (system.input_matrix(), system.output_matrix());
         let states = system.state_dim();
+        let mut row_largest = vec![0.0f64; states];
+        for column in input.col_iter() {
+            for (largest, z) in row_largest.iter_mut().zip(column.iter()) {
+                *largest = largest.max(z.re.abs()).max(z.im.abs());
+            }
+        }
         let modes: Vec<Option<(i32, i32)>> = (0..states)
             .map(|i| {
-                let row = vector_exponent((0..system.inputs()).map(|j| input[(i, j)]))?;
-                let column = vector_exponent((0..system.outputs()).map(|j| output[(j, i)]))?;
+                let row = exponent(row_largest[i])?;
+                let column = vector_exponent(output.col(i).iter().copied())?;
                 Some((row, column))
             })
             .collect();
