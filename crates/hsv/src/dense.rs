@@ -7,6 +7,7 @@ use faer::{Mat, c64};
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::hankel::HankelError;
 use crate::hessenberg::Hessenberg;
+use crate::parallel::both;
 use crate::scalar::{Scalar, complex, scale_matrix};
 use crate::schur::Schur;
 use crate::system::{
@@ -205,9 +206,10 @@ impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
         let schur = self.stable_schur()?;
         let (input, output) = (complex(&units.input), complex(&units.output));
         let dual = schur.adjoint();
-        Ok((
-            T::factor(D::dense_factor(&schur, &input)),
-            T::factor(D::dense_factor(&dual, &output.adjoint().to_owned())),
+        let factor = |schur: &Schur, input: &Mat<c64>| T::factor(D::dense_factor(schur, input));
+        Ok(both(
+            || factor(&schur, &input),
+            || factor(&dual, &output.adjoint().to_owned()),
         ))
     }
 

@@ -8,6 +8,7 @@ use crate::dense::DenseSystem;
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::gramian_factor::gramian_factor;
 use crate::hankel::HankelError;
+use crate::parallel::both;
 use crate::power_of_two::reciprocal_of_any;
 use crate::scalar::scale_matrix;
 use crate::system::{
@@ -177,9 +178,9 @@ impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
 
     fn gramian_factors(&self, units: &Units<c64>) -> Result<(Mat<c64>, Mat<c64>), HankelError> {
         let dual: Vec<c64> = self.lambda.iter().map(c64::conj).collect();
-        Ok((
-            gramian_factor::<D>(&self.lambda, &units.input),
-            gramian_factor::<D>(&dual, &units.output.adjoint().to_owned()),
+        Ok(both(
+            || gramian_factor::<D, _>(&self.lambda, units.input.as_ref()),
+            || gramian_factor::<D, _>(&dual, units.output.adjoint()),
         ))
     }
 

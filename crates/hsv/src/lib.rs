@@ -83,6 +83,7 @@ mod matrix_functions;
 mod modal;
 mod norms;
 mod order;
+mod parallel;
 mod perturbation;
 mod power_of_two;
 mod real_part;

@@ -23,6 +23,9 @@ pub(crate) fn exponent(x: f64) -> Option<i32> {
 
 /// `x * 2^k` for any `k`, also where `2^k` alone is no `f64`. Overflows to an infinity, never to NaN.
 pub(crate) fn scale(x: f64, k: i32) -> f64 {
+    if k.unsigned_abs() <= 1000 {
+        return x * power(k);
+    }
     // Three factors span every exponent from the smallest subnormal to the largest number and back.
     let k = k.clamp(-2200, 2200);
     let first = k.clamp(-1000, 1000);

@@ -9,6 +9,7 @@ use crate::diagonal::DiagonalSystem;
 use crate::domain::TimeDomain;
 use crate::gramian_factor::gramian_factor;
 use crate::hankel::HankelError;
+use crate::parallel::both;
 use crate::scalar::sealed::Entry;
 use crate::system::{LinearSystem, sealed};
 use crate::units::Units;
@@ -137,10 +138,13 @@ impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
             );
             c64::new(re, if i < modes { minus_im } else { -minus_im }) / SQRT_2
         });
-        Ok((
-            f64::factor(to_real_states(&gramian_factor::<D>(&pairs, &input))),
-            f64::factor(to_real_states(&gramian_factor::<D>(&dual, &output))),
-        ))
+        let factor = |lambda: &[c64], input: &Mat<c64>| {
+            f64::factor(to_real_states(&gramian_factor::<D, _>(
+                lambda,
+                input.as_ref(),
+            )))
+        };
+        Ok(both(|| factor(&pairs, &input), || factor(&dual, &output)))
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {

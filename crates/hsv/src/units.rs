@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use faer::Mat;
 
-use crate::power_of_two::vector_exponent;
+use crate::power_of_two::{exponent, vector_exponent};
 use crate::scalar::Scalar;
 
 /// Input and output of a system with the magnitude of every state shared evenly between them.
@@ -32,9 +32,16 @@ pub struct Units<T> {
 impl<T: Scalar> Units<T> {
     /// A unit for each state of a diagonal system.
     pub(crate) fn per_mode(input: &Mat<T>, output: &Mat<T>) -> Self {
+        // By columns, which are contiguous.
+        let mut row_largest = vec![0.0f64; input.nrows()];
+        for column in input.col_iter() {
+            for (largest, z) in row_largest.iter_mut().zip(column.iter()) {
+                *largest = largest.max(z.complex().re.abs()).max(z.complex().im.abs());
+            }
+        }
         let modes: Vec<Option<(i32, i32)>> = (0..input.nrows())
             .map(|i| {
-                let row = largest_exponent(input, i..i + 1, 0..input.ncols())?;
+                let row = exponent(row_largest[i])?;
                 let column = largest_exponent(output, 0..output.nrows(), i..i + 1)?;
                 Some((row, column))
             })
