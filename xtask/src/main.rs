@@ -39,13 +39,36 @@ enum Task {
         /// Only these steps.
         steps: Vec<Step>,
     },
+    /// Measure speed, and print one table.
+    Bench {
+        /// What to measure.
+        suite: Suite,
+    },
     /// A command of `compressm`.
     #[command(external_subcommand)]
     Compressm(Vec<OsString>),
 }
 
+/// What `cargo xtask bench` measures.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Suite {
+    /// Gramian factors, Hankel singular values, truncation and diagonal form of one layer, by size and by phase.
+    Reduction,
+}
+
+impl Suite {
+    fn command(self) -> Command {
+        let mut command = cargo("bench");
+        match self {
+            Self::Reduction => command.args(["--package", "hsv", "--bench", "phases"]),
+        };
+        command
+    }
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     match Task::parse() {
+        Task::Bench { suite } => run(&mut suite.command()),
         Task::Test { args } => run(Step::Test.command().args(args)),
         Task::Check { steps } => check::run_all(&steps),
         Task::Compressm(args) => match compressm::command(&args) {

@@ -66,6 +66,32 @@ pub fn h_infinity_norm<S: LinearSystem>(system: &S) -> Result<PeakGain, NormErro
     peak_gain(gain, &S::Domain::frequency_seeds(&poles)).ok_or(NormError::OutOfRange)
 }
 
+/// Hankel norm `‖G‖_H`, the largest Hankel singular value: what the output of the future can owe to the input of the past.
+///
+/// Of the difference of two snapshots of a layer it bounds how far any Hankel singular value can have moved: the
+/// `delta` of [`weyl_intervals`](crate::weyl_intervals) and [`ranking_verdict`](crate::ranking_verdict).
+///
+/// # Errors
+/// [`NormError::System`].
+///
+/// ```
+/// use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64, hankel_norm, ranking_verdict};
+///
+/// let snapshot = |gains: [f64; 3]| {
+///     let lambda = [0.9, 0.5, -0.3].map(|re| c64::new(re, 0.0)).to_vec();
+///     let input = Mat::from_fn(3, 1, |_, _| c64::new(1.0, 0.0));
+///     DiscreteDiagonalSystem::new(lambda, input, Mat::from_fn(1, 3, |_, j| c64::new(gains[j], 0.0)))
+/// };
+/// let (before, after) = (snapshot([1.0, 0.3, 0.01])?, snapshot([1.0, 0.3, 0.011])?);
+/// let change = hankel_norm(&before.minus(&after)?)?;
+/// // The two leading directions lead after this step as well.
+/// assert!(ranking_verdict(before.hankel()?.singular_values(), 2, change).is_safe());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn hankel_norm<S: LinearSystem>(system: &S) -> Result<f64, NormError> {
+    Ok(system.hankel()?.singular_values()[0])
+}
+
 /// Largest singular value; NaN if there is none.
 fn largest_gain<T: Scalar>(response: &Mat<T>) -> f64 {
     let values = response.singular_values();

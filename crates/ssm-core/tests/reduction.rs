@@ -49,11 +49,7 @@ fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
 
 fn truncate<B: Backend>(layer: &Lru<B>, order: usize) -> (DiagonalForm, f64) {
     let system = layer.to_system().unwrap();
-    let truncation = system
-        .hankel()
-        .unwrap()
-        .balanced_truncation(order)
-        .unwrap();
+    let truncation = system.hankel().unwrap().balanced_truncation(order).unwrap();
     (
         truncation.diagonalize().unwrap(),
         truncation.h_infinity_bound(),

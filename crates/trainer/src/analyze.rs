@@ -196,28 +196,28 @@ pub fn analyze_system(path: &Path) -> Result<SystemReport, AnalyzeError> {
     let hankel = system.hankel()?;
     let hsv = hankel.singular_values();
     let taus: Vec<&str> = file.tau.iter().map(|raw| raw.get()).collect();
-    let reduced = file
-        .ranks
-        .iter()
-        .map(|rank| {
-            let truncation = hankel
-                .balanced_truncation(*rank)
-                .map_err(|source| AnalyzeError::Truncation {
-                    rank: *rank,
-                    source,
+    let reduced =
+        file.ranks
+            .iter()
+            .map(|rank| {
+                let truncation = hankel.balanced_truncation(*rank).map_err(|source| {
+                    AnalyzeError::Truncation {
+                        rank: *rank,
+                        source,
+                    }
                 })?;
-            Ok(ReducedReport {
-                rank: *rank,
-                bound: truncation.h_infinity_bound(),
-                lambda: truncation.poles().iter().copied().map(pair).collect(),
-                transfer: file
-                    .omega
-                    .iter()
-                    .map(|omega| rows(&truncation.system().transfer(*omega)))
-                    .collect(),
+                Ok(ReducedReport {
+                    rank: *rank,
+                    bound: truncation.h_infinity_bound(),
+                    lambda: truncation.poles().iter().copied().map(pair).collect(),
+                    transfer: file
+                        .omega
+                        .iter()
+                        .map(|omega| rows(&truncation.system().transfer(*omega)))
+                        .collect(),
+                })
             })
-        })
-        .collect::<Result<_, AnalyzeError>>()?;
+            .collect::<Result<_, AnalyzeError>>()?;
     Ok(SystemReport {
         rank_at_tau: ranks_at(hsv, &taus)?,
         hsv: hsv.to_vec(),
