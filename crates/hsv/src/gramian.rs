@@ -4,9 +4,13 @@
 
 use faer::{Mat, c64};
 
+use crate::dense::DenseSystem;
 use crate::diagonal::DiagonalSystem;
 use crate::domain::TimeDomain;
+use crate::hankel::HankelError;
 use crate::power_of_two::{reciprocal_of_any, scale_complex, vector_exponent};
+use crate::scalar::{Scalar, scale_matrix};
+use crate::system::sealed::Reducible;
 
 impl<D: TimeDomain> DiagonalSystem<D> {
     /// Controllability Gramian P, `[state, state]`: the solution of `P = Λ P Λᴴ + B Bᴴ`,
@@ -30,6 +34,41 @@ impl<D: TimeDomain> DiagonalSystem<D> {
         let lambda: Vec<c64> = self.lambda().iter().map(c64::conj).collect();
         closed_form::<D>(&lambda, &self.output_matrix().adjoint().to_owned())
     }
+}
+
+impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
+    /// Controllability Gramian P, `[state, state]`: the solution of `P = A P Aᴴ + B Bᴴ`, or in continuous time of
+    /// `A P + P Aᴴ + B Bᴴ = 0`; from its factor, so positive semi-definite as well as rounding allows.
+    ///
+    /// For equations with another right-hand side, and for residuals, see [`solve_stein`](crate::solve_stein) and
+    /// [`solve_lyapunov`](crate::solve_lyapunov).
+    ///
+    /// # Errors
+    /// [`HankelError::Unstable`] and [`HankelError::NoSchurForm`].
+    pub fn controllability_gramian(&self) -> Result<Mat<T>, HankelError> {
+        let units = self.units();
+        let (factor, _) = self.gramian_factors(&units)?;
+        Ok(squared(&factor, units.state_exponents[0]))
+    }
+
+    /// Observability Gramian Q, `[state, state]`: the solution of `Q = Aᴴ Q A + Cᴴ C`, or in continuous time of
+    /// `Aᴴ Q + Q A + Cᴴ C = 0`. What is said of [`controllability_gramian`](Self::controllability_gramian) holds here.
+    ///
+    /// # Errors
+    /// [`HankelError::Unstable`] and [`HankelError::NoSchurForm`].
+    pub fn observability_gramian(&self) -> Result<Mat<T>, HankelError> {
+        let units = self.units();
+        let (_, factor) = self.gramian_factors(&units)?;
+        Ok(squared(
+            &factor,
+            units.gain_exponent - units.state_exponents[0],
+        ))
+    }
+}
+
+/// `L Lᴴ` of a factor in units of `2^k`.
+fn squared<T: Scalar>(factor: &Mat<T>, k: i32) -> Mat<T> {
+    scale_matrix(&(factor * factor.adjoint()), 2 * k)
 }
 
 fn closed_form<D: TimeDomain>(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {

@@ -8,9 +8,9 @@ mod support;
 
 use faer::linalg::solvers::Solve;
 use hsv::{
-    Continuous, DenseSystem, DiagonalSystem, Discrete, DiscreteDiagonalSystem, Discretization,
-    HankelError, LinearSystem, Mat, Scalar, Selection, SystemError, TimeDomain, Truncation,
-    TruncationError, c64, h_infinity_norm, h2_norm,
+    Continuous, DenseSystem, DiagonalSystem, Discrete, DiscreteDiagonalSystem, DiscreteSystem,
+    Discretization, HankelError, LinearSystem, Mat, Scalar, Selection, SystemError, TimeDomain,
+    Truncation, TruncationError, c64, h_infinity_norm, h2_norm,
 };
 use proptest::prelude::*;
 use support::{Random, max_gain, random_system};
@@ -128,6 +128,28 @@ proptest! {
         for (a, b) in expected.singular_values().iter().zip(dense.singular_values()) {
             prop_assert!((a - b).abs() <= rounding(&system), "{a:e} {b:e}");
         }
+    }
+
+    #[test]
+    fn gramians_solve_their_equations(system in layer(), seed in any::<u64>(), unit in -300..300i32) {
+        let unit = 2f64.powi(unit);
+        let plain = mixed(&system, seed);
+        let b = Mat::from_fn(plain.state_dim(), plain.inputs(), |i, j| plain.input_matrix()[(i, j)] * unit);
+        let (a, c) = (plain.state_matrix(), plain.output_matrix());
+        let dense = DiscreteSystem::new(a.clone(), b.clone(), c.clone()).unwrap();
+        let (p, q) = (dense.controllability_gramian().unwrap(), dense.observability_gramian().unwrap());
+        let of_p = &p - a * &p * a.adjoint() - &b * b.adjoint();
+        let of_q = &q - a.adjoint() * &q * a - c.adjoint() * c;
+        // Each term rounds by the size of the Gramian times that of A, below 10, squared.
+        let tolerance = 1e3 * system.state_dim() as f64 * f64::EPSILON;
+        prop_assert!(of_p.norm_max() <= tolerance * p.norm_max(), "{:e}", of_p.norm_max() / p.norm_max());
+        prop_assert!(of_q.norm_max() <= tolerance * q.norm_max(), "{:e}", of_q.norm_max() / q.norm_max());
+
+        let continuous = dense.to_continuous(Discretization::Bilinear, 0.7).unwrap();
+        let (a, b) = (continuous.state_matrix(), continuous.input_matrix());
+        let p = continuous.controllability_gramian().unwrap();
+        let residual = a * &p + &p * a.adjoint() + b * b.adjoint();
+        prop_assert!(residual.norm_max() <= tolerance * p.norm_max() * a.norm_l2());
     }
 
     #[test]

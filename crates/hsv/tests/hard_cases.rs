@@ -360,6 +360,32 @@ fn a_large_layer_is_cut_to_a_tenth_within_its_bound() {
 }
 
 #[test]
+fn far_more_states_than_inputs() {
+    // 64 states per input and more: the Gramians have a few dozen directions above rounding.
+    for (states, inputs) in [(150, 2), (70, 1)] {
+        let layer = random_system(34, states, inputs, 0.0, 0.95);
+        let hankel = layer.hankel().unwrap();
+        let rank = hankel.numerical_rank();
+        assert!(rank < states, "{rank}");
+        for order in [1, rank / 2, rank] {
+            let truncation = hankel.balanced_truncation(order).unwrap();
+            for omega in sweep(&layer.lambda()[..8], 8) {
+                let error =
+                    max_gain(&(layer.transfer(omega) - truncation.system().transfer(omega)));
+                // The weakest kept states are known to ε of the strongest.
+                let slack = 1e4 * f64::EPSILON * hankel.singular_values()[0];
+                assert!(
+                    error <= truncation.h_infinity_bound() + slack,
+                    "{states} {order}: {error:e}"
+                );
+            }
+        }
+        assert!(hankel.balanced_truncation(rank + 1).is_err());
+        assert_eq!(order_for_tolerance(hankel.singular_values(), 0.0), states);
+    }
+}
+
+#[test]
 fn hostile_shapes_do_not_panic() {
     let wide = random_system(32, 3, 40, 0.5, 0.99);
     exercise(&wide);
