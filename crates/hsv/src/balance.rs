@@ -211,8 +211,9 @@ impl HankelDecomposition {
     ) -> Result<BalancedForm, TruncationError> {
         let lambda = system.lambda();
         // T = L_P V S^{-1/2}, W = L_Q U S^{-1/2}
-        let right = self.projection(&self.controllability_factor, &self.svd.right_vectors, order);
-        let left = self.projection(&self.observability_factor, &self.svd.left_vectors, order);
+        let (left_vectors, right_vectors) = self.svd.leading_vectors(order);
+        let right = self.projection(&self.controllability_factor, right_vectors);
+        let left = self.projection(&self.observability_factor, left_vectors);
         // Wᴴ T is the identity up to ε σ_1 / σ_r, which for a weak last state is far from ε. Solving with it makes
         // the projection T Wᴴ exact for the spaces at hand.
         let overlap = left.adjoint() * &right;
@@ -242,12 +243,13 @@ impl HankelDecomposition {
         })
     }
 
-    /// `factor · vectors[.., ..order] · S^{-1/2}`, `[state, order]`.
-    fn projection(&self, factor: &Mat<c64>, vectors: &Mat<c64>, order: usize) -> Mat<c64> {
-        let weighted = Mat::from_fn(vectors.nrows(), order, |i, j| {
-            vectors[(i, j)] / self.svd.values[j].sqrt()
-        });
-        factor * weighted
+    /// `factor · vectors · S^{-1/2}`, `[state, order]`.
+    fn projection(&self, factor: &Mat<c64>, mut vectors: Mat<c64>) -> Mat<c64> {
+        for (column, sigma) in vectors.col_iter_mut().zip(&self.svd.values) {
+            let root = sigma.sqrt();
+            column.iter_mut().for_each(|z| *z /= root);
+        }
+        factor * vectors
     }
 }
 

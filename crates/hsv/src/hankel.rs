@@ -1,11 +1,13 @@
 //! Hankel singular values, by the square-root method.
 
-use faer::{Mat, Par, c64, get_global_parallelism};
+use faer::{Mat, c64};
 use thiserror::Error;
 
 use crate::gramian_factor::gramian_factor;
 use crate::mode_scaling::ModeScaling;
+use crate::parallel::both;
 use crate::power_of_two::{exponent, scale};
+use crate::svd::{NoConvergence, Svd};
 use crate::system::DiscreteDiagonalSystem;
 
 /// Hankel singular values of a system, with the factors and singular vectors that a truncation is made from.
@@ -20,17 +22,9 @@ pub struct HankelDecomposition {
     pub(crate) controllability_factor: Mat<c64>,
     pub(crate) observability_factor: Mat<c64>,
     /// Of `L_Qᴴ L_P`; its values are those of the scaled system.
-    pub(crate) svd: ThinSvd,
+    pub(crate) svd: Svd,
     singular_values: Vec<f64>,
     numerical_rank: usize,
-}
-
-/// `U S Vᴴ`, largest value first; without columns for a matrix without rank.
-#[derive(Debug, Clone)]
-pub(crate) struct ThinSvd {
-    pub(crate) left_vectors: Mat<c64>,
-    pub(crate) values: Vec<f64>,
-    pub(crate) right_vectors: Mat<c64>,
 }
 
 /// Why a system has no Hankel singular values in `f64`.
@@ -91,7 +85,9 @@ impl HankelDecomposition {
 
         // SVD of the product of factors, not eigenvalues of P Q: that would square the condition number.
         let product = observability_factor.adjoint() * &controllability_factor;
-        let svd = ThinSvd::of(&product)?;
+        let (rows, columns) = (product.nrows(), product.ncols());
+        let svd = Svd::of(product.as_ref())
+            .map_err(|NoConvergence| HankelError::NoConvergence { rows, columns })?;
 
         let singular_values = unscaled(&svd.values, scaling.gain_exponent, system.state_dim())?;
         let numerical_rank =
@@ -121,48 +117,6 @@ impl HankelDecomposition {
     /// strong modes cancel each other. Below either, a value and its direction are noise.
     pub fn numerical_rank(&self) -> usize {
         self.numerical_rank
-    }
-}
-
-/// Runs two computations side by side, unless faer has been told to use one thread.
-fn both<A: Send, B: Send>(
-    first: impl FnOnce() -> A + Send,
-    second: impl FnOnce() -> B + Send,
-) -> (A, B) {
-    match get_global_parallelism() {
-        Par::Seq => (first(), second()),
-        Par::Rayon(_) => rayon::join(first, second),
-    }
-}
-
-impl ThinSvd {
-    fn of(product: &Mat<c64>) -> Result<Self, HankelError> {
-        let (rows, columns) = (product.nrows(), product.ncols());
-        if rows == 0 || columns == 0 {
-            return Ok(Self {
-                left_vectors: Mat::zeros(rows, 0),
-                values: Vec::new(),
-                right_vectors: Mat::zeros(columns, 0),
-            });
-        }
-        let no_convergence = HankelError::NoConvergence { rows, columns };
-        let svd = product.thin_svd().map_err(|_| no_convergence)?;
-        let values: Vec<f64> = svd
-            .S()
-            .column_vector()
-            .iter()
-            .map(|sigma| sigma.re)
-            .collect();
-        let sorted = values.windows(2).all(|pair| pair[0] >= pair[1]);
-        let positive = values.iter().all(|&sigma| sigma >= 0.0); // false for NaN
-        if !sorted || !positive {
-            return Err(no_convergence);
-        }
-        Ok(Self {
-            left_vectors: svd.U().to_owned(),
-            values,
-            right_vectors: svd.V().to_owned(),
-        })
     }
 }
 

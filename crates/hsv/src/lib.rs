@@ -64,13 +64,16 @@
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
 mod balance;
+mod bidiagonal;
 mod diagonalize;
 mod gramian;
 mod gramian_factor;
 mod hankel;
 mod mode_scaling;
 mod order;
+mod parallel;
 mod power_of_two;
+mod svd;
 mod system;
 mod unit_disk;
 

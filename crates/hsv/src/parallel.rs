@@ -1,0 +1,22 @@
+//! How many threads to use: as many as faer is set to.
+
+use faer::{Par, get_global_parallelism};
+
+/// Runs two computations, side by side if there is more than one thread.
+pub(crate) fn both<A: Send, B: Send>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if threads() == 1 {
+        (first(), second())
+    } else {
+        rayon::join(first, second)
+    }
+}
+
+pub(crate) fn threads() -> usize {
+    match get_global_parallelism() {
+        Par::Seq => 1,
+        Par::Rayon(threads) => threads.get(),
+    }
+}
