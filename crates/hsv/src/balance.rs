@@ -267,8 +267,9 @@ impl<S: LinearSystem> HankelDecomposition<S> {
         coordinates: Coordinates,
     ) -> Result<Projected<S>, TruncationError> {
         // T = L_P V S^{-1/2}, W = L_Q U S^{-1/2}
-        let right = self.directions(&self.controllability_factor, &self.svd.right_vectors, kept);
-        let left = self.directions(&self.observability_factor, &self.svd.left_vectors, kept);
+        let (left_vectors, right_vectors) = self.svd.vectors(kept);
+        let right = self.directions(&self.controllability_factor, right_vectors, kept);
+        let left = self.directions(&self.observability_factor, left_vectors, kept);
         let (right, left) = match coordinates {
             Coordinates::Balanced => (right, left),
             Coordinates::Orthonormal => (orthonormal(&right), orthonormal(&left)),
@@ -293,17 +294,18 @@ impl<S: LinearSystem> HankelDecomposition<S> {
         })
     }
 
-    /// `factor · vectors[.., kept] · S^{-1/2}`, `[state, order]`.
+    /// `factor · vectors · S^{-1/2}`, `[state, order]`, for the vectors of the values at `kept`.
     fn directions(
         &self,
         factor: &Mat<S::Scalar>,
-        vectors: &Mat<S::Scalar>,
+        mut vectors: Mat<S::Scalar>,
         kept: &[usize],
     ) -> Mat<S::Scalar> {
-        let weighted = Mat::from_fn(vectors.nrows(), kept.len(), |i, j| {
-            vectors[(i, kept[j])].times(1.0 / self.svd.values[kept[j]].sqrt())
-        });
-        factor * weighted
+        for (column, &position) in vectors.col_iter_mut().zip(kept) {
+            let scale = 1.0 / self.svd.values()[position].sqrt();
+            column.iter_mut().for_each(|z| *z = z.times(scale));
+        }
+        factor * vectors
     }
 }
 

@@ -5,6 +5,8 @@ use thiserror::Error;
 
 use crate::power_of_two::{exponent, scale};
 use crate::scalar::Scalar;
+use crate::scalar::sealed::Entry;
+use crate::singular_vectors::SingularVectors;
 use crate::system::LinearSystem;
 use crate::units::Units;
 
@@ -20,17 +22,9 @@ pub struct HankelDecomposition<S: LinearSystem> {
     pub(crate) controllability_factor: Mat<S::Scalar>,
     pub(crate) observability_factor: Mat<S::Scalar>,
     /// Of `L_Qᴴ L_P`; its values are those of the system in these units.
-    pub(crate) svd: ThinSvd<S::Scalar>,
+    pub(crate) svd: SingularVectors<S::Scalar>,
     singular_values: Vec<f64>,
     numerical_rank: usize,
-}
-
-/// `U S Vᴴ`, largest value first; without columns for a matrix without rank.
-#[derive(Debug, Clone)]
-pub(crate) struct ThinSvd<T> {
-    pub(crate) left_vectors: Mat<T>,
-    pub(crate) values: Vec<f64>,
-    pub(crate) right_vectors: Mat<T>,
 }
 
 /// Why a system has no Hankel singular values in `f64`.
@@ -98,11 +92,13 @@ impl<S: LinearSystem> HankelDecomposition<S> {
 
         // SVD of the product of factors, not eigenvalues of P Q: that would square the condition number.
         let product = observability_factor.adjoint() * &controllability_factor;
-        let svd = ThinSvd::of(&product)?;
+        let (rows, columns) = (product.nrows(), product.ncols());
+        let svd =
+            S::Scalar::decompose(&product).ok_or(HankelError::NoConvergence { rows, columns })?;
 
-        let singular_values = unscaled(&svd.values, units.gain_exponent, system.state_dim())?;
+        let singular_values = unscaled(svd.values(), units.gain_exponent, system.state_dim())?;
         let numerical_rank =
-            numerical_rank(&svd.values, &controllability_factor, &observability_factor);
+            numerical_rank(svd.values(), &controllability_factor, &observability_factor);
         Ok(Self {
             system: system.clone(),
             units,
@@ -133,37 +129,6 @@ impl<S: LinearSystem> HankelDecomposition<S> {
     /// strong modes cancel each other. Below either, a value and its direction are noise.
     pub fn numerical_rank(&self) -> usize {
         self.numerical_rank
-    }
-}
-
-impl<T: Scalar> ThinSvd<T> {
-    fn of(product: &Mat<T>) -> Result<Self, HankelError> {
-        let (rows, columns) = (product.nrows(), product.ncols());
-        if rows == 0 || columns == 0 {
-            return Ok(Self {
-                left_vectors: Mat::zeros(rows, 0),
-                values: Vec::new(),
-                right_vectors: Mat::zeros(columns, 0),
-            });
-        }
-        let no_convergence = HankelError::NoConvergence { rows, columns };
-        let svd = product.thin_svd().map_err(|_| no_convergence)?;
-        let values: Vec<f64> = svd
-            .S()
-            .column_vector()
-            .iter()
-            .map(|sigma| sigma.complex().re)
-            .collect();
-        let sorted = values.windows(2).all(|pair| pair[0] >= pair[1]);
-        let positive = values.iter().all(|&sigma| sigma >= 0.0); // false for NaN
-        if !sorted || !positive {
-            return Err(no_convergence);
-        }
-        Ok(Self {
-            left_vectors: svd.U().to_owned(),
-            values,
-            right_vectors: svd.V().to_owned(),
-        })
     }
 }
 

@@ -121,6 +121,7 @@
 
 mod balance;
 mod batch;
+mod bidiagonal;
 mod budget;
 mod dense;
 mod dense_factor;
@@ -148,8 +149,10 @@ mod scalar;
 mod schur;
 mod selection;
 mod singular_perturbation;
+mod singular_vectors;
 mod smith;
 mod split;
+mod svd;
 mod sweep;
 mod system;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use faer::traits::ComplexField;
 use faer::{Mat, c64};
 
 use crate::power_of_two::scale;
+use crate::singular_vectors::SingularVectors;
 
 /// Entries of a system's matrices: `f64` for a system that is real in time, [`c64`] otherwise.
 ///
@@ -20,6 +21,8 @@ impl Scalar for c64 {}
 
 pub(crate) mod sealed {
     use faer::{Mat, c64};
+
+    use crate::singular_vectors::SingularVectors;
 
     /// What the crate needs of an entry beyond arithmetic.
     pub trait Entry: Sized {
@@ -37,6 +40,8 @@ pub(crate) mod sealed {
         /// An orthonormal basis with entries of this type of the space spanned by independent columns, given that it has
         /// one.
         fn basis(complex: Mat<c64>) -> Mat<Self>;
+        /// Singular values and vectors, or nothing if they do not converge.
+        fn decompose(matrix: &Mat<Self>) -> Option<SingularVectors<Self>>;
         /// Eigenvalues and eigenvectors of any length, or nothing if they do not converge.
         fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)>;
     }
@@ -77,6 +82,10 @@ impl sealed::Entry for c64 {
 
     fn basis(complex: Mat<c64>) -> Mat<Self> {
         complex.qr().compute_thin_Q()
+    }
+
+    fn decompose(matrix: &Mat<Self>) -> Option<SingularVectors<Self>> {
+        SingularVectors::on_demand(matrix)
     }
 
     fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
@@ -138,6 +147,10 @@ impl sealed::Entry for f64 {
         });
         let q = parts.col_piv_qr().compute_thin_Q();
         q.subcols(0, columns).to_owned()
+    }
+
+    fn decompose(matrix: &Mat<Self>) -> Option<SingularVectors<Self>> {
+        SingularVectors::all(matrix)
     }
 
     fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
