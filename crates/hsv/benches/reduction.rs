@@ -3,7 +3,7 @@
 //! Layers as a linear recurrent unit starts them, cut to a quarter of their states.
 
 use divan::{Bencher, black_box};
-use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
+use hsv::{Accuracy, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -59,4 +59,15 @@ fn whole<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
 fn spectrum<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
     let system = layer(states, INPUTS);
     bencher.bench_local(|| black_box(&system).hankel().expect("moderate units"));
+}
+
+/// The spectrum with small values to as many digits as large ones.
+#[divan::bench(args = STATES, consts = [8, 64], sample_count = 20)]
+fn spectrum_to_relative_accuracy<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
+    let system = layer(states, INPUTS);
+    bencher.bench_local(|| {
+        black_box(&system)
+            .hankel_with(Accuracy::Relative)
+            .expect("moderate units")
+    });
 }

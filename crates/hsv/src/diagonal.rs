@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use faer::{Mat, c64};
 
+use crate::accuracy::{Accuracy, FactorRounding};
 use crate::dense::DenseSystem;
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::gramian_factor::gramian_factor;
@@ -175,12 +176,24 @@ impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
         Units::per_mode(&self.input_matrix, &self.output_matrix)
     }
 
-    fn gramian_factors(&self, units: &Units<c64>) -> Result<(Mat<c64>, Mat<c64>), HankelError> {
+    fn gramian_factors(
+        &self,
+        units: &Units<c64>,
+        accuracy: Accuracy,
+    ) -> Result<(Mat<c64>, Mat<c64>), HankelError> {
         let dual: Vec<c64> = self.lambda.iter().map(c64::conj).collect();
+        let shortest = accuracy.shortest_column(self.lambda.len());
         Ok((
-            gramian_factor::<D>(&self.lambda, &units.input),
-            gramian_factor::<D>(&dual, &units.output.adjoint().to_owned()),
+            gramian_factor::<D>(&self.lambda, &units.input, shortest),
+            gramian_factor::<D>(&dual, &units.output.adjoint().to_owned(), shortest),
         ))
+    }
+
+    fn factor_rounding(&self) -> (FactorRounding, FactorRounding) {
+        (
+            FactorRounding::of_elimination(self.inputs()),
+            FactorRounding::of_elimination(self.outputs()),
+        )
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {

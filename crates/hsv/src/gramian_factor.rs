@@ -16,22 +16,27 @@ use crate::unit_disk::reciprocal;
 /// Factor L, `[state, rank]`, of the controllability Gramian: `P = L Lᴴ`, by Cholesky elimination with complete
 /// pivoting.
 ///
-/// `rank` is where what remains of P has no effect on any product of factors in `f64`; a zero Gramian has no
-/// columns. The rows of L belong to the states in the order given. For the observability Gramian pass `λ̄` and `Cᴴ`.
+/// `rank` is where columns would be no longer than `shortest_column` times the first; a zero Gramian has no columns.
+/// The rows of L belong to the states in the order given. For the observability Gramian pass `λ̄` and `Cᴴ`.
 ///
 /// # Precision
-/// Every row of L is good to a few ε of its own length, whatever the condition number of P.
+/// Every row of L is good to a few ε of its own length, whatever the condition number of P. With one input every entry
+/// is a product, good to a few state · ε of itself.
 ///
 /// # Source
 /// Gohberg, Kailath, Olshevsky (1995): `GKO95` in `docs/references.bib`, in the form for a positive definite
 /// Stein equation, where each step multiplies by a Blaschke factor.
-pub(crate) fn gramian_factor<D: TimeDomain>(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
+pub(crate) fn gramian_factor<D: TimeDomain>(
+    lambda: &[c64],
+    input: &Mat<c64>,
+    shortest_column: f64,
+) -> Mat<c64> {
     if input.ncols() > input.nrows() {
         // More inputs than states: B Bᴴ = Rᴴ R with Bᴴ = Q R, and Rᴴ is square.
         let triangle = input.adjoint().qr().thin_R().adjoint().to_owned();
-        return gramian_factor::<D>(lambda, &triangle);
+        return gramian_factor::<D>(lambda, &triangle, shortest_column);
     }
-    Arch::new().dispatch(Elimination::<D>::new(lambda, input))
+    Arch::new().dispatch(Elimination::<D>::new(lambda, input, shortest_column))
 }
 
 /// Rows are handled in groups as wide as a vector register.
@@ -63,6 +68,7 @@ impl Group {
 
 struct Elimination<D> {
     domain: PhantomData<D>,
+    shortest_column: f64,
     states: usize,
     columns: usize,
     /// Position `p` holds the state `order[p]`; the first positions are those already eliminated.
@@ -84,7 +90,7 @@ struct Reflection {
 }
 
 impl<D: TimeDomain> Elimination<D> {
-    fn new(lambda: &[c64], input: &Mat<c64>) -> Self {
+    fn new(lambda: &[c64], input: &Mat<c64>, shortest_column: f64) -> Self {
         let (states, columns) = (input.nrows(), input.ncols());
         let groups = states.div_ceil(LANES);
         let mut generator = vec![Group::ZERO; groups * columns];
@@ -101,6 +107,7 @@ impl<D: TimeDomain> Elimination<D> {
         let margin = padded.iter().map(|&lambda| D::margin(lambda)).collect();
         Self {
             domain: PhantomData,
+            shortest_column,
             states,
             columns,
             order: (0..states).collect(),
@@ -279,11 +286,8 @@ impl<D: TimeDomain> WithSimd for Elimination<D> {
         while rank < states {
             let (position, diagonal) = self.pivot(rank);
             if rank == 0 {
-                // What is left below this has columns shorter than ε/(16·state) of the longest. With all of them
-                // dropped a product of two factors moves by ε/16 of its largest terms: less than its own rounding.
                 // Relative to the largest entry, so the unit of B does not matter.
-                let relative = f64::EPSILON / (16.0 * states as f64);
-                negligible = diagonal * relative * relative;
+                negligible = diagonal * self.shortest_column * self.shortest_column;
             }
             let remains = diagonal > negligible; // false at zero
             if !remains {
@@ -305,7 +309,7 @@ mod tests {
     use crate::unit_disk::one_minus_product;
 
     fn close_to_gramian(lambda: &[c64], input: &Mat<c64>) {
-        let factor = gramian_factor::<Discrete>(lambda, input);
+        let factor = gramian_factor::<Discrete>(lambda, input, f64::EPSILON);
         let product = &factor * factor.adjoint();
         let gramian = input * input.adjoint();
         for i in 0..lambda.len() {
@@ -367,11 +371,11 @@ mod tests {
     fn copies_of_one_eigenvalue_have_the_rank_of_the_input() {
         let lambda = vec![c64::new(0.9, 0.1); 12];
         assert_eq!(
-            gramian_factor::<Discrete>(&lambda, &waves(12, 1)).ncols(),
+            gramian_factor::<Discrete>(&lambda, &waves(12, 1), 0.0).ncols(),
             1
         );
         // Reflections round, so with three inputs there may be columns beyond the third, of that rounding alone.
-        let factor = gramian_factor::<Discrete>(&lambda, &waves(12, 3));
+        let factor = gramian_factor::<Discrete>(&lambda, &waves(12, 3), 0.0);
         let largest = (0..12).map(|i| factor[(i, 0)].norm()).fold(0.0, f64::max);
         for j in 3..factor.ncols() {
             assert!((0..12).all(|i| factor[(i, j)].norm() <= 16.0 * f64::EPSILON * largest));
@@ -381,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_zero_gramian_has_no_columns() {
-        let factor = gramian_factor::<Discrete>(&scattered(5, 0.9), &Mat::zeros(5, 2));
+        let factor = gramian_factor::<Discrete>(&scattered(5, 0.9), &Mat::zeros(5, 2), 0.0);
         assert_eq!((factor.nrows(), factor.ncols()), (5, 0));
     }
 
@@ -390,7 +394,7 @@ mod tests {
         let mut input = waves(6, 2);
         input[(3, 0)] = c64::ZERO;
         input[(3, 1)] = c64::ZERO;
-        let factor = gramian_factor::<Discrete>(&scattered(6, 0.9), &input);
+        let factor = gramian_factor::<Discrete>(&scattered(6, 0.9), &input, 0.0);
         assert!((0..factor.ncols()).all(|j| factor[(3, j)] == c64::ZERO));
     }
 }

@@ -60,9 +60,13 @@
 //! time. `A05`: Antoulas, *Approximation of Large-Scale Dynamical Systems* (2005), the square-root method and the
 //! bound in discrete time. `GKO95`: Gohberg, Kailath, Olshevsky (1995), elimination on Cauchy-like matrices.
 //!
+//! `DGE99`, `DV08`: Demmel et al. (1999), Drmač and Veselić (2008), small singular values to as many digits as large
+//! ones, for [`Accuracy::Relative`].
+//!
 //! A departure from the usual route: the factors are not Cholesky factors of computed Gramians but of their
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
+mod accuracy;
 mod balance;
 mod batch;
 mod budget;
@@ -78,6 +82,7 @@ mod gramian;
 mod gramian_factor;
 mod hankel;
 mod hessenberg;
+mod jacobi;
 mod lyapunov;
 mod matrix_functions;
 mod modal;
@@ -101,6 +106,7 @@ mod triangular;
 mod unit_disk;
 mod units;
 
+pub use accuracy::Accuracy;
 pub use balance::{Truncation, TruncationError};
 pub use batch::hankel_all;
 pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};
