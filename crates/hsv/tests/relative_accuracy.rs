@@ -224,7 +224,7 @@ fn real_parts_keep_the_digits_of_their_pairs() {
             .iter()
             .flat_map(|&lambda| [lambda, lambda.conj()])
             .collect();
-        let either = |z: c64, i: usize| if i % 2 == 0 { z } else { z.conj() };
+        let either = |z: c64, i: usize| if i.is_multiple_of(2) { z } else { z.conj() };
         let ports = complex.inputs();
         let paired = support::system(
             &pairs,
