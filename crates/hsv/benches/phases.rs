@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the table is what this program is for")]
 #![allow(
     dead_code,
+    unreachable_pub,
     unused_imports,
     reason = "modules of the library come with their unit tests, which are not run here"
 )]

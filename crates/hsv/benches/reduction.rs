@@ -6,7 +6,7 @@
 mod support;
 
 use divan::{Bencher, black_box};
-use hsv::LinearSystem;
+use hsv::{Accuracy, LinearSystem};
 use support::layer;
 
 fn main() {
@@ -35,4 +35,15 @@ fn whole<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
 fn spectrum<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
     let system = layer(states, INPUTS);
     bencher.bench_local(|| black_box(&system).hankel().expect("moderate units"));
+}
+
+/// The spectrum with small values to as many digits as large ones.
+#[divan::bench(args = STATES, consts = [8, 64], sample_count = 20)]
+fn spectrum_to_relative_accuracy<const INPUTS: usize>(bencher: Bencher<'_, '_>, states: usize) {
+    let system = layer(states, INPUTS);
+    bencher.bench_local(|| {
+        black_box(&system)
+            .hankel_with(Accuracy::Relative)
+            .expect("moderate units")
+    });
 }

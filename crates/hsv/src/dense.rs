@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use faer::{Mat, c64};
 
+use crate::accuracy::{Accuracy, FactorRounding};
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::hankel::HankelError;
 use crate::hessenberg::Hessenberg;
@@ -202,7 +203,11 @@ impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
         Units::common(&self.input_matrix, &self.output_matrix)
     }
 
-    fn gramian_factors(&self, units: &Units<T>) -> Result<(Mat<T>, Mat<T>), HankelError> {
+    fn gramian_factors(
+        &self,
+        units: &Units<T>,
+        _: Accuracy,
+    ) -> Result<(Mat<T>, Mat<T>), HankelError> {
         let schur = self.stable_schur()?;
         let (input, output) = (complex(&units.input), complex(&units.output));
         let dual = schur.adjoint();
@@ -211,6 +216,10 @@ impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
             || factor(&schur, &input),
             || factor(&dual, &output.adjoint().to_owned()),
         ))
+    }
+
+    fn factor_rounding(&self) -> (FactorRounding, FactorRounding) {
+        (FactorRounding::Whole, FactorRounding::Whole)
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {

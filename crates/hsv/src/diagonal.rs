@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use faer::{Mat, c64};
 
+use crate::accuracy::{Accuracy, FactorRounding};
 use crate::dense::DenseSystem;
 use crate::domain::{Continuous, Discrete, TimeDomain};
 use crate::gramian_factor::gramian_factor;
@@ -176,12 +177,24 @@ impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
         Units::per_mode(&self.input_matrix, &self.output_matrix)
     }
 
-    fn gramian_factors(&self, units: &Units<c64>) -> Result<(Mat<c64>, Mat<c64>), HankelError> {
+    fn gramian_factors(
+        &self,
+        units: &Units<c64>,
+        accuracy: Accuracy,
+    ) -> Result<(Mat<c64>, Mat<c64>), HankelError> {
         let dual: Vec<c64> = self.lambda.iter().map(c64::conj).collect();
+        let shortest = accuracy.shortest_column(self.lambda.len());
         Ok(both(
-            || gramian_factor::<D, _>(&self.lambda, units.input.as_ref()),
-            || gramian_factor::<D, _>(&dual, units.output.adjoint()),
+            || gramian_factor::<D, _>(&self.lambda, units.input.as_ref(), shortest),
+            || gramian_factor::<D, _>(&dual, units.output.adjoint(), shortest),
         ))
+    }
+
+    fn factor_rounding(&self) -> (FactorRounding, FactorRounding) {
+        (
+            FactorRounding::of_elimination(self.inputs()),
+            FactorRounding::of_elimination(self.outputs()),
+        )
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {

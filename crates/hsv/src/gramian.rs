@@ -4,6 +4,7 @@
 
 use faer::{Mat, c64};
 
+use crate::accuracy::Accuracy;
 use crate::dense::DenseSystem;
 use crate::diagonal::DiagonalSystem;
 use crate::domain::TimeDomain;
@@ -47,7 +48,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// [`HankelError::Unstable`] and [`HankelError::NoSchurForm`].
     pub fn controllability_gramian(&self) -> Result<Mat<T>, HankelError> {
         let units = self.units();
-        let (factor, _) = self.gramian_factors(&units)?;
+        let (factor, _) = self.gramian_factors(&units, Accuracy::Absolute)?;
         Ok(squared(&factor, units.state_exponents[0]))
     }
 
@@ -58,7 +59,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// [`HankelError::Unstable`] and [`HankelError::NoSchurForm`].
     pub fn observability_gramian(&self) -> Result<Mat<T>, HankelError> {
         let units = self.units();
-        let (_, factor) = self.gramian_factors(&units)?;
+        let (_, factor) = self.gramian_factors(&units, Accuracy::Absolute)?;
         Ok(squared(
             &factor,
             units.gain_exponent - units.state_exponents[0],

@@ -18,7 +18,7 @@ use crate::unit_disk::reciprocal;
 
 /// Factor L, `[state, rank]`, of the controllability Gramian: `P = L Lᴴ`, by Cholesky elimination with pivoting.
 ///
-/// `rank` is where what remains of P has no effect on any product of factors in `f64`; a zero Gramian has no
+/// `rank` is where columns would be no longer than `shortest_column` times the longest; a zero Gramian has no
 /// columns. The rows of L belong to the states in the order given. For the observability Gramian pass `λ̄` and `Cᴴ`.
 ///
 /// # Precision
@@ -32,13 +32,17 @@ use crate::unit_disk::reciprocal;
 ///
 /// Steps are taken in blocks. Those rows that may become pivots soon, the *front*, are kept up to date; all others
 /// follow at the end of the block, with two matrix products for all of its steps.
-pub(crate) fn gramian_factor<D, T>(lambda: &[c64], input: MatRef<'_, T>) -> Mat<c64>
+pub(crate) fn gramian_factor<D, T>(
+    lambda: &[c64],
+    input: MatRef<'_, T>,
+    shortest_column: f64,
+) -> Mat<c64>
 where
     D: TimeDomain,
     T: Conjugate<Canonical = c64>,
 {
     let front = (FRONT_ENTRIES / input.ncols()).max(MIN_FRONT);
-    Arch::new().dispatch(Elimination::<D>::new(lambda, input, front))
+    Arch::new().dispatch(Elimination::<D>::new(lambda, input, shortest_column, front))
 }
 
 /// Entries of a front that the level-2 cache holds beside whatever else is in use, and the fewest rows of one, so
@@ -315,7 +319,7 @@ struct Elimination<'a, D> {
 }
 
 impl<'a, D: TimeDomain> Elimination<'a, D> {
-    fn new<T>(lambda: &'a [c64], input: MatRef<'_, T>, front: usize) -> Self
+    fn new<T>(lambda: &'a [c64], input: MatRef<'_, T>, shortest_column: f64, front: usize) -> Self
     where
         T: Conjugate<Canonical = c64>,
     {
@@ -330,10 +334,6 @@ impl<'a, D: TimeDomain> Elimination<'a, D> {
             .zip(&margin)
             .map(|(norm, margin)| norm / margin);
         let largest = diagonal.fold(0.0, f64::max);
-        // What is left below this has columns shorter than ε/(16·state) of the longest. With all of them
-        // dropped a product of two factors moves by ε/16 of its largest terms: less than its own rounding.
-        // Relative to the largest entry, so the unit of B does not matter.
-        let relative = f64::EPSILON / (16.0 * states as f64);
         Self {
             domain: PhantomData,
             columns,
@@ -344,7 +344,8 @@ impl<'a, D: TimeDomain> Elimination<'a, D> {
             row_norm,
             front,
             factor: Vec::with_capacity(states * states),
-            negligible: largest * relative * relative,
+            // Relative to the largest entry, so the unit of B does not matter.
+            negligible: largest * shortest_column * shortest_column,
         }
     }
 
@@ -542,10 +543,15 @@ mod tests {
     use crate::unit_disk::one_minus_product;
 
     fn close_to_gramian(lambda: &[c64], input: &Mat<c64>) {
-        let factor = gramian_factor::<Discrete, _>(lambda, input.as_ref());
+        let factor = gramian_factor::<Discrete, _>(lambda, input.as_ref(), f64::EPSILON / 256.0);
         check_product(lambda, input, &factor);
         // In blocks of a few rows.
-        let factor = Arch::new().dispatch(Elimination::<Discrete>::new(lambda, input.as_ref(), 3));
+        let factor = Arch::new().dispatch(Elimination::<Discrete>::new(
+            lambda,
+            input.as_ref(),
+            f64::EPSILON / 256.0,
+            3,
+        ));
         check_product(lambda, input, &factor);
     }
 
@@ -620,11 +626,11 @@ mod tests {
     fn copies_of_one_eigenvalue_have_the_rank_of_the_input() {
         let lambda = vec![c64::new(0.9, 0.1); 12];
         assert_eq!(
-            gramian_factor::<Discrete, _>(&lambda, waves(12, 1).as_ref()).ncols(),
+            gramian_factor::<Discrete, _>(&lambda, waves(12, 1).as_ref(), 0.0).ncols(),
             1
         );
         // Reflections round, so with three inputs there may be columns beyond the third, of that rounding alone.
-        let factor = gramian_factor::<Discrete, _>(&lambda, waves(12, 3).as_ref());
+        let factor = gramian_factor::<Discrete, _>(&lambda, waves(12, 3).as_ref(), 0.0);
         let largest = (0..12).map(|i| factor[(i, 0)].norm()).fold(0.0, f64::max);
         for j in 3..factor.ncols() {
             assert!((0..12).all(|i| factor[(i, j)].norm() <= 16.0 * f64::EPSILON * largest));
@@ -634,8 +640,11 @@ mod tests {
 
     #[test]
     fn a_zero_gramian_has_no_columns() {
-        let factor =
-            gramian_factor::<Discrete, _>(&scattered(5, 0.9), Mat::<c64>::zeros(5, 2).as_ref());
+        let factor = gramian_factor::<Discrete, _>(
+            &scattered(5, 0.9),
+            Mat::<c64>::zeros(5, 2).as_ref(),
+            0.0,
+        );
         assert_eq!((factor.nrows(), factor.ncols()), (5, 0));
     }
 
@@ -644,7 +653,7 @@ mod tests {
         let mut input = waves(6, 2);
         input[(3, 0)] = c64::ZERO;
         input[(3, 1)] = c64::ZERO;
-        let factor = gramian_factor::<Discrete, _>(&scattered(6, 0.9), input.as_ref());
+        let factor = gramian_factor::<Discrete, _>(&scattered(6, 0.9), input.as_ref(), 0.0);
         assert!((0..factor.ncols()).all(|j| factor[(3, j)] == c64::ZERO));
     }
 }

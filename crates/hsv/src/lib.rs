@@ -116,9 +116,13 @@
 //! (1982), factors of dense Gramians. `V91`: Varga (1991), the balancing-free form. `LA89`: Liu, Anderson (1989),
 //! singular perturbation. `W72`: Wedin (1972), how far singular subspaces turn.
 //!
+//! `DGE99`, `DV08`: Demmel et al. (1999), Drmač and Veselić (2008), small singular values to as many digits as large
+//! ones, for [`Accuracy::Relative`].
+//!
 //! A departure from the usual route: the factors are not Cholesky factors of computed Gramians but of their
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
+mod accuracy;
 mod balance;
 mod batch;
 mod bidiagonal;
@@ -135,6 +139,7 @@ mod gramian;
 mod gramian_factor;
 mod hankel;
 mod hessenberg;
+mod jacobi;
 mod lyapunov;
 mod matrix_functions;
 mod modal;
@@ -161,6 +166,7 @@ mod triangular;
 mod unit_disk;
 mod units;
 
+pub use accuracy::Accuracy;
 pub use balance::{Truncation, TruncationError};
 pub use batch::hankel_all;
 pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};

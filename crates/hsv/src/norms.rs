@@ -3,6 +3,7 @@
 use faer::Mat;
 use thiserror::Error;
 
+use crate::accuracy::Accuracy;
 use crate::domain::{TimeDomain, sealed::Domain};
 use crate::hankel::HankelError;
 use crate::power_of_two::scale;
@@ -111,7 +112,7 @@ fn largest_gain<T: Scalar>(response: &Mat<T>) -> f64 {
 /// Antoulas (2005), section 5.5: `A05` in `docs/references.bib`.
 pub fn h2_norm<S: LinearSystem>(system: &S) -> Result<f64, NormError> {
     let units = system.units();
-    let (controllability_factor, _) = system.gramian_factors(&units)?;
+    let (controllability_factor, _) = system.gramian_factors(&units, Accuracy::Absolute)?;
     let dynamic = (&units.output * controllability_factor).norm_l2();
     let dynamic = scale(dynamic, units.gain_exponent);
     let norm = match system.feedthrough().map(Mat::norm_l2) {

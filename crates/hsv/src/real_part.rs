@@ -4,13 +4,14 @@ use std::f64::consts::SQRT_2;
 
 use faer::{Mat, c64};
 
+use crate::accuracy::{Accuracy, FactorRounding};
 use crate::dense::DenseSystem;
 use crate::diagonal::DiagonalSystem;
 use crate::domain::TimeDomain;
 use crate::gramian_factor::gramian_factor;
 use crate::hankel::HankelError;
 use crate::parallel::both;
-use crate::scalar::sealed::Entry;
+use crate::scalar::{graded_real_factor, sealed::Entry};
 use crate::system::{LinearSystem, sealed};
 use crate::units::Units;
 
@@ -119,7 +120,11 @@ impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
         }
     }
 
-    fn gramian_factors(&self, units: &Units<f64>) -> Result<(Mat<f64>, Mat<f64>), HankelError> {
+    fn gramian_factors(
+        &self,
+        units: &Units<f64>,
+        accuracy: Accuracy,
+    ) -> Result<(Mat<f64>, Mat<f64>), HankelError> {
         let (modes, pairs) = (self.modes(), self.paired_lambda());
         let dual: Vec<c64> = pairs.iter().map(c64::conj).collect();
         // From the real units back to (x, x̄), both of one mode in one unit.
@@ -139,12 +144,20 @@ impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
             c64::new(re, if i < modes { minus_im } else { -minus_im }) / SQRT_2
         });
         let factor = |lambda: &[c64], input: &Mat<c64>| {
-            f64::factor(to_real_states(&gramian_factor::<D, _>(
-                lambda,
-                input.as_ref(),
-            )))
+            let shortest = accuracy.shortest_column(lambda.len());
+            let factor = to_real_states(&gramian_factor::<D, _>(lambda, input.as_ref(), shortest));
+            match accuracy {
+                Accuracy::Absolute => f64::factor(factor),
+                Accuracy::Relative => graded_real_factor(&factor),
+            }
         };
         Ok(both(|| factor(&pairs, &input), || factor(&dual, &output)))
+    }
+
+    fn factor_rounding(&self) -> (FactorRounding, FactorRounding) {
+        // One input or several: real and imaginary parts of a column cancel in the next.
+        let rounding = FactorRounding::Rows { parts: 2 };
+        (rounding, rounding)
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use faer::{Mat, c64};
 use thiserror::Error;
 
+use crate::accuracy::{Accuracy, FactorRounding};
 use crate::dense::DenseSystem;
 use crate::domain::TimeDomain;
 use crate::hankel::{HankelDecomposition, HankelError};
@@ -79,12 +80,45 @@ pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send +
     /// # Source
     /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; the factors after `GKO95` and `H82`.
     fn hankel(&self) -> Result<HankelDecomposition<Self>, HankelError> {
-        HankelDecomposition::of(self)
+        self.hankel_with(Accuracy::Absolute)
+    }
+
+    /// [`hankel`](Self::hankel) with a choice of what its small values are accurate relative to.
+    ///
+    /// With [`Accuracy::Relative`] the factors are taken down to columns of 1e-70 of the longest, and their product,
+    /// whose rows and columns fall off like the columns of the factors, is decomposed by one-sided Jacobi rotations.
+    /// Everything that a reduction does with the result stays the same, but may keep more states.
+    ///
+    /// # Precision
+    /// What each value is good to is in [`HankelDecomposition::relative_errors`]. With [`Accuracy::Relative`]:
+    ///
+    /// - Diagonal, one input and one output: every value to about `state · ε` of itself, over any number of decades.
+    /// - Several inputs or outputs: to about `state · ε · √(σ_1 / σ)` at worst, since reflections of the generators
+    ///   round every row of a factor to ε of its length. Seen: 14 digits of every value over 14 decades where poles
+    ///   are apart, 11 digits where they come in clusters of 1e-6.
+    /// - [`RealPartSystem`](crate::RealPartSystem): the same, with one input as well.
+    /// - Strong modes that cancel each other: fewer digits. Units in the last place of B and C move such a value by as
+    ///   much.
+    /// - [`DenseSystem`]: no better than [`Accuracy::Absolute`], since the Schur form rounds A.
+    ///
+    /// With [`Accuracy::Absolute`] small values are often as good as far as the columns that were kept reach, and
+    /// without a digit below that, from about 1e-17 of the largest on. Nothing is promised.
+    ///
+    /// O(state³) as well: 4 to 8 times the time of [`hankel`](Self::hankel) for 128 to 384 states (0.35 against 0.06
+    /// seconds for 256 states and 8 inputs, best of 7 on a busy machine of two cores).
+    ///
+    /// # Source
+    /// Demmel et al. (1999), Drmač (1998), Drmač & Veselić (2008): `DGE99`, `D98` and `DV08` in `docs/references.bib`.
+    ///
+    /// # Errors
+    /// Those of [`hankel`](Self::hankel), and [`HankelError::NoConvergence`].
+    fn hankel_with(&self, accuracy: Accuracy) -> Result<HankelDecomposition<Self>, HankelError> {
+        HankelDecomposition::of(self, accuracy)
     }
 }
 
 pub(crate) mod sealed {
-    use super::{HankelError, Mat, Units, c64};
+    use super::{Accuracy, FactorRounding, HankelError, Mat, Units, c64};
 
     /// What a reduction asks of a system.
     pub trait Reducible<T> {
@@ -92,7 +126,14 @@ pub(crate) mod sealed {
         fn units(&self) -> Units<T>;
 
         /// Factors of the controllability and the observability Gramian in these units, `[state, rank of each]`.
-        fn gramian_factors(&self, units: &Units<T>) -> Result<(Mat<T>, Mat<T>), HankelError>;
+        fn gramian_factors(
+            &self,
+            units: &Units<T>,
+            accuracy: Accuracy,
+        ) -> Result<(Mat<T>, Mat<T>), HankelError>;
+
+        /// What the rounding of each of these is small against.
+        fn factor_rounding(&self) -> (FactorRounding, FactorRounding);
 
         /// The frequency response as a function, with the work that is the same for all frequencies done.
         fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_>;
