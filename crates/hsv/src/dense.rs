@@ -231,7 +231,15 @@ impl<T: Scalar, D: TimeDomain> sealed::Reducible<T> for DenseSystem<T, D> {
         Box::new(move |omega| {
             let driven = form.resolvent_times(D::boundary_point(omega), &input);
             let dynamic = scale_matrix(&(&output * driven), units.gain_exponent);
-            plus(direct.as_ref(), dynamic)
+            let response = plus(direct.as_ref(), dynamic);
+            // A step beyond the range of f64 ends in inf - inf or 0 · inf.
+            Mat::from_fn(response.nrows(), response.ncols(), |i, j| {
+                if response[(i, j)].is_nan() && omega.is_finite() {
+                    c64::new(f64::INFINITY, 0.0)
+                } else {
+                    response[(i, j)]
+                }
+            })
         })
     }
 

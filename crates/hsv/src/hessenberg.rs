@@ -23,9 +23,11 @@ impl Hessenberg {
         }
     }
 
-    /// `(z I - H)⁻¹ right`, infinite or NaN where z is an eigenvalue. O(state² · column).
+    /// `(z I - H)⁻¹ right`. O(state² · column). Not finite where the solution, or a step to it, is beyond the range of
+    /// `f64`.
     ///
-    /// Elimination with a choice between two rows at each step, stable for a Hessenberg matrix.
+    /// Elimination with a choice between two rows at each step, stable for a Hessenberg matrix. Where z is an eigenvalue
+    /// to within rounding, the solution is that of a matrix within ε of the given one.
     ///
     /// # Source
     /// Laub (1981), *IEEE Transactions on Automatic Control* 26: frequency responses from a Hessenberg form.
@@ -47,15 +49,30 @@ impl Hessenberg {
         let mut solution: Vec<Vec<c64>> = (0..states)
             .map(|i| (0..right.ncols()).map(|j| right[(i, j)]).collect())
             .collect();
-        for k in 0..states.saturating_sub(1) {
-            if rows[k + 1][k].norm() > rows[k][k].norm() {
+        // What the next pivot is a sum of: z and a diagonal entry first.
+        let diagonal = |k: usize| z.norm().max(self.matrix[(k, k)].norm());
+        let mut terms = diagonal(0);
+        for k in 0..states {
+            let swapped = k + 1 < states && rows[k + 1][k].norm() > rows[k][k].norm();
+            if swapped {
                 rows.swap(k, k + 1);
                 solution.swap(k, k + 1);
+            } else {
+                rows[k][k] = above_rounding(rows[k][k], terms);
             }
+            if k + 1 == states {
+                break;
+            }
+            terms = if swapped {
+                rows[k + 1][k + 1].norm()
+            } else {
+                diagonal(k + 1)
+            };
             if rows[k + 1][k] == c64::ZERO {
                 continue;
             }
             let factor = -quotient(rows[k + 1][k], rows[k][k]);
+            terms = terms.max(factor.norm() * rows[k][k + 1].norm());
             let (above, below) = rows.split_at_mut(k + 1);
             add_multiple(&mut below[0][k + 1..], factor, &above[k][k + 1..]);
             let (above, below) = solution.split_at_mut(k + 1);
@@ -71,6 +88,18 @@ impl Hessenberg {
                 .for_each(|x| *x = quotient(*x, rows[k][k]));
         }
         Mat::from_fn(states, right.ncols(), |i, j| solution[i][j])
+    }
+}
+
+/// A pivot that is no smaller than the rounding of the largest term it is a sum of.
+///
+/// A rounded z can come closer to an eigenvalue than the point that was meant, and hit it.
+fn above_rounding(pivot: c64, terms: f64) -> c64 {
+    let rounding = f64::EPSILON / 4.0 * terms;
+    if pivot.norm() < rounding {
+        phase(pivot) * rounding
+    } else {
+        pivot
     }
 }
 
@@ -139,6 +168,17 @@ mod tests {
                 assert!((found - expected).norm_max() <= tolerance, "{states} {z}");
             }
         }
+    }
+
+    #[test]
+    fn an_eigenvalue_that_is_hit_is_missed_by_a_rounding() {
+        let a = Mat::from_fn(2, 2, |i, j| c64::new(if i <= j { 0.5 } else { 0.0 }, 0.0));
+        let ones = Mat::from_fn(2, 1, |_, _| c64::ONE);
+        let found = Hessenberg::of(&a).resolvent_times(c64::new(0.5, 0.0), &ones);
+        // (z - λ)⁻¹ is 1 / (ε / 8), and the other state is driven by half of that.
+        let size = 8.0 / f64::EPSILON;
+        assert_eq!(found[(1, 0)], c64::new(size, 0.0));
+        assert!((found[(0, 0)] - 0.5 * size * size).norm() <= 1e-15 * size * size);
     }
 
     #[test]

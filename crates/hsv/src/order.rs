@@ -186,7 +186,11 @@ impl TailSum {
     }
 
     pub(crate) fn value(&self) -> f64 {
-        self.sum + self.compensation
+        if self.sum.is_finite() {
+            self.sum + self.compensation
+        } else {
+            self.sum // of an overflow no rounding error is known
+        }
     }
 }
 

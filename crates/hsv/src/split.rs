@@ -110,7 +110,8 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// subspaces. Poles of the two parts that nearly meet make the bases nearly dependent and the parts large.
     ///
     /// # Errors
-    /// [`HankelError::NoSchurForm`]; [`HankelError::Inseparable`] if the two subspaces cannot be told apart in `f64`.
+    /// [`HankelError::NoSchurForm`]; [`HankelError::Inseparable`] if the two subspaces cannot be told apart in `f64`, or
+    /// an entry of a part is beyond its range.
     ///
     /// # Source
     /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; Bavely, Stewart (1979) for the block form.
@@ -159,7 +160,10 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
         let inverse: Mat<T> = basis
             .partial_piv_lu()
             .solve(Mat::<T>::identity(states, states));
-        if first_not_finite(&inverse).is_some() {
+        // The columns of each basis are orthonormal, so this is one over the sine of the angle between the subspaces.
+        let distinct =
+            first_not_finite(&inverse).is_none() && inverse.norm_max() < 1.0 / f64::EPSILON;
+        if !distinct {
             return Err(inseparable);
         }
         let part = |first: usize, count: usize, feedthrough: Option<&Mat<T>>| {
@@ -167,16 +171,20 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
                 basis.submatrix(0, first, states, count),
                 inverse.submatrix(first, 0, count, states),
             );
-            DenseSystem::from_checked(
+            let part = DenseSystem::new(
                 left * self.state_matrix() * right,
                 left * self.input_matrix(),
                 self.output_matrix() * right,
-                feedthrough.cloned(),
-            )
+            );
+            part.and_then(|part| match feedthrough {
+                Some(direct) => part.with_feedthrough(direct.clone()),
+                None => Ok(part),
+            })
+            .map_err(|_| inseparable) // an entry beyond the range of f64
         };
         Ok(StableSplit {
-            stable: Some(part(0, stable, self.feedthrough())),
-            unstable: Some(part(stable, rest, None)),
+            stable: Some(part(0, stable, self.feedthrough())?),
+            unstable: Some(part(stable, rest, None)?),
         })
     }
 }

@@ -50,8 +50,8 @@ pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send +
     /// angle per step, `G(iω)` in continuous time.
     ///
     /// A layer `x_k = A x_{k-1} + B u_k`, whose output already sees the current input, has `e^{iω} G` without
-    /// feed-through: the same gains. A value beyond the range of `f64` comes back infinite; only an ω that is itself
-    /// not finite gives NaN.
+    /// feed-through: the same gains. A value beyond the range of `f64` comes back infinite, for a dense system also one
+    /// that is reached through such a value; only an ω that is itself not finite gives NaN.
     fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
         let response = self.response();
         omegas.iter().map(|&omega| response(omega)).collect()
