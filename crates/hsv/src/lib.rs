@@ -71,7 +71,7 @@
 //! | question | answer |
 //! |---|---|
 //! | which systems? | [`DiagonalSystem`] and [`DenseSystem`] (real or complex), each [`Discrete`] or [`Continuous`]; [`RealPartSystem`], a complex layer of whose output only the real part is read |
-//! | how much does each state matter? | [`LinearSystem::hankel`], [`hankel_all`] for many layers; [`modal_scores`](DiagonalSystem::modal_scores) mode by mode |
+//! | how much does each state matter? | [`LinearSystem::hankel`], [`hankel_all`] for many layers, [`hankel_with`](LinearSystem::hankel_with) where values of 1e-20 of the largest are wanted to many digits; [`modal_scores`](DiagonalSystem::modal_scores) mode by mode |
 //! | how many states to keep? | [`order_for_tolerance`] and its kin, [`OrderCriterion`]; [`GlobalBudget`] over many layers |
 //! | the smaller system | [`balanced_truncation`](HankelDecomposition::balanced_truncation), [`balancing_free_truncation`](HankelDecomposition::balancing_free_truncation), [`singular_perturbation`](HankelDecomposition::singular_perturbation), [`modal_truncation`](DiagonalSystem::modal_truncation); [`Selection`] for ablations |
 //! | in the form of a layer | [`Truncation::diagonalize`], [`DenseSystem::diagonalize`] |
