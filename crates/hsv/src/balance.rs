@@ -171,7 +171,7 @@ impl<S: LinearSystem> HankelDecomposition<S> {
     /// # Errors
     /// [`TruncationError::OrderAboveRank`] and its neighbors for an `order` that cannot be had;
     /// [`TruncationError::Unstable`] if rounding pushes a pole onto the boundary. `order == system.state_dim()`
-    /// is always possible: it returns the system unchanged.
+    /// is always possible: it returns the system unchanged, unless a real part written out exceeds the range of `f64`.
     ///
     /// # Source
     /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; first `M81`.
@@ -341,13 +341,26 @@ pub(crate) fn eigen<T: Scalar>(matrix: &Mat<T>) -> Result<(Vec<c64>, Mat<c64>), 
     Ok((values, unit))
 }
 
+/// A system as a dense one. The real part of a mode has entries `√2` times as large as the mode's own.
+pub(crate) fn written_out<S: LinearSystem>(
+    system: &S,
+) -> Result<DenseSystem<S::Scalar, S::Domain>, TruncationError> {
+    let dense = system.to_dense();
+    match first_not_finite(dense.input_matrix()) {
+        None => Ok(dense),
+        Some(_) => Err(TruncationError::OutOfRange {
+            what: "input matrix",
+        }),
+    }
+}
+
 impl<S: LinearSystem> Truncation<S> {
     fn identity(system: &S) -> Result<Self, TruncationError> {
         let states = system.state_dim();
         let identity = Mat::identity(states, states);
         let no_convergence = |_| TruncationError::NoConvergence { order: states };
         Ok(Self {
-            system: system.to_dense(),
+            system: written_out(system)?,
             right_projection: identity.clone(),
             left_projection: identity,
             poles: system.poles().map_err(no_convergence)?,

@@ -3,7 +3,7 @@
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 
-use crate::balance::{Coordinates, Projected, TruncationError, stable_eigen};
+use crate::balance::{Coordinates, Projected, TruncationError, stable_eigen, written_out};
 use crate::dense::DenseSystem;
 use crate::domain::TimeDomain;
 use crate::hankel::HankelDecomposition;
@@ -47,7 +47,7 @@ impl<S: LinearSystem> HankelDecomposition<S> {
         if order == states {
             let no_convergence = |_| TruncationError::NoConvergence { order };
             return Ok(SingularPerturbation {
-                system: self.system().to_dense(),
+                system: written_out(self.system())?,
                 poles: self.system().poles().map_err(no_convergence)?,
                 h_infinity_bound: 0.0,
                 discarded_share: 0.0,
