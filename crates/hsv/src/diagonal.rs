@@ -132,6 +132,25 @@ impl<D: TimeDomain> DiagonalSystem<D> {
     }
 }
 
+impl<D: TimeDomain> DiagonalSystem<D> {
+    /// The frequency response without the feed-through.
+    pub(crate) fn dynamic_response(&self) -> impl Fn(f64) -> Mat<c64> + Sync + '_ {
+        let units = sealed::Reducible::units(self);
+        move |omega| {
+            let z = D::boundary_point(omega);
+            let modes: Vec<c64> = self
+                .lambda
+                .iter()
+                .map(|&lambda| reciprocal_of_any(D::distance(z, lambda)))
+                .collect();
+            let driven = Mat::from_fn(modes.len(), units.input.ncols(), |i, j| {
+                modes[i] * units.input[(i, j)]
+            });
+            scale_matrix(&(&units.output * driven), units.gain_exponent)
+        }
+    }
+}
+
 impl<D: TimeDomain> LinearSystem for DiagonalSystem<D> {
     type Scalar = c64;
     type Domain = D;
@@ -184,20 +203,8 @@ impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
-        let units = self.units();
-        Box::new(move |omega| {
-            let z = D::boundary_point(omega);
-            let modes: Vec<c64> = self
-                .lambda
-                .iter()
-                .map(|&lambda| reciprocal_of_any(D::distance(z, lambda)))
-                .collect();
-            let driven = Mat::from_fn(modes.len(), units.input.ncols(), |i, j| {
-                modes[i] * units.input[(i, j)]
-            });
-            let dynamic = scale_matrix(&(&units.output * driven), units.gain_exponent);
-            plus(self.feedthrough.as_ref(), dynamic)
-        })
+        let dynamic = self.dynamic_response();
+        Box::new(move |omega| plus(self.feedthrough.as_ref(), dynamic(omega)))
     }
 
     fn apply_state_matrix(&self, x: &Mat<c64>) -> Mat<c64> {

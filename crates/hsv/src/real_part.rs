@@ -29,6 +29,8 @@ pub struct RealPartSystem<D> {
 
 impl<D: TimeDomain> DiagonalSystem<D> {
     /// The system of the real part of this one's output under a real input.
+    ///
+    /// Written out, input entries above `f64::MAX / √2` come back infinite.
     pub fn real_part(&self) -> RealPartSystem<D> {
         let real = |d: &Mat<c64>| Mat::from_fn(d.nrows(), d.ncols(), |i, j| d[(i, j)].re);
         RealPartSystem {
@@ -144,11 +146,13 @@ impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
-        let complex = self.complex.response();
+        // The real feed-through is added at the end: an imaginary one would take digits along when it cancels.
+        let complex = self.complex.dynamic_response();
         Box::new(move |omega| {
             let (here, there) = (complex(omega), complex(-omega));
             Mat::from_fn(here.nrows(), here.ncols(), |i, j| {
-                here[(i, j)] * 0.5 + there[(i, j)].conj() * 0.5
+                let direct = self.feedthrough.as_ref().map_or(0.0, |d| d[(i, j)]);
+                here[(i, j)] * 0.5 + there[(i, j)].conj() * 0.5 + direct
             })
         })
     }
