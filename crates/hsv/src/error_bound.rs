@@ -23,7 +23,7 @@ use crate::order::sum_from_small_end;
 pub fn h_infinity_bound(hsv: &[f64], order: usize) -> f64 {
     let discarded = hsv.get(order..).unwrap_or_default();
     if discarded.iter().all(is_size) {
-        2.0 * sum_from_small_end(discarded)
+        twice_the_sum(discarded)
     } else {
         f64::NAN
     }
@@ -68,7 +68,13 @@ pub fn h_infinity_bound_of_distinct(hsv: &[f64], order: usize) -> f64 {
             distinct.push(sigma);
         }
     }
-    2.0 * sum_from_small_end(&distinct)
+    twice_the_sum(&distinct)
+}
+
+/// Of sizes, so that NaN can only come from the correction of an overflow.
+fn twice_the_sum(sizes: &[f64]) -> f64 {
+    let sum = 2.0 * sum_from_small_end(sizes);
+    if sum.is_nan() { f64::INFINITY } else { sum }
 }
 
 /// Bound on the error of several cuts in a row, `‖G - G_k‖∞ <= ‖G - G_1‖∞ + .. + ‖G_{k-1} - G_k‖∞`.
