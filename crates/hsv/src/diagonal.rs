@@ -135,10 +135,11 @@ impl<D: TimeDomain> DiagonalSystem<D> {
 }
 
 impl<D: TimeDomain> DiagonalSystem<D> {
-    /// The frequency response without the feed-through.
-    pub(crate) fn dynamic_response(&self) -> impl Fn(f64) -> Mat<c64> + Sync + '_ {
+    /// The frequency response without the feed-through, and the exponent of its gain, which is still to be put back.
+    pub(crate) fn response_in_units(&self) -> (impl Fn(f64) -> Mat<c64> + Sync + '_, i32) {
         let units = sealed::Reducible::units(self);
-        move |omega| {
+        let gain_exponent = units.gain_exponent;
+        let response = move |omega| {
             let z = D::boundary_point(omega);
             let modes: Vec<c64> = self
                 .lambda
@@ -148,8 +149,9 @@ impl<D: TimeDomain> DiagonalSystem<D> {
             let driven = Mat::from_fn(modes.len(), units.input.ncols(), |i, j| {
                 modes[i] * units.input[(i, j)]
             });
-            scale_matrix(&(&units.output * driven), units.gain_exponent)
-        }
+            &units.output * driven
+        };
+        (response, gain_exponent)
     }
 }
 
@@ -217,8 +219,11 @@ impl<D: TimeDomain> sealed::Reducible<c64> for DiagonalSystem<D> {
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
-        let dynamic = self.dynamic_response();
-        Box::new(move |omega| plus(self.feedthrough.as_ref(), dynamic(omega)))
+        let (dynamic, gain_exponent) = self.response_in_units();
+        Box::new(move |omega| {
+            let dynamic = scale_matrix(&dynamic(omega), gain_exponent);
+            plus(self.feedthrough.as_ref(), dynamic)
+        })
     }
 
     fn apply_state_matrix(&self, x: &Mat<c64>) -> Mat<c64> {

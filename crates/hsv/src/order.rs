@@ -186,11 +186,7 @@ impl TailSum {
     }
 
     pub(crate) fn value(&self) -> f64 {
-        if self.sum.is_finite() {
-            self.sum + self.compensation
-        } else {
-            self.sum // of an overflow no rounding error is known
-        }
+        self.sum + self.compensation
     }
 }
 

@@ -163,13 +163,15 @@ impl<D: TimeDomain> sealed::Reducible<f64> for RealPartSystem<D> {
     }
 
     fn response(&self) -> Box<dyn Fn(f64) -> Mat<c64> + Sync + '_> {
-        // The real feed-through is added at the end: an imaginary one would take digits along when it cancels.
-        let complex = self.complex.dynamic_response();
+        // Both at the end: an imaginary feed-through would take digits along when it cancels, and two responses beyond
+        // the range of f64 would cancel to NaN.
+        let (complex, gain_exponent) = self.complex.response_in_units();
         Box::new(move |omega| {
             let (here, there) = (complex(omega), complex(-omega));
             Mat::from_fn(here.nrows(), here.ncols(), |i, j| {
                 let direct = self.feedthrough.as_ref().map_or(0.0, |d| d[(i, j)]);
-                here[(i, j)] * 0.5 + there[(i, j)].conj() * 0.5 + direct
+                let mean = here[(i, j)] * 0.5 + there[(i, j)].conj() * 0.5;
+                mean.scaled(gain_exponent) + direct
             })
         })
     }

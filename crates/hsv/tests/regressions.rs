@@ -118,3 +118,17 @@ fn a_bound_beyond_the_range_of_f64_is_infinite_and_not_nan() {
     assert_eq!(h_infinity_bound(&hsv, 0), f64::INFINITY);
     assert_eq!(h_infinity_bound(&hsv, 2), 2.0);
 }
+
+#[test]
+fn a_real_part_of_a_complex_response_beyond_the_range_of_f64_is_a_number() {
+    // 2 + 2e308 i at ω = 0.
+    let input = Mat::from_fn(1, 1, |_, _| c64::new(1.0, 1e308));
+    let output = real(1, 1, |_, _| 1.0);
+    let mode = DiscreteDiagonalSystem::new(vec![c64::new(0.5, 0.0)], input, output).unwrap();
+    assert!(!mode.transfer(0.0)[(0, 0)].is_finite());
+    let response = mode.real_part().transfer(0.0)[(0, 0)];
+    assert!(
+        (0.0..=4.0).contains(&response.re) && response.im == 0.0,
+        "{response}"
+    );
+}

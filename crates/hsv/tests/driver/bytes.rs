@@ -211,7 +211,7 @@ impl<'a> Bytes<'a> {
             _ if i < j => coupling[(i, j)],
             _ => c64::ZERO,
         });
-        if style >= 2 && style < 4 {
+        if (2..4).contains(&style) {
             for i in 1..states {
                 self.rotate(&mut state, i);
             }
