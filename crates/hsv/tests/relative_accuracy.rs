@@ -157,8 +157,8 @@ fn one_input_and_one_output_keep_every_digit_over_thirty_decades() {
         for error in case.errors(relative.singular_values()) {
             assert!(error <= limit, "{}: {error:e} > {limit:e}", case.name);
         }
-        // The other ways have nothing of some of the values: the small columns of the factors are dropped, or the product of
-        // the Gramians has rounded them away.
+        // The other ways have three digits or none of some of the values: the small columns of the factors are dropped, or
+        // the product of the Gramians has rounded them away.
         let last = case.hsv.len() - 1;
         let plain_errors = case.errors(&from_product_of_gramians(&system));
         assert!(plain_errors[last] > 1.0, "{}", case.name);
@@ -166,7 +166,7 @@ fn one_input_and_one_output_keep_every_digit_over_thirty_decades() {
             let absolute = system.hankel().unwrap();
             assert!(absolute.numerical_rank() < last);
             let errors = case.errors(absolute.singular_values());
-            assert!(errors.iter().any(|&error| error > 0.5));
+            assert!(errors.iter().any(|&error| error > 1e-3));
         }
         seen += 1;
     }
