@@ -386,17 +386,23 @@ impl<'a, S: LinearSystem<Scalar: Entry>> Analysis<'a, S> {
             uncertain: ROUNDINGS * (uncertain + direct),
         };
         if let Some(peak) = norm {
-            analysis.norm(peak.gain);
+            // Its frequency need not be among the others.
+            let there = if system_is_finite && peak.omega.is_finite() {
+                ROUNDINGS * analysis.sizes.at::<S>(&dense, peak.omega)
+            } else {
+                0.0
+            };
+            analysis.norm(peak.gain, there);
         }
         Some(analysis)
     }
 
-    /// `‖G - D‖∞ <= 2 Σσ`.
-    fn norm(&self, gain: f64) {
+    /// `‖G - D‖∞ <= 2 Σσ`, for a gain that is uncertain by `there`.
+    fn norm(&self, gain: f64, there: f64) {
         assert!(gain >= 0.0, "H-infinity norm {gain}");
         let hsv = self.hankel.singular_values();
         let bound = hsv::h_infinity_bound(hsv, 0) + self.direct;
-        let slack = self.uncertain + ROUNDINGS * bound;
+        let slack = self.uncertain + there + ROUNDINGS * bound;
         if slack.is_finite() && gain.is_finite() {
             assert!(
                 gain <= bound + slack,
