@@ -104,8 +104,8 @@ pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send +
     /// With [`Accuracy::Absolute`] small values are often as good as far as the columns that were kept reach, and
     /// without a digit below that, from about 1e-17 of the largest on. Nothing is promised.
     ///
-    /// O(state³) as well: 4 to 8 times the time of [`hankel`](Self::hankel) for 128 to 384 states (0.35 against 0.06
-    /// seconds for 256 states and 8 inputs, best of 7 on a busy machine of two cores).
+    /// O(state³) as well: 10 to 20 times the time of [`hankel`](Self::hankel) for 128 to 384 states (0.24 against 0.017
+    /// seconds for 256 states and 8 inputs, on two cores).
     ///
     /// # Source
     /// Demmel et al. (1999), Drmač (1998), Drmač & Veselić (2008): `DGE99`, `D98` and `DV08` in `docs/references.bib`.
