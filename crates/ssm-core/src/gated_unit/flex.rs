@@ -2,36 +2,107 @@
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
 use crate::{
-    cpu::{
-        Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, dims, product, tensor,
-        vectorized,
-    },
+    cpu::{Destination, MatrixRef, Products, REDUCTION_PIECES, Real, add_assign, dims, tensor},
     dropout::{Dropout, Mask},
 };
 
-/// Elements of one block of rows: with the handful of buffers of its size, well inside an L2 cache.
-const BLOCK_ELEMENTS: usize = 4096;
+/// Elements of a block of tiled products, about: its five buffers and what they are made from and into stay in a first
+/// cache of 32 KiB.
+const TILED_ELEMENTS: usize = 960;
+
+/// Rows of a block of blocked products: enough that packing the weights, once per block, is a few percent.
+const BLOCKED_ROWS: usize = 256;
+
+pub(crate) fn forward(
+    input: &FlexTensor,
+    skip: &FlexTensor,
+    weights: &GatedUnit<FlexTensor>,
+    dropout: Option<Dropout>,
+) -> FlexTensor {
+    match input.dtype() {
+        DType::F64 => forward_typed::<f64>(input, skip, weights, dropout),
+        _ => forward_typed::<f32>(input, skip, weights, dropout),
+    }
+}
+
+pub(crate) fn backward(
+    input: &FlexTensor,
+    weights: &GatedUnit<FlexTensor>,
+    dropout: Option<Dropout>,
+    output_gradient: &FlexTensor,
+) -> GatedUnitGradients<FlexTensor> {
+    match input.dtype() {
+        DType::F64 => backward_typed::<f64>(input, weights, dropout, output_gradient),
+        _ => backward_typed::<f32>(input, weights, dropout, output_gradient),
+    }
+}
 
 /// One of the two affine maps.
 struct Affine<T> {
-    /// `[hidden, hidden]` as `[output, input]`.
+    /// `[output, input]`.
+    weight: Vec<T>,
+    /// `[input, output]`.
+    transposed: Vec<T>,
+    /// `[hidden]`.
+    bias: Vec<T>,
+    products: Products,
+}
+
+impl<T: Real> Affine<T> {
+    fn new(weight: &FlexTensor, bias: &FlexTensor) -> Self {
+        let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+        let weight = weight.storage::<T>().to_vec();
+        let bias = bias.storage::<T>().to_vec();
+        let hidden = bias.len();
+        let transposed = (0..weight.len())
+            .map(|k| weight[k % hidden * hidden + k / hidden])
+            .collect();
+        Self {
+            weight,
+            transposed,
+            bias,
+            products: Products::for_channels(hidden),
+        }
+    }
+
+    /// W a + b for the rows of `activation`.
+    #[inline(always)]
+    fn apply<S: Simd>(&self, simd: S, activation: &[T], output: &mut [T]) {
+        let hidden = self.bias.len();
+        for row in output.chunks_exact_mut(hidden) {
+            row.copy_from_slice(&self.bias);
+        }
+        let activation = MatrixRef::new(activation, activation.len() / hidden, hidden);
+        let weight = MatrixRef::new(&self.transposed, hidden, hidden);
+        let mode = Destination::Accumulate;
+        self.products
+            .multiply(simd, output, mode, activation, weight);
+    }
+
+    /// Wᵀ times the rows of `gradient`.
+    #[inline(always)]
+    fn pull_back<S: Simd>(&self, simd: S, gradient: &[T], mode: Destination, input: &mut [T]) {
+        let hidden = self.bias.len();
+        let gradient = MatrixRef::new(gradient, gradient.len() / hidden, hidden);
+        let weight = MatrixRef::new(&self.weight, hidden, hidden);
+        self.products.multiply(simd, input, mode, gradient, weight);
+    }
+}
+
+/// Gradients of an affine map, summed over some rows.
+struct AffineGradient<T> {
+    /// `[output, input]`.
     weight: Vec<T>,
     /// `[hidden]`.
     bias: Vec<T>,
 }
 
-impl<T: Real> Affine<T> {
-    fn new(weight: &FlexTensor, bias: &FlexTensor) -> Self {
-        Self {
-            weight: weight.to_contiguous().storage::<T>().to_vec(),
-            bias: bias.to_contiguous().storage::<T>().to_vec(),
-        }
-    }
-
+impl<T: Real> AffineGradient<T> {
     fn zeros(hidden: usize) -> Self {
         Self {
             weight: vec![T::ZERO; hidden * hidden],
@@ -39,37 +110,24 @@ impl<T: Real> Affine<T> {
         }
     }
 
-    fn weight(&self) -> MatrixRef<'_, T> {
+    /// Adds what `gradient`, of the rows of the output, contributes.
+    #[inline(always)]
+    fn accumulate<S: Simd>(
+        &mut self,
+        simd: S,
+        products: Products,
+        gradient: &[T],
+        activation: &[T],
+    ) {
         let hidden = self.bias.len();
-        MatrixRef::new(&self.weight, hidden, hidden)
-    }
-
-    /// W a + b for the rows of `activation`.
-    fn apply(&self, activation: MatrixRef<'_, T>, output: &mut [T]) {
-        for row in output.chunks_exact_mut(self.bias.len()) {
-            row.copy_from_slice(&self.bias);
-        }
-        product(
-            output,
-            Destination::Accumulate,
-            activation,
-            self.weight().transpose(),
-        );
-    }
-
-    /// Adds the gradients that `gradient`, of the output, has in weight and bias.
-    fn accumulate(&mut self, gradient: &[T], activation: MatrixRef<'_, T>) {
-        let hidden = self.bias.len();
+        let rows = gradient.len() / hidden;
         for row in gradient.chunks_exact(hidden) {
             add_assign(&mut self.bias, row);
         }
-        let gradient = MatrixRef::new(gradient, gradient.len() / hidden, hidden);
-        product(
-            &mut self.weight,
-            Destination::Accumulate,
-            gradient.transpose(),
-            activation,
-        );
+        let gradient = MatrixRef::new(gradient, rows, hidden).transpose();
+        let activation = MatrixRef::new(activation, rows, hidden);
+        let mode = Destination::Accumulate;
+        products.multiply(simd, &mut self.weight, mode, gradient, activation);
     }
 
     fn add(&mut self, other: &Self) {
@@ -97,29 +155,15 @@ impl<T: Real> Unit<T> {
 
     /// Elements of one block of whole rows.
     fn block(&self) -> usize {
-        (BLOCK_ELEMENTS / self.hidden).max(1) * self.hidden
+        let rows = match self.value.products {
+            Products::Tiled => (TILED_ELEMENTS / self.hidden).next_multiple_of(12),
+            Products::Blocked => BLOCKED_ROWS,
+        };
+        rows * self.hidden
     }
 
     fn mask(&self, index: usize) -> Option<Mask> {
         self.masks.map(|masks| masks[index])
-    }
-
-    /// Activation, value and gate of the rows in `x`, whose first element has position `start`.
-    fn activate(&self, x: &[T], start: usize, scratch: &mut Scratch<T>) {
-        let activation = &mut scratch.activation[..x.len()];
-        vectorized(
-            #[inline(always)]
-            || {
-                for (a, x) in activation.iter_mut().zip(x) {
-                    *a = gelu(*x);
-                }
-            },
-        );
-        drop_elements(self.mask(0), start, activation);
-        let rows = x.len() / self.hidden;
-        let activation = MatrixRef::new(&scratch.activation, rows, self.hidden);
-        self.value.apply(activation, &mut scratch.value[..x.len()]);
-        self.gate.apply(activation, &mut scratch.gate[..x.len()]);
     }
 }
 
@@ -127,82 +171,64 @@ impl<T: Real> Unit<T> {
 struct Scratch<T> {
     /// a = drop(gelu(input)).
     activation: Vec<T>,
+    /// ∂a/∂input.
+    slope: Vec<T>,
     /// W₁ a + b₁; in the backward pass then its gradient.
     value: Vec<T>,
     /// W₂ a + b₂; in the backward pass then its gradient.
     gate: Vec<T>,
-    /// Gradient of the output, then of the activation.
+    /// Gradient of the gated product, then of the activation.
     gradient: Vec<T>,
 }
 
 impl<T: Real> Scratch<T> {
     fn new(unit: &Unit<T>) -> Self {
-        let [activation, value, gate, gradient] = [(); 4].map(|()| vec![T::ZERO; unit.block()]);
+        let [activation, slope, value, gate, gradient] =
+            [(); 5].map(|()| vec![T::ZERO; unit.block()]);
         Self {
             activation,
+            slope,
             value,
             gate,
             gradient,
         }
     }
-}
 
-pub(crate) fn forward(
-    input: &FlexTensor,
-    skip: &FlexTensor,
-    weights: &GatedUnit<FlexTensor>,
-    dropout: Option<Dropout>,
-) -> FlexTensor {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, skip, weights, dropout),
-        _ => forward_typed::<f32>(input, skip, weights, dropout),
+    /// The same for a block of this many elements, the last one being shorter.
+    fn resize(&mut self, len: usize) {
+        for buffer in [
+            &mut self.activation,
+            &mut self.slope,
+            &mut self.value,
+            &mut self.gate,
+            &mut self.gradient,
+        ] {
+            buffer.resize(len, T::ZERO);
+        }
     }
 }
 
-pub(crate) fn backward(
-    input: &FlexTensor,
-    weights: &GatedUnit<FlexTensor>,
-    dropout: Option<Dropout>,
-    output_gradient: &FlexTensor,
-) -> GatedUnitGradients<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weights, dropout, output_gradient),
-        _ => backward_typed::<f32>(input, weights, dropout, output_gradient),
-    }
-}
-
-/// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential.
+/// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential. Returns its value and
+/// its derivative.
 #[inline(always)]
-fn gelu<T: Real>(x: T) -> T {
-    let z = T::from_f64(2.0 * GELU_SLOPE) * (x + T::from_f64(GELU_CUBIC) * x * x * x);
-    x * z.sigmoid()
-}
-
-/// Derivative of [`gelu`].
-#[inline(always)]
-fn gelu_derivative<T: Real>(x: T) -> T {
+fn gelu<T: Real>(x: T) -> (T, T) {
     let slope = T::from_f64(2.0 * GELU_SLOPE);
-    let z = slope * (x + T::from_f64(GELU_CUBIC) * x * x * x);
-    let s = z.sigmoid();
-    let dz = slope * (T::ONE + T::from_f64(3.0 * GELU_CUBIC) * x * x);
-    s + x * s * (T::ONE - s) * dz
+    let square = x * x;
+    let s = (slope * x * (T::ONE + T::from_f64(GELU_CUBIC) * square)).sigmoid();
+    let dz = slope * (T::ONE + T::from_f64(3.0 * GELU_CUBIC) * square);
+    (x * s, s + x * s * (T::ONE - s) * dz)
 }
 
-/// Multiplies the elements from position `start` on by their dropout factors.
+/// Multiplies elements, of which the first has position `start`, by their dropout factors.
+#[inline(always)]
 fn drop_elements<T: Real>(mask: Option<Mask>, start: usize, elements: &mut [T]) {
-    let Some(mask) = mask else {
-        return;
-    };
-    vectorized(
-        #[inline(always)]
-        || {
-            let (mask, start) = (mask, start as u32);
-            for (k, element) in elements.iter_mut().enumerate() {
-                let factor = mask.factor(start.wrapping_add(k as u32));
-                *element = *element * T::from_f32(factor);
-            }
-        },
-    );
+    if let Some(mask) = mask {
+        // Wrapping, as the position of a mask does.
+        let start = start as u32;
+        for (k, element) in elements.iter_mut().enumerate() {
+            *element = *element * T::from_f32(mask.factor(start.wrapping_add(k as u32)));
+        }
+    }
 }
 
 fn forward_typed<T: Real>(
@@ -215,8 +241,7 @@ fn forward_typed<T: Real>(
     let unit = Unit::<T>::new(hidden, weights, dropout);
     let (input, skip) = (input.to_contiguous(), skip.to_contiguous());
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
-    let (block, mask) = (unit.block(), unit.mask(1));
-
+    let block = unit.block();
     let mut output = vec![T::ZERO; x.len()];
     output
         .par_chunks_mut(block)
@@ -225,25 +250,55 @@ fn forward_typed<T: Real>(
         .enumerate()
         .for_each_init(
             || Scratch::new(&unit),
-            |scratch, (index, ((output, x), skip))| {
-                let start = index * block;
-                unit.activate(x, start, scratch);
-                let gated = &mut scratch.value[..x.len()];
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for (value, gate) in gated.iter_mut().zip(&scratch.gate) {
-                            *value = *value * gate.sigmoid();
-                        }
-                    },
-                );
-                drop_elements(mask, start, gated);
-                for ((output, skip), gated) in output.iter_mut().zip(skip).zip(&*gated) {
-                    *output = *skip + *gated;
-                }
+            |scratch, (index, ((output, input), skip))| {
+                scratch.resize(input.len());
+                pulp::Arch::new().dispatch(ForwardBlock {
+                    unit: &unit,
+                    start: index * block,
+                    input,
+                    skip,
+                    output,
+                    scratch,
+                });
             },
         );
     tensor(output, [batch, length, hidden])
+}
+
+/// A block of rows on its way forward.
+struct ForwardBlock<'a, T> {
+    unit: &'a Unit<T>,
+    /// Position of the first element.
+    start: usize,
+    input: &'a [T],
+    skip: &'a [T],
+    output: &'a mut [T],
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Real> WithSimd for ForwardBlock<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (unit, scratch) = (self.unit, self.scratch);
+        for (activation, x) in scratch.activation.iter_mut().zip(self.input) {
+            *activation = gelu(*x).0;
+        }
+        drop_elements(unit.mask(0), self.start, &mut scratch.activation);
+        unit.value
+            .apply(simd, &scratch.activation, &mut scratch.value);
+        unit.gate
+            .apply(simd, &scratch.activation, &mut scratch.gate);
+        let gated = &mut scratch.value;
+        for (value, gate) in gated.iter_mut().zip(&scratch.gate) {
+            *value = *value * gate.sigmoid();
+        }
+        drop_elements(unit.mask(1), self.start, gated);
+        for ((output, skip), gated) in self.output.iter_mut().zip(self.skip).zip(&*gated) {
+            *output = *skip + *gated;
+        }
+    }
 }
 
 fn backward_typed<T: Real>(
@@ -260,27 +315,35 @@ fn backward_typed<T: Real>(
     let piece = x.len().div_ceil(block).div_ceil(REDUCTION_PIECES).max(1) * block;
 
     let mut dx = vec![T::ZERO; x.len()];
-    let pieces: Vec<[Affine<T>; 2]> = dx
+    let pieces: Vec<[AffineGradient<T>; 2]> = dx
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .enumerate()
         .map(|(index, ((dx, x), g))| {
-            let mut sums = [Affine::zeros(hidden), Affine::zeros(hidden)];
+            let mut sums = [(); 2].map(|()| AffineGradient::zeros(hidden));
             let mut scratch = Scratch::new(&unit);
             let blocks = dx
                 .chunks_mut(block)
                 .zip(x.chunks(block))
                 .zip(g.chunks(block));
-            for (k, ((dx, x), g)) in blocks.enumerate() {
-                let start = index * piece + k * block;
-                backward_block(&unit, start, [x, g], dx, &mut sums, &mut scratch);
+            for (k, ((input_gradient, input), output_gradient)) in blocks.enumerate() {
+                scratch.resize(input.len());
+                pulp::Arch::new().dispatch(BackwardBlock {
+                    unit: &unit,
+                    start: index * piece + k * block,
+                    input,
+                    output_gradient,
+                    input_gradient,
+                    sums: &mut sums,
+                    scratch: &mut scratch,
+                });
             }
             sums
         })
         .collect();
 
-    let [mut value, mut gate] = [Affine::zeros(hidden), Affine::zeros(hidden)];
+    let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::zeros(hidden));
     for [value_part, gate_part] in &pieces {
         value.add(value_part);
         gate.add(gate_part);
@@ -296,50 +359,57 @@ fn backward_typed<T: Real>(
     }
 }
 
-/// Gradients of one block of rows; those of weights and biases are added to `sums` (value, gate).
-fn backward_block<T: Real>(
-    unit: &Unit<T>,
+/// A block of rows on its way back.
+struct BackwardBlock<'a, T> {
+    unit: &'a Unit<T>,
+    /// Position of the first element.
     start: usize,
-    [x, g]: [&[T]; 2],
-    dx: &mut [T],
-    sums: &mut [Affine<T>; 2],
-    scratch: &mut Scratch<T>,
-) {
-    let (hidden, rows, len) = (unit.hidden, x.len() / unit.hidden, x.len());
-    unit.activate(x, start, scratch);
+    input: &'a [T],
+    output_gradient: &'a [T],
+    input_gradient: &'a mut [T],
+    /// Of value and gate.
+    sums: &'a mut [AffineGradient<T>; 2],
+    scratch: &'a mut Scratch<T>,
+}
 
-    let (value, gate) = (&mut scratch.value[..len], &mut scratch.gate[..len]);
-    let gradient = &mut scratch.gradient[..len];
-    gradient.copy_from_slice(g);
-    drop_elements(unit.mask(1), start, gradient);
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((value, gate), g) in value.iter_mut().zip(gate.iter_mut()).zip(&*gradient) {
-                let s = gate.sigmoid();
-                *gate = *g * *value * s * (T::ONE - s);
-                *value = *g * s;
-            }
-        },
-    );
+impl<T: Real> WithSimd for BackwardBlock<'_, T> {
+    type Output = ();
 
-    let activation = MatrixRef::new(&scratch.activation, rows, hidden);
-    sums[0].accumulate(value, activation);
-    sums[1].accumulate(gate, activation);
-    let (value, gate) = (
-        MatrixRef::new(value, rows, hidden),
-        MatrixRef::new(gate, rows, hidden),
-    );
-    product(gradient, Destination::Overwrite, value, unit.value.weight());
-    product(gradient, Destination::Accumulate, gate, unit.gate.weight());
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (unit, scratch) = (self.unit, self.scratch);
+        let activations = scratch.activation.iter_mut().zip(&mut scratch.slope);
+        for ((activation, slope), x) in activations.zip(self.input) {
+            (*activation, *slope) = gelu(*x);
+        }
+        drop_elements(unit.mask(0), self.start, &mut scratch.activation);
+        drop_elements(unit.mask(0), self.start, &mut scratch.slope);
+        unit.value
+            .apply(simd, &scratch.activation, &mut scratch.value);
+        unit.gate
+            .apply(simd, &scratch.activation, &mut scratch.gate);
 
-    drop_elements(unit.mask(0), start, gradient);
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((dx, x), gradient) in dx.iter_mut().zip(x).zip(&*gradient) {
-                *dx = *gradient * gelu_derivative(*x);
-            }
-        },
-    );
+        scratch.gradient.copy_from_slice(self.output_gradient);
+        drop_elements(unit.mask(1), self.start, &mut scratch.gradient);
+        let pairs = scratch.value.iter_mut().zip(&mut scratch.gate);
+        for ((value, gate), g) in pairs.zip(&scratch.gradient) {
+            let s = gate.sigmoid();
+            *gate = *g * *value * s * (T::ONE - s);
+            *value = *g * s;
+        }
+
+        let [value_sum, gate_sum] = self.sums;
+        let (products, activation) = (unit.value.products, &scratch.activation);
+        value_sum.accumulate(simd, products, &scratch.value, activation);
+        gate_sum.accumulate(simd, products, &scratch.gate, activation);
+        let gradient = &mut scratch.gradient;
+        unit.value
+            .pull_back(simd, &scratch.value, Destination::Overwrite, gradient);
+        unit.gate
+            .pull_back(simd, &scratch.gate, Destination::Accumulate, gradient);
+        let gradients = self.input_gradient.iter_mut().zip(&*gradient);
+        for ((dx, gradient), slope) in gradients.zip(&scratch.slope) {
+            *dx = *gradient * *slope;
+        }
+    }
 }
