@@ -14,18 +14,25 @@ use burn::{
 
 use crate::{
     batch_norm::{self, Normalized},
-    diagonal_ssm::{self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients},
+    diagonal_ssm::{
+        self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
+    },
     dropout::Dropout,
     gated_unit::{self, GatedUnit, GatedUnitGradients},
+    scan::{self, LinearScan, LinearScanGradients},
 };
 
 /// A burn backend with the operations of this crate.
 pub trait Backend: BurnBackend {
-    /// See [`diagonal_ssm`](crate::diagonal_ssm()).
+    /// See [`diagonal_ssm_from`](crate::diagonal_ssm_from()).
     fn diagonal_ssm(
         input: FloatTensor<Self>,
         system: DiagonalSsm<FloatTensor<Self>>,
-    ) -> FloatTensor<Self>;
+        initial_state: FloatTensor<Self>,
+    ) -> DiagonalSsmOutput<FloatTensor<Self>>;
+
+    /// See [`linear_scan`](crate::linear_scan()).
+    fn linear_scan(scan: LinearScan<FloatTensor<Self>>) -> FloatTensor<Self>;
 
     /// See [`batch_norm`](crate::batch_norm()).
     fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>>;
@@ -51,10 +58,21 @@ pub trait Backend: BurnBackend {
 
 /// Forward and backward kernels on a backend without automatic differentiation.
 pub trait Kernels: BurnBackend {
-    /// Output and the states at chunk boundaries that the backward pass restarts from.
+    /// All states of a scan.
+    fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self>;
+
+    /// Gradients of every input of the scan, given its states.
+    fn linear_scan_backward(
+        scan: &LinearScan<FloatTensor<Self>>,
+        states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> LinearScanGradients<FloatTensor<Self>>;
+
+    /// Output, and the states that the backward pass restarts from.
     fn diagonal_ssm_forward(
         input: &FloatTensor<Self>,
         system: &DiagonalSsm<FloatTensor<Self>>,
+        initial_state: &FloatTensor<Self>,
     ) -> DiagonalSsmForward<FloatTensor<Self>>;
 
     /// Gradients of every input of the forward pass.
@@ -112,8 +130,13 @@ impl Backend for burn_flex::Flex {
     fn diagonal_ssm(
         input: FloatTensor<Self>,
         system: DiagonalSsm<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        Self::diagonal_ssm_forward(&input, &system).output
+        initial_state: FloatTensor<Self>,
+    ) -> DiagonalSsmOutput<FloatTensor<Self>> {
+        Self::diagonal_ssm_forward(&input, &system, &initial_state).result
+    }
+
+    fn linear_scan(scan: LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
+        Self::linear_scan_forward(&scan)
     }
 
     fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>> {
@@ -140,11 +163,24 @@ impl Backend for burn_flex::Flex {
 }
 
 impl Kernels for burn_flex::Flex {
+    fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
+        scan::flex::forward(scan)
+    }
+
+    fn linear_scan_backward(
+        scan: &LinearScan<FloatTensor<Self>>,
+        states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> LinearScanGradients<FloatTensor<Self>> {
+        scan::flex::backward(scan, states, output_gradient)
+    }
+
     fn diagonal_ssm_forward(
         input: &FloatTensor<Self>,
         system: &DiagonalSsm<FloatTensor<Self>>,
+        initial_state: &FloatTensor<Self>,
     ) -> DiagonalSsmForward<FloatTensor<Self>> {
-        diagonal_ssm::flex::forward(input, system)
+        diagonal_ssm::flex::forward(input, system, initial_state)
     }
 
     fn diagonal_ssm_backward(
@@ -195,8 +231,13 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     fn diagonal_ssm(
         input: FloatTensor<Self>,
         system: DiagonalSsm<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        diagonal_ssm::autodiff::diagonal_ssm::<B, C>(input, system)
+        initial_state: FloatTensor<Self>,
+    ) -> DiagonalSsmOutput<FloatTensor<Self>> {
+        diagonal_ssm::autodiff::diagonal_ssm::<B, C>(input, system, initial_state)
+    }
+
+    fn linear_scan(scan: LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
+        scan::autodiff::linear_scan::<B, C>(scan)
     }
 
     fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>> {

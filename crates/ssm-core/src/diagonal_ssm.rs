@@ -5,7 +5,7 @@ pub(crate) mod flex;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, s};
 
-use crate::backend::Backend;
+use crate::{backend::Backend, scan::zero_state};
 
 /// Parameters of a discrete diagonal system with complex states and real inputs and outputs.
 ///
@@ -41,12 +41,22 @@ pub struct DiagonalSsmTensors<B: BurnBackend> {
     pub feedthrough: Tensor<B, 1>,
 }
 
+/// Output of the map, and the state it ends in.
+#[derive(Clone, Debug)]
+pub struct DiagonalSsmOutput<T> {
+    /// y, `[batch, length, hidden]`.
+    pub output: T,
+    /// State after the last step, `[batch, 2 * state]` (real parts, then imaginary); not differentiated through.
+    pub final_state: T,
+}
+
 /// What a forward kernel leaves behind.
 #[derive(Clone, Debug)]
 pub struct DiagonalSsmForward<T> {
-    /// y, `[batch, length, hidden]`.
-    pub output: T,
-    /// States before the first step of every chunk, `[batch, chunks, 2 * state]` (real parts, then imaginary).
+    /// Output and final state.
+    pub result: DiagonalSsmOutput<T>,
+    /// States before the first step of every chunk, `[batch, chunks, 2 * state]` (real parts, then imaginary). The
+    /// kernel says how many chunks there are; the first holds the initial state.
     pub chunk_states: T,
 }
 
@@ -57,6 +67,8 @@ pub struct DiagonalSsmGradients<T> {
     pub input: T,
     /// Gradients of the parameters.
     pub system: DiagonalSsm<T>,
+    /// Gradient of the initial state, `[batch, 2 * state]`.
+    pub initial_state: T,
 }
 
 /// y_k = Re(C x_k) + D ∘ u_k with x_k = Λ x_{k-1} + B u_k and x_{-1} = 0.
@@ -66,8 +78,8 @@ pub struct DiagonalSsmGradients<T> {
 /// - returns `[batch, length, hidden]`
 ///
 /// # Cost
-/// O(batch · length · state · hidden) operations; memory beyond input and output is one chunk of states per
-/// thread and, under autodiff, one state per chunk.
+/// O(batch · length · state · hidden) operations. On the CPU, memory beyond input and output is one chunk of states
+/// per thread and, under autodiff, one state per chunk.
 ///
 /// # Source
 /// `LRU23`, equations 3 to 5 (B̂ = Γ B).
@@ -75,10 +87,29 @@ pub fn diagonal_ssm<B: Backend>(
     input: Tensor<B, 3>,
     system: DiagonalSsmTensors<B>,
 ) -> Tensor<B, 3> {
+    diagonal_ssm_from(input, system, None).0
+}
+
+/// [`diagonal_ssm`] from a given state x_{-1}; returns the state after the last step too.
+///
+/// A sequence may be cut anywhere: the second part, started from the final state of the first, gives the output of the
+/// whole. The initial state is differentiated through, the final state is not: that is truncated back-propagation.
+///
+/// # Shapes
+/// - `input`: `[batch, length, hidden]`
+/// - `initial_state`: `[batch, 2 * state]`, real parts, then imaginary; zero if `None`
+/// - returns `[batch, length, hidden]` and `[batch, 2 * state]`
+pub fn diagonal_ssm_from<B: Backend>(
+    input: Tensor<B, 3>,
+    system: DiagonalSsmTensors<B>,
+    initial_state: Option<Tensor<B, 2>>,
+) -> (Tensor<B, 3>, Tensor<B, 2>) {
+    let width = 2 * system.lambda[0].dims()[0];
+    let initial_state = initial_state.unwrap_or_else(|| zero_state(&input, width));
     let [lambda_re, lambda_im] = system.lambda.map(|t| t.into_primitive().tensor());
     let [input_re, input_im] = system.input_matrix.map(|t| t.into_primitive().tensor());
     let [output_re, output_im] = system.output_matrix.map(|t| t.into_primitive().tensor());
-    let output = B::diagonal_ssm(
+    let result = B::diagonal_ssm(
         input.into_primitive().tensor(),
         DiagonalSsm {
             lambda_re,
@@ -89,17 +120,22 @@ pub fn diagonal_ssm<B: Backend>(
             output_im,
             feedthrough: system.feedthrough.into_primitive().tensor(),
         },
+        initial_state.into_primitive().tensor(),
     );
-    Tensor::from_primitive(TensorPrimitive::Float(output))
+    (
+        Tensor::from_primitive(TensorPrimitive::Float(result.output)),
+        Tensor::from_primitive(TensorPrimitive::Float(result.final_state)),
+    )
 }
 
-/// The same map in plain tensor operations: the twin that every kernel is tested against.
+/// The output of [`diagonal_ssm_from`] in plain tensor operations: the twin that every kernel is tested against.
 ///
 /// The recurrence is unrolled in log2(length) doubling steps, `x_k += λ^s x_{k-s}` for s = 1, 2, 4, …, each
 /// on the whole `[batch, length, state]`: readable, and far too slow to train with.
 pub fn diagonal_ssm_reference<B: BurnBackend>(
     input: Tensor<B, 3>,
     system: DiagonalSsmTensors<B>,
+    initial_state: Option<Tensor<B, 2>>,
 ) -> Tensor<B, 3> {
     let [batch, length, hidden] = input.dims();
     let rows = input.clone().reshape([batch * length, hidden]);
@@ -113,6 +149,24 @@ pub fn diagonal_ssm_reference<B: BurnBackend>(
     let (mut x_re, mut x_im) = (drive(b_re), drive(b_im));
 
     let [mut power_re, mut power_im] = system.lambda.map(|part| part.reshape([1, 1, state]));
+    if let Some(before) = initial_state {
+        // Λ x_{-1} is one more drive of the first step.
+        let part = |start| {
+            before
+                .clone()
+                .slice(s![.., start..start + state])
+                .unsqueeze_dim(1)
+        };
+        let (before_re, before_im): (Tensor<B, 3>, Tensor<B, 3>) = (part(0), part(state));
+        let add_first = |x: Tensor<B, 3>, drive: Tensor<B, 3>| {
+            let first = x.clone().slice(s![.., ..1, ..]) + drive;
+            x.slice_assign(s![.., ..1, ..], first)
+        };
+        let (re, im) = (power_re.clone(), power_im.clone());
+        let carried_re = before_re.clone() * re.clone() - before_im.clone() * im.clone();
+        x_re = add_first(x_re, carried_re);
+        x_im = add_first(x_im, before_im * re + before_re * im);
+    }
     let mut shift = 1;
     while shift < length {
         let delayed = |x: &Tensor<B, 3>| {

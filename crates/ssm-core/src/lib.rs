@@ -65,6 +65,7 @@ mod linear;
 mod lru;
 mod parameter;
 mod reduction;
+mod scan;
 mod tensors;
 
 pub use backend::{Backend, Kernels, TrainingBackend};
@@ -72,8 +73,8 @@ pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
 pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
 pub use diagonal_ssm::{
-    DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmTensors, diagonal_ssm,
-    diagonal_ssm_reference,
+    DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput, DiagonalSsmTensors,
+    diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
 };
 pub use dropout::Dropout;
 pub use gated_unit::{
@@ -82,4 +83,7 @@ pub use gated_unit::{
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use reduction::{Reducible, ReductionError};
+pub use scan::{
+    Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
+};
 pub use tensors::{NamedTensor, NamedTensors, WeightsError};

@@ -14,9 +14,9 @@ use burn::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{
-    DiagonalSsmTensors, Dropout, GatedUnitTensors, TrainingBackend, batch_norm,
-    batch_norm_reference, diagonal_ssm, diagonal_ssm_reference, gated_unit, gated_unit_reference,
-    normalize,
+    DecayTensor, DiagonalSsmTensors, Dropout, Field, GatedUnitTensors, TrainingBackend, batch_norm,
+    batch_norm_reference, diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference, gated_unit,
+    gated_unit_reference, linear_scan, linear_scan_reference, normalize,
 };
 
 type Cpu = Autodiff<Flex>;
@@ -165,14 +165,19 @@ fn run_ssm<B: TrainingBackend>(shape: Shape, dtype: DType, twin: bool) -> Vec<Ve
         output_matrix: c.clone(),
         feedthrough: d.clone(),
     };
+    let before = leaf::<B, 2>(
+        &random(&mut rng, batch * 2 * state),
+        [batch, 2 * state],
+        dtype,
+    );
     let output = match twin {
-        true => diagonal_ssm_reference(u.clone(), system),
-        false => diagonal_ssm(u.clone(), system),
+        true => diagonal_ssm_reference(u.clone(), system, Some(before.clone())),
+        false => diagonal_ssm_from(u.clone(), system, Some(before.clone())).0,
     };
     output_and_gradients!(
         output,
         weights,
-        [u, lambda[0], lambda[1], b[0], b[1], c[0], c[1], d]
+        [u, lambda[0], lambda[1], b[0], b[1], c[0], c[1], d, before]
     )
 }
 
@@ -258,7 +263,7 @@ fn the_diagonal_kernel_accepts_views_and_untracked_inputs() {
         weights.clone(),
         [c]
     );
-    let want = output_and_gradients!(diagonal_ssm_reference(u, system), weights, [c]);
+    let want = output_and_gradients!(diagonal_ssm_reference(u, system, None), weights, [c]);
     for (got, want) in got.iter().zip(&want) {
         assert!(error(got, want) < 1e-12);
     }
@@ -372,4 +377,44 @@ fn normalization_by_given_statistics_equals_its_twin() {
     let got = normalize(x.clone(), mean.clone(), variance.clone(), 1e-5);
     let want = (x - mean.unsqueeze()) / (variance + 1e-5).sqrt().unsqueeze();
     assert!(error(&values(got), &values(want)) < 1e-14);
+}
+
+#[test]
+fn a_scan_equals_its_twin() {
+    for field in [Field::Real, Field::Complex] {
+        for (batch, length, width) in [(1, 1, 2), (3, 7, 4), (2, 65, 26)] {
+            for per_step in [false, true] {
+                let mut rng = ChaCha8Rng::seed_from_u64(9);
+                let b = random(&mut rng, batch * length * width);
+                let input = leaf::<Cpu, 3>(&b, [batch, length, width], DType::F64);
+                let before = random(&mut rng, batch * width);
+                let before = leaf::<Cpu, 2>(&before, [batch, width], DType::F64);
+                // |a| stays below 1: both planes of a complex factor are at most 0.7.
+                let scaled = |v: Vec<f64>| v.iter().map(|x| 0.7 * x).collect::<Vec<f64>>();
+                let a = scaled(random(&mut rng, batch * length * width));
+                let every = leaf::<Cpu, 3>(&a, [batch, length, width], DType::F64);
+                let constant = leaf::<Cpu, 1>(&a[..width], [width], DType::F64);
+                let decay = || match per_step {
+                    true => DecayTensor::PerStep(every.clone()),
+                    false => DecayTensor::Constant(constant.clone()),
+                };
+                let weights = random(&mut rng, batch * length * width);
+                let weights = TensorData::new(weights, [batch, length, width]);
+                let got = output_and_gradients!(
+                    linear_scan(decay(), input.clone(), Some(before.clone()), field),
+                    weights.clone(),
+                    [input, before, every, constant]
+                );
+                let want = output_and_gradients!(
+                    linear_scan_reference(decay(), input.clone(), Some(before.clone()), field),
+                    weights,
+                    [input, before, every, constant]
+                );
+                for (k, (got, want)) in got.iter().zip(&want).enumerate() {
+                    // Sums of at most 65 bounded terms in f64.
+                    assert!(error(got, want) < 1e-13, "{field:?} item {k}");
+                }
+            }
+        }
+    }
 }

@@ -9,10 +9,10 @@ use burn::{
             ops::{Backward, Ops, OpsKind},
         },
     },
-    tensor::ops::FloatTensor,
+    tensor::{backend::AutodiffBackend, ops::FloatTensor},
 };
 
-use super::DiagonalSsm;
+use super::{DiagonalSsm, DiagonalSsmOutput};
 use crate::backend::Kernels;
 
 #[derive(Debug)]
@@ -21,12 +21,12 @@ struct DiagonalSsmBackward;
 /// What the backward pass needs: the inputs and the states at chunk boundaries.
 type State<B> = (FloatTensor<B>, DiagonalSsm<FloatTensor<B>>, FloatTensor<B>);
 
-impl<B: Kernels> Backward<B, 8> for DiagonalSsmBackward {
+impl<B: Kernels> Backward<B, 9> for DiagonalSsmBackward {
     type State = State<B>;
 
     fn backward(
         self,
-        ops: Ops<Self::State, 8>,
+        ops: Ops<Self::State, 9>,
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
@@ -42,6 +42,7 @@ impl<B: Kernels> Backward<B, 8> for DiagonalSsmBackward {
             gradients.system.output_re,
             gradients.system.output_im,
             gradients.system.feedthrough,
+            gradients.initial_state,
         ];
         for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
             if let Some(node) = parent {
@@ -54,7 +55,8 @@ impl<B: Kernels> Backward<B, 8> for DiagonalSsmBackward {
 pub(crate) fn diagonal_ssm<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
     system: DiagonalSsm<FloatTensor<Autodiff<B, C>>>,
-) -> FloatTensor<Autodiff<B, C>> {
+    initial_state: FloatTensor<Autodiff<B, C>>,
+) -> DiagonalSsmOutput<FloatTensor<Autodiff<B, C>>> {
     let nodes = [
         input.node.clone(),
         system.lambda_re.node.clone(),
@@ -64,6 +66,7 @@ pub(crate) fn diagonal_ssm<B: Kernels, C: CheckpointStrategy>(
         system.output_re.node.clone(),
         system.output_im.node.clone(),
         system.feedthrough.node.clone(),
+        initial_state.node,
     ];
     let input = input.primitive;
     let system = DiagonalSsm {
@@ -75,15 +78,18 @@ pub(crate) fn diagonal_ssm<B: Kernels, C: CheckpointStrategy>(
         output_im: system.output_im.primitive,
         feedthrough: system.feedthrough.primitive,
     };
-    let forward = B::diagonal_ssm_forward(&input, &system);
-    match DiagonalSsmBackward
+    let forward = B::diagonal_ssm_forward(&input, &system, &initial_state.primitive);
+    let result = forward.result;
+    let output = match DiagonalSsmBackward
         .prepare::<C>(nodes)
         .compute_bound()
         .stateful()
     {
-        OpsKind::Tracked(prep) => {
-            prep.finish((input, system, forward.chunk_states), forward.output)
-        }
-        OpsKind::UnTracked(prep) => prep.finish(forward.output),
+        OpsKind::Tracked(prep) => prep.finish((input, system, forward.chunk_states), result.output),
+        OpsKind::UnTracked(prep) => prep.finish(result.output),
+    };
+    DiagonalSsmOutput {
+        output,
+        final_state: <Autodiff<B, C> as AutodiffBackend>::from_inner(result.final_state),
     }
 }

@@ -9,7 +9,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients};
+use super::{DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput};
 use crate::cpu::{
     Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, dims, product, tensor, vectorized,
 };
@@ -104,10 +104,11 @@ impl<T: Real> Packed<T> {
 pub(crate) fn forward(
     input: &FlexTensor,
     system: &DiagonalSsm<FlexTensor>,
+    initial_state: &FlexTensor,
 ) -> DiagonalSsmForward<FlexTensor> {
     match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, system),
-        _ => forward_typed::<f32>(input, system),
+        DType::F64 => forward_typed::<f64>(input, system, initial_state),
+        _ => forward_typed::<f32>(input, system, initial_state),
     }
 }
 
@@ -126,42 +127,49 @@ pub(crate) fn backward(
 fn forward_typed<T: Real>(
     input: &FlexTensor,
     system: &DiagonalSsm<FlexTensor>,
+    initial_state: &FlexTensor,
 ) -> DiagonalSsmForward<FlexTensor> {
     let sizes = Sizes::new::<T>(input, system);
     let packed = Packed::<T>::new(&sizes, system);
     let input = input.to_contiguous();
     let u = input.storage::<T>();
     let (chunks, width) = (sizes.chunks(), 2 * sizes.state);
+    let initial_state = initial_state.to_contiguous();
 
+    let mut final_state = initial_state.storage::<T>().to_vec();
     let mut output = vec![T::ZERO; u.len()];
     let mut chunk_states = vec![T::ZERO; sizes.batch * chunks * width];
     output
         .par_chunks_mut(sizes.row())
         .zip(u.par_chunks(sizes.row()))
         .zip(chunk_states.par_chunks_mut(chunks * width))
+        .zip(final_state.par_chunks_mut(width))
         .for_each_init(
             || vec![T::ZERO; sizes.chunk * width],
-            |states, ((y, u), chunk_states)| {
-                forward_row(&sizes, &packed, u, y, chunk_states, states)
+            |states, (((y, u), chunk_states), carry)| {
+                forward_row(&sizes, &packed, u, y, [chunk_states, carry], states)
             },
         );
     DiagonalSsmForward {
-        output: tensor(output, [sizes.batch, sizes.length, sizes.hidden]),
+        result: DiagonalSsmOutput {
+            output: tensor(output, [sizes.batch, sizes.length, sizes.hidden]),
+            final_state: tensor(final_state, [sizes.batch, width]),
+        },
         chunk_states: tensor(chunk_states, [sizes.batch, chunks, width]),
     }
 }
 
-/// One batch row: `u` and `y` are `[length, hidden]`, `states` is scratch for one chunk.
+/// One batch row: `u` and `y` are `[length, hidden]`, `carry` is the state before the first step and becomes the one
+/// after the last, `states` is scratch for one chunk.
 fn forward_row<T: Real>(
     sizes: &Sizes,
     packed: &Packed<T>,
     u: &[T],
     y: &mut [T],
-    chunk_states: &mut [T],
+    [chunk_states, carry]: [&mut [T]; 2],
     states: &mut [T],
 ) {
     let (h, width) = (sizes.hidden, 2 * sizes.state);
-    let mut carry = vec![T::ZERO; width];
     for (index, boundary) in chunk_states.chunks_exact_mut(width).enumerate() {
         let (start, steps) = sizes.chunk_range(index);
         let (u, y) = (
@@ -169,9 +177,9 @@ fn forward_row<T: Real>(
             &mut y[start * h..][..steps * h],
         );
         let states = &mut states[..steps * width];
-        boundary.copy_from_slice(&carry);
+        boundary.copy_from_slice(carry);
 
-        fill_states(sizes, packed, u, &carry, states);
+        fill_states(sizes, packed, u, carry, states);
         product(
             y,
             Destination::Overwrite,
@@ -336,25 +344,29 @@ fn backward_typed<T: Real>(
 
     let rows_per_piece = sizes.batch.div_ceil(REDUCTION_PIECES);
     let mut input_gradient = vec![T::ZERO; u.len()];
+    let width = 2 * sizes.state;
+    let mut initial_gradient = vec![T::ZERO; sizes.batch * width];
     let pieces: Vec<Accumulators<T>> = input_gradient
         .par_chunks_mut(row * rows_per_piece)
         .zip(u.par_chunks(row * rows_per_piece))
         .zip(g.par_chunks(row * rows_per_piece))
         .zip(boundaries.par_chunks(boundary_row * rows_per_piece))
-        .map(|(((du, u), g), boundaries)| {
+        .zip(initial_gradient.par_chunks_mut(width * rows_per_piece))
+        .map(|((((du, u), g), boundaries), initial)| {
             let mut sums = Accumulators::new(&sizes);
             let mut scratch = Scratch::new(&sizes);
             let rows = du
                 .chunks_exact_mut(row)
                 .zip(u.chunks_exact(row))
                 .zip(g.chunks_exact(row))
-                .zip(boundaries.chunks_exact(boundary_row));
-            for (((du, u), g), boundaries) in rows {
+                .zip(boundaries.chunks_exact(boundary_row))
+                .zip(initial.chunks_exact_mut(width));
+            for ((((du, u), g), boundaries), initial) in rows {
                 backward_row(
                     &sizes,
                     &packed,
                     [u, g, boundaries],
-                    du,
+                    [du, initial],
                     &mut sums,
                     &mut scratch,
                 );
@@ -368,6 +380,7 @@ fn backward_typed<T: Real>(
     DiagonalSsmGradients {
         input: tensor(input_gradient, [sizes.batch, sizes.length, sizes.hidden]),
         system: sums.unpack(&sizes),
+        initial_state: tensor(initial_gradient, [sizes.batch, width]),
     }
 }
 
@@ -393,11 +406,11 @@ fn backward_row<T: Real>(
     sizes: &Sizes,
     packed: &Packed<T>,
     [u, g, boundaries]: [&[T]; 3],
-    du: &mut [T],
+    [du, initial_gradient]: [&mut [T]; 2],
     sums: &mut Accumulators<T>,
     scratch: &mut Scratch<T>,
 ) {
-    let (h, width) = (sizes.hidden, 2 * sizes.state);
+    let (n, h, width) = (sizes.state, sizes.hidden, 2 * sizes.state);
     let mut after = vec![T::ZERO; width];
     for index in (0..sizes.chunks()).rev() {
         let (start, steps) = sizes.chunk_range(index);
@@ -460,5 +473,10 @@ fn backward_row<T: Real>(
                 sums.feedthrough[j] += u[j] * g[j];
             }
         }
+    }
+    for i in 0..n {
+        let (re, im) = (packed.lambda_re[i], packed.lambda_im[i]);
+        initial_gradient[i] = re * after[i] + im * after[n + i];
+        initial_gradient[n + i] = re * after[n + i] - im * after[i];
     }
 }
