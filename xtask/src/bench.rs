@@ -21,14 +21,17 @@ impl Suite {
     /// `cargo bench` for this suite, with the features that the backend among `args` needs.
     pub(crate) fn command(self, args: &[OsString]) -> Result<Command, Refusal> {
         check_backend(args)?;
-        let (package, bench) = match self {
-            Self::Reduction => ("hsv", "phases"),
-            Self::Kernels => ("ssm-core", "kernels"),
-            Self::Step => ("trainer", "step"),
+        // With `trainer` beside it, `ssm-core` is built as it is for the program: its dependencies are there already.
+        let (packages, bench): (&[&str], _) = match self {
+            Self::Reduction => (&["hsv"], "phases"),
+            Self::Kernels => (&["ssm-core", "trainer"], "kernels"),
+            Self::Step => (&["ssm-core", "trainer"], "step"),
         };
         let mut command = cargo("bench");
-        command.args(["--package", package, "--bench", bench]);
-        command.arg("--").args(args);
+        for package in packages {
+            command.args(["--package", package]);
+        }
+        command.args(["--bench", bench]).arg("--").args(args);
         Ok(command)
     }
 }

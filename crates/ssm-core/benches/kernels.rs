@@ -163,14 +163,15 @@ fn row<B: Kernels>(
     let input = random::<B, 3>(shape.dims(), 1.0, device);
     let output_gradient = random::<B, 3>(shape.dims(), 1.0, device);
     let system = system::<B>(states, shape.hidden, device);
+    let initial_state = random::<B, 2>([shape.batch, 2 * states], 1.0, device);
 
-    let forward = || B::diagonal_ssm_forward(&input, &system);
+    let forward = || B::diagonal_ssm_forward(&input, &system, &initial_state);
     let forward_seconds = median::<B, _>(device, budget, forward);
     let both = || {
         let forward = forward();
         let chunk_states = &forward.chunk_states;
         let gradients = B::diagonal_ssm_backward(&input, &system, chunk_states, &output_gradient);
-        (forward.output, gradients)
+        (forward.result, gradients)
     };
     let both_seconds = median::<B, _>(device, budget, both);
 

@@ -345,8 +345,10 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
             output_im: self.primitive([h, n]),
             feedthrough: self.primitive([h]),
         };
-        let forward = self.part(|| K::diagonal_ssm_forward(&input, &system));
-        let states = K::diagonal_ssm_forward(&input, &system).chunk_states;
+        let initial_state = self.primitive([self.shape.batch, 2 * n]);
+        let run = || K::diagonal_ssm_forward(&input, &system, &initial_state);
+        let forward = self.part(run);
+        let states = run().chunk_states;
         let backward = self.part(|| K::diagonal_ssm_backward(&input, &system, &states, &gradient));
         [forward, backward]
     }
