@@ -2,6 +2,7 @@
 
 pub(crate) mod autodiff;
 pub(crate) mod flex;
+mod native;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, s};
 
@@ -26,6 +27,21 @@ pub struct DiagonalSsm<T> {
     pub output_im: T,
     /// D, `[hidden]`.
     pub feedthrough: T,
+}
+
+impl<T> DiagonalSsm<T> {
+    /// The parameters as something else, one by one.
+    pub(crate) fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
+        DiagonalSsm {
+            lambda_re: f(&self.lambda_re),
+            lambda_im: f(&self.lambda_im),
+            input_re: f(&self.input_re),
+            input_im: f(&self.input_im),
+            output_re: f(&self.output_re),
+            output_im: f(&self.output_im),
+            feedthrough: f(&self.feedthrough),
+        }
+    }
 }
 
 /// The same parameters as tensors.
@@ -55,8 +71,7 @@ pub struct DiagonalSsmOutput<T> {
 pub struct DiagonalSsmForward<T> {
     /// Output and final state.
     pub result: DiagonalSsmOutput<T>,
-    /// States before the first step of every chunk, `[batch, chunks, 2 * state]` (real parts, then imaginary). The
-    /// kernel says how many chunks there are; the first holds the initial state.
+    /// States before the first step of every chunk, in whatever order the kernel has them.
     pub chunk_states: T,
 }
 
