@@ -66,6 +66,7 @@ mod lru;
 mod parameter;
 mod reduction;
 mod scan;
+mod streaming;
 mod tensors;
 
 pub use backend::{Backend, Kernels, TrainingBackend};
@@ -86,4 +87,5 @@ pub use reduction::{Reducible, ReductionError};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
 };
+pub use streaming::{ClassifierStream, LruStream};
 pub use tensors::{NamedTensor, NamedTensors, WeightsError};

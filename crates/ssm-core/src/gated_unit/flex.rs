@@ -211,12 +211,18 @@ impl<T: Real> Scratch<T> {
 /// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential. Returns its value and
 /// its derivative.
 #[inline(always)]
-fn gelu<T: Real>(x: T) -> (T, T) {
+fn gelu_and_slope<T: Real>(x: T) -> (T, T) {
     let slope = T::from_f64(2.0 * GELU_SLOPE);
     let square = x * x;
     let s = (slope * x * (T::ONE + T::from_f64(GELU_CUBIC) * square)).sigmoid();
     let dz = slope * (T::ONE + T::from_f64(3.0 * GELU_CUBIC) * square);
     (x * s, s + x * s * (T::ONE - s) * dz)
+}
+
+/// The value alone.
+#[inline(always)]
+pub(crate) fn gelu<T: Real>(x: T) -> T {
+    gelu_and_slope(x).0
 }
 
 /// Multiplies elements, of which the first has position `start`, by their dropout factors.
@@ -283,7 +289,7 @@ impl<T: Real> WithSimd for ForwardBlock<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (unit, scratch) = (self.unit, self.scratch);
         for (activation, x) in scratch.activation.iter_mut().zip(self.input) {
-            *activation = gelu(*x).0;
+            *activation = gelu(*x);
         }
         drop_elements(unit.mask(0), self.start, &mut scratch.activation);
         unit.value
@@ -380,7 +386,7 @@ impl<T: Real> WithSimd for BackwardBlock<'_, T> {
         let (unit, scratch) = (self.unit, self.scratch);
         let activations = scratch.activation.iter_mut().zip(&mut scratch.slope);
         for ((activation, slope), x) in activations.zip(self.input) {
-            (*activation, *slope) = gelu(*x);
+            (*activation, *slope) = gelu_and_slope(*x);
         }
         drop_elements(unit.mask(0), self.start, &mut scratch.activation);
         drop_elements(unit.mask(0), self.start, &mut scratch.slope);
