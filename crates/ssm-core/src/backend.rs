@@ -211,6 +211,9 @@ macro_rules! plain_backend {
 
 plain_backend!([] burn_flex::Flex);
 
+#[cfg(feature = "libtorch")]
+plain_backend!([E: burn::backend::libtorch::TchElement] burn::backend::LibTorch<E>);
+
 impl Kernels for burn_flex::Flex {
     fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
         scan::flex::forward(scan)

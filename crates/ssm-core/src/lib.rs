@@ -61,6 +61,8 @@ mod cpu;
 mod diagonal_ssm;
 mod dropout;
 mod gated_unit;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod linear;
 mod lru;
 mod parameter;
@@ -83,6 +85,8 @@ pub use dropout::Dropout;
 pub use gated_unit::{
     GatedUnit, GatedUnitGradients, GatedUnitTensors, gated_unit, gated_unit_reference,
 };
+#[cfg(feature = "libtorch")]
+pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use reduction::{Reducible, ReductionError};
