@@ -5,6 +5,7 @@
 
 mod check;
 mod compressm;
+mod libtorch;
 
 use std::env;
 use std::ffi::OsString;
@@ -23,7 +24,7 @@ use check::Step;
     bin_name = "cargo xtask",
     after_help = "Any other command goes to `compressm`, built in release mode, with all its arguments:\n  \
                   cargo xtask train                      the quickstart: configs/quickstart.toml\n  \
-                  cargo xtask train --config FILE --set training.lr=1e-3 --backend cpu\n  \
+                  cargo xtask train --config FILE --set training.lr=1e-3 --backend wgpu\n  \
                   cargo xtask train --help               what can be set\n  \
                   cargo xtask data fetch mnist [--dir DIR]"
 )]
