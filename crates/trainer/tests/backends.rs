@@ -55,7 +55,11 @@ fn agrees_with_the_cpu(backend: &str) {
     assert_eq!(got.len(), 6);
     for (got, want) in got.iter().zip(&want) {
         assert_eq!(got["step"], want["step"]);
-        assert_eq!(got["state_dims"], want["state_dims"], "step {}", got["step"]);
+        assert_eq!(
+            got["state_dims"], want["state_dims"],
+            "step {}",
+            got["step"]
+        );
         for key in ["train_loss", "val_loss"] {
             let (got, want) = (got[key].as_f64().unwrap(), want[key].as_f64().unwrap());
             let difference = (got - want).abs() / want;
