@@ -1,6 +1,7 @@
 //! The diagonal state space map (u, Λ, B, C, D) → y: the operation that training time goes into.
 
 pub(crate) mod autodiff;
+pub(crate) mod composed;
 pub(crate) mod flex;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, s};
@@ -26,6 +27,21 @@ pub struct DiagonalSsm<T> {
     pub output_im: T,
     /// D, `[hidden]`.
     pub feedthrough: T,
+}
+
+impl<T> DiagonalSsm<T> {
+    /// Every parameter through `f`.
+    pub fn map<U>(&self, f: impl Fn(&T) -> U) -> DiagonalSsm<U> {
+        DiagonalSsm {
+            lambda_re: f(&self.lambda_re),
+            lambda_im: f(&self.lambda_im),
+            input_re: f(&self.input_re),
+            input_im: f(&self.input_im),
+            output_re: f(&self.output_re),
+            output_im: f(&self.output_im),
+            feedthrough: f(&self.feedthrough),
+        }
+    }
 }
 
 /// The same parameters as tensors.

@@ -66,9 +66,12 @@ mod gated_unit;
 mod linear;
 mod lru;
 mod parameter;
+mod primitive;
 mod reduction;
 mod scan;
 mod tensors;
+#[cfg(test)]
+mod testing;
 
 pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
