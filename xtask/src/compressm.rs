@@ -74,7 +74,8 @@ pub(crate) fn command(args: &[OsString]) -> Result<Command, Refusal> {
     Ok(command)
 }
 
-fn check_backend(args: &[OsString]) -> Result<(), Refusal> {
+/// Refuses a `--backend` that this version does not have.
+pub(crate) fn check_backend(args: &[OsString]) -> Result<(), Refusal> {
     let Some(wanted) = value_of(args, "--backend") else {
         return Ok(());
     };

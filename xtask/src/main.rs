@@ -3,6 +3,7 @@
 //! Thin by intent: it builds the program `compressm` of the crate `trainer` in release mode with the features that
 //! its backend needs, and hands every argument and the exit code through. What a command does is decided there.
 
+mod bench;
 mod check;
 mod compressm;
 
@@ -14,6 +15,7 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use clap::Parser;
 
+use bench::Suite;
 use check::Step;
 
 /// Train and examine models with `compressm`, and check the project.
@@ -43,38 +45,28 @@ enum Task {
     Bench {
         /// What to measure.
         suite: Suite,
+        /// Passed on to the suite; `--help` says what it takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
     },
     /// A command of `compressm`.
     #[command(external_subcommand)]
     Compressm(Vec<OsString>),
 }
 
-/// What `cargo xtask bench` measures.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Suite {
-    /// Gramian factors, Hankel singular values, truncation and diagonal form of one layer, by size and by phase.
-    Reduction,
-}
-
-impl Suite {
-    fn command(self) -> Command {
-        let mut command = cargo("bench");
-        match self {
-            Self::Reduction => command.args(["--package", "hsv", "--bench", "phases"]),
-        };
-        command
+fn main() -> anyhow::Result<ExitCode> {
+    match Task::parse() {
+        Task::Bench { suite, args } => run_or_refuse(suite.command(&args)),
+        Task::Test { args } => run(Step::Test.command().args(args)),
+        Task::Check { steps } => check::run_all(&steps),
+        Task::Compressm(args) => run_or_refuse(compressm::command(&args)),
     }
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Task::parse() {
-        Task::Bench { suite } => run(&mut suite.command()),
-        Task::Test { args } => run(Step::Test.command().args(args)),
-        Task::Check { steps } => check::run_all(&steps),
-        Task::Compressm(args) => match compressm::command(&args) {
-            Ok(mut command) => run(&mut command),
-            Err(refusal) => Ok(refuse(&refusal)),
-        },
+fn run_or_refuse(command: Result<Command, compressm::Refusal>) -> anyhow::Result<ExitCode> {
+    match command {
+        Ok(mut command) => run(&mut command),
+        Err(refusal) => Ok(refuse(&refusal)),
     }
 }
 

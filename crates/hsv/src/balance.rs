@@ -340,12 +340,14 @@ pub(crate) fn stable_eigen<T: Scalar, D: TimeDomain>(
 pub(crate) fn eigen<T: Scalar>(matrix: &Mat<T>) -> Result<(Vec<c64>, Mat<c64>), TruncationError> {
     let order = matrix.nrows();
     let no_convergence = TruncationError::NoConvergence { order };
-    let (values, vectors) = T::eigen(matrix).ok_or(no_convergence)?;
+    let eigen = matrix.eigen().map_err(|_| no_convergence)?;
+    let vectors = eigen.U();
     let lengths: Vec<f64> = (0..order).map(|j| vectors.col(j).norm_l2()).collect();
     let unit = Mat::from_fn(order, order, |i, j| vectors[(i, j)] / lengths[j]);
     if first_not_finite(&unit).is_some() {
         return Err(no_convergence);
     }
+    let values = eigen.S().column_vector().iter().copied().collect();
     Ok((values, unit))
 }
 

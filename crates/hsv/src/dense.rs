@@ -6,14 +6,14 @@ use faer::{Mat, c64};
 
 use crate::accuracy::{Accuracy, FactorRounding};
 use crate::domain::{Continuous, Discrete, TimeDomain};
-use crate::hankel::HankelError;
+use crate::hankel::{HankelError, check_stable};
 use crate::hessenberg::Hessenberg;
 use crate::parallel::both;
 use crate::scalar::{Scalar, complex, scale_matrix};
 use crate::schur::Schur;
 use crate::system::{
     LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
-    difference, first_unstable, plus, sealed,
+    difference, plus, sealed,
 };
 use crate::units::Units;
 
@@ -91,6 +91,17 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
         Ok(self)
     }
 
+    /// [`with_feedthrough`](Self::with_feedthrough) where there is one.
+    pub(crate) fn with_any_feedthrough(
+        self,
+        feedthrough: Option<&Mat<T>>,
+    ) -> Result<Self, SystemError> {
+        match feedthrough {
+            Some(direct) => self.with_feedthrough(direct.clone()),
+            None => Ok(self),
+        }
+    }
+
     /// State matrix A, `[state, state]`.
     pub fn state_matrix(&self) -> &Mat<T> {
         &self.state_matrix
@@ -157,15 +168,8 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// Schur form of the state matrix of a stable system.
     fn stable_schur(&self) -> Result<Schur, HankelError> {
         let schur = self.schur()?;
-        let poles = schur.eigenvalues();
-        match first_unstable::<D>(&poles) {
-            Some((index, margin)) => Err(HankelError::Unstable {
-                eigenvalue: poles[index],
-                margin,
-                region: D::STABLE_REGION,
-            }),
-            None => Ok(schur),
-        }
+        check_stable::<D>(&schur.eigenvalues())?;
+        Ok(schur)
     }
 }
 

@@ -30,8 +30,8 @@
 use faer::{Mat, c64};
 
 use crate::power_of_two::{scale, scale_complex, vector_exponent};
-use crate::scalar::scale_matrix;
-use crate::schur::{Schur, matrix_exponent};
+use crate::scalar::{matrix_exponent, scale_matrix};
+use crate::schur::Schur;
 use crate::triangular::{add_multiple, length, multiply_leading, phase, solve_leading};
 use crate::unit_disk::{one_minus_modulus_squared, one_minus_product};
 

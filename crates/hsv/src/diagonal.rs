@@ -86,6 +86,17 @@ impl<D: TimeDomain> DiagonalSystem<D> {
         Ok(self)
     }
 
+    /// [`with_feedthrough`](Self::with_feedthrough) where there is one.
+    pub(crate) fn with_any_feedthrough(
+        self,
+        feedthrough: Option<&Mat<c64>>,
+    ) -> Result<Self, SystemError> {
+        match feedthrough {
+            Some(direct) => self.with_feedthrough(direct.clone()),
+            None => Ok(self),
+        }
+    }
+
     /// Eigenvalues λ, `[state]`, the diagonal of the state matrix.
     pub fn lambda(&self) -> &[c64] {
         &self.lambda
@@ -132,9 +143,7 @@ impl<D: TimeDomain> DiagonalSystem<D> {
             domain: PhantomData,
         })
     }
-}
 
-impl<D: TimeDomain> DiagonalSystem<D> {
     /// The frequency response without the feed-through, and the exponent of its gain, which is still to be put back.
     pub(crate) fn response_in_units(&self) -> (impl Fn(f64) -> Mat<c64> + Sync + '_, i32) {
         let units = sealed::Reducible::units(self);

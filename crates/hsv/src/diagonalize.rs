@@ -186,13 +186,9 @@ impl ModalCoordinates {
             }
         }
         let output = scale_matrix(&output, gain_exponent);
-        let system = DiagonalSystem::new(lambda, input, output).map_err(as_truncation_error)?;
-        let system = match feedthrough {
-            Some(direct) => system
-                .with_feedthrough(direct)
-                .map_err(as_truncation_error)?,
-            None => system,
-        };
+        let system = DiagonalSystem::new(lambda, input, output)
+            .and_then(|system| system.with_any_feedthrough(feedthrough.as_ref()))
+            .map_err(as_truncation_error)?;
         Ok(DiagonalForm {
             system,
             right,

@@ -3,8 +3,7 @@
 use faer::{Mat, c64};
 use thiserror::Error;
 
-use crate::diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
-use crate::domain::TimeDomain;
+use crate::diagonal::{ContinuousDiagonalSystem, DiscreteDiagonalSystem};
 use crate::matrix_functions::{LogarithmError, scalar_logarithm};
 use crate::system::{LinearSystem, SystemError, plus};
 use crate::unit_disk::one_minus_modulus_squared;
@@ -76,10 +75,8 @@ impl ContinuousDiagonalSystem {
                     .collect();
                 let lambda = steps.iter().map(|step| step.exp()).collect();
                 let input = rows_times(b, |i| exp_minus_one(steps[i]) / self.lambda()[i]);
-                with_feedthrough(
-                    DiscreteDiagonalSystem::new(lambda, input, c.clone())?,
-                    self.feedthrough().cloned(),
-                )
+                Ok(DiscreteDiagonalSystem::new(lambda, input, c.clone())?
+                    .with_any_feedthrough(self.feedthrough())?)
             }
             Discretization::Bilinear => {
                 let half = |i: usize| self.lambda()[i] * (step_size / 2.0);
@@ -123,7 +120,7 @@ impl DiscreteDiagonalSystem {
                 let lambda: Vec<c64> = steps.iter().map(|step| step / step_size).collect();
                 let input = rows_times(b, |i| lambda[i] / exp_minus_one(steps[i]));
                 let system = ContinuousDiagonalSystem::new(lambda.clone(), input, c.clone())?;
-                with_feedthrough(system, self.feedthrough().cloned())
+                Ok(system.with_any_feedthrough(self.feedthrough())?)
             }
             Discretization::Bilinear => {
                 let lambda = self
@@ -149,16 +146,6 @@ pub(crate) fn check_step(step_size: f64) -> Result<(), DiscretizationError> {
         Ok(())
     } else {
         Err(DiscretizationError::StepSize { found: step_size })
-    }
-}
-
-fn with_feedthrough<D: TimeDomain>(
-    system: DiagonalSystem<D>,
-    feedthrough: Option<Mat<c64>>,
-) -> Result<DiagonalSystem<D>, DiscretizationError> {
-    match feedthrough {
-        Some(direct) => Ok(system.with_feedthrough(direct)?),
-        None => Ok(system),
     }
 }
 
@@ -199,6 +186,8 @@ fn bent(h: c64) -> c64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagonal::DiagonalSystem;
+    use crate::domain::TimeDomain;
 
     fn layer() -> ContinuousDiagonalSystem {
         let lambda = vec![

@@ -105,10 +105,7 @@ fn with_parts_of<T: Scalar, D: TimeDomain, E: TimeDomain>(
     let input = Mat::from_fn(states, old.inputs(), |i, j| held[(i, j + states)] * factor);
     let output = old.output_matrix().clone();
     let system = DenseSystem::new(from_complex(&state), from_complex(&input), output)?;
-    match old.feedthrough() {
-        Some(direct) => Ok(system.with_feedthrough(direct.clone())?),
-        None => Ok(system),
-    }
+    Ok(system.with_any_feedthrough(old.feedthrough())?)
 }
 
 /// `a A + e I`

@@ -4,10 +4,11 @@ use faer::{Mat, c64};
 use thiserror::Error;
 
 use crate::accuracy::{Accuracy, Directions, absolute_errors, relative_errors};
+use crate::domain::TimeDomain;
 use crate::power_of_two::{exponent, scale};
 use crate::scalar::sealed::Entry;
 use crate::singular_vectors::{SingularVectors, ThinSvd};
-use crate::system::LinearSystem;
+use crate::system::{LinearSystem, first_unstable};
 use crate::units::Units;
 
 /// Hankel singular values of a system, with the factors and singular vectors that a reduction is made from.
@@ -84,6 +85,18 @@ pub enum HankelError {
         /// Rank of the controllability factor.
         columns: usize,
     },
+}
+
+/// Refuses poles of a dense system that are not stable.
+pub(crate) fn check_stable<D: TimeDomain>(poles: &[c64]) -> Result<(), HankelError> {
+    match first_unstable::<D>(poles) {
+        Some((index, margin)) => Err(HankelError::Unstable {
+            eigenvalue: poles[index],
+            margin,
+            region: D::STABLE_REGION,
+        }),
+        None => Ok(()),
+    }
 }
 
 impl<S: LinearSystem> HankelDecomposition<S> {

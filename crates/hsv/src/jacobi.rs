@@ -11,8 +11,8 @@ use faer::Mat;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::hankel::HankelError;
-use crate::power_of_two::{scale, vector_exponent};
-use crate::scalar::{Scalar, first_not_finite};
+use crate::power_of_two::scale;
+use crate::scalar::{Scalar, first_not_finite, matrix_exponent};
 use crate::singular_vectors::ThinSvd;
 
 /// Values below this share of the largest entry are dropped: their squares would leave the range of `f64`.
@@ -42,7 +42,7 @@ impl<T: Scalar> ThinSvd<T> {
         if first_not_finite(product).is_some() {
             return Err(no_convergence);
         }
-        let Some(unit) = largest_exponent(product) else {
+        let Some(unit) = matrix_exponent(product) else {
             return Ok(Self::without_rank(rows, columns));
         };
         let by_size = rows_by_size(product);
@@ -75,11 +75,6 @@ impl<T: Scalar> ThinSvd<T> {
             right_vectors: with_rows_at(&right, pivots),
         })
     }
-}
-
-fn largest_exponent<T: Scalar>(matrix: &Mat<T>) -> Option<i32> {
-    let columns = 0..matrix.ncols();
-    vector_exponent(columns.flat_map(|j| matrix.col(j).iter().map(|z| z.complex())))
 }
 
 /// Row numbers, the row with the largest entry first.

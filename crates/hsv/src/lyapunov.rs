@@ -7,8 +7,8 @@ use faer::{Mat, c64};
 use thiserror::Error;
 
 use crate::power_of_two::scale_complex;
-use crate::scalar::{first_not_finite, scale_matrix};
-use crate::schur::{Schur, SchurError, matrix_exponent};
+use crate::scalar::{first_not_finite, matrix_exponent, scale_matrix};
+use crate::schur::{Schur, SchurError};
 use crate::triangular::{add_multiple, multiply_leading, solve_leading};
 use crate::unit_disk::{one_minus_modulus_squared, one_minus_product};
 

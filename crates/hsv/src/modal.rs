@@ -107,13 +107,9 @@ impl<D: TimeDomain> DiagonalSystem<D> {
         let lambda: Vec<c64> = kept.iter().map(|&mode| self.lambda()[mode]).collect();
         let input = Mat::from_fn(kept.len(), b.ncols(), |i, j| b[(kept[i], j)]);
         let output = Mat::from_fn(c.nrows(), kept.len(), |i, j| c[(i, kept[j])]);
-        let system = Self::new(lambda, input, output).map_err(as_truncation_error)?;
-        match self.feedthrough() {
-            Some(direct) => system
-                .with_feedthrough(direct.clone())
-                .map_err(as_truncation_error),
-            None => Ok(system),
-        }
+        Self::new(lambda, input, output)
+            .and_then(|system| system.with_any_feedthrough(self.feedthrough()))
+            .map_err(as_truncation_error)
     }
 }
 

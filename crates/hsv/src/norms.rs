@@ -4,12 +4,12 @@ use faer::Mat;
 use thiserror::Error;
 
 use crate::accuracy::Accuracy;
-use crate::domain::{TimeDomain, sealed::Domain};
-use crate::hankel::HankelError;
+use crate::domain::sealed::Domain;
+use crate::hankel::{HankelError, check_stable};
 use crate::power_of_two::scale;
 use crate::scalar::Scalar;
 use crate::sweep::{PeakGain, peak_gain};
-use crate::system::{LinearSystem, first_unstable};
+use crate::system::LinearSystem;
 
 /// Why a system has no norm.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
@@ -47,14 +47,7 @@ pub enum NormError {
 /// ```
 pub fn h_infinity_norm<S: LinearSystem>(system: &S) -> Result<PeakGain, NormError> {
     let poles = system.poles()?;
-    if let Some((index, margin)) = first_unstable::<S::Domain>(&poles) {
-        let error = HankelError::Unstable {
-            eigenvalue: poles[index],
-            margin,
-            region: <S::Domain as TimeDomain>::STABLE_REGION,
-        };
-        return Err(error.into());
-    }
+    check_stable::<S::Domain>(&poles)?;
     let response = system.response();
     let gain = |omega: f64| {
         if omega.is_finite() {

@@ -133,11 +133,8 @@ fn modes_only<D: TimeDomain>(
             column * 2.0
         }
     });
-    let reduced =
-        DiagonalSystem::new(lambda, input, output).and_then(|reduced| match system.feedthrough() {
-            Some(direct) => reduced.with_feedthrough(direct.clone()),
-            None => Ok(reduced),
-        });
+    let reduced = DiagonalSystem::new(lambda, input, output)
+        .and_then(|reduced| reduced.with_any_feedthrough(system.feedthrough()));
     // z = L x + L̃ x̄ and x = R z + R̃ z̄, where the column of z̄ is the conjugate of the one below it.
     Ok(RealDiagonalForm {
         system: reduced.map_err(as_truncation_error)?,

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use faer::traits::ComplexField;
 use faer::{Mat, c64};
 
-use crate::power_of_two::scale;
+use crate::power_of_two::{scale, vector_exponent};
 use crate::singular_vectors::{SingularVectors, ThinSvd};
 
 /// Entries of a system's matrices: `f64` for a system that is real in time, [`c64`] otherwise.
@@ -42,8 +42,6 @@ pub(crate) mod sealed {
         fn basis(complex: Mat<c64>) -> Mat<Self>;
         /// Singular values and vectors, or nothing if they do not converge.
         fn decompose(matrix: &Mat<Self>) -> Option<SingularVectors<Self>>;
-        /// Eigenvalues and eigenvectors of any length, or nothing if they do not converge.
-        fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)>;
     }
 }
 
@@ -86,12 +84,6 @@ impl sealed::Entry for c64 {
 
     fn decompose(matrix: &Mat<Self>) -> Option<SingularVectors<Self>> {
         SingularVectors::on_demand(matrix)
-    }
-
-    fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
-        let eigen = matrix.eigen().ok()?;
-        let values = eigen.S().column_vector().iter().copied().collect();
-        Some((values, eigen.U().to_owned()))
     }
 }
 
@@ -151,12 +143,6 @@ impl sealed::Entry for f64 {
     fn decompose(matrix: &Mat<Self>) -> Option<SingularVectors<Self>> {
         ThinSvd::of(matrix).map(SingularVectors::All)
     }
-
-    fn eigen(matrix: &Mat<Self>) -> Option<(Vec<c64>, Mat<c64>)> {
-        let eigen = matrix.eigen().ok()?;
-        let values = eigen.S().column_vector().iter().copied().collect();
-        Some((values, eigen.U().to_owned()))
-    }
 }
 
 /// [`factor`](sealed::Entry::factor) for a real Gramian, from columns in the order of their lengths.
@@ -202,6 +188,15 @@ pub(crate) fn from_complex<T: Scalar>(matrix: &Mat<c64>) -> Mat<T> {
     Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
         T::of_complex(matrix[(i, j)])
     })
+}
+
+/// Exponent of the largest part of a matrix; `None` if all of it is zero.
+pub(crate) fn matrix_exponent<T: Scalar>(matrix: &Mat<T>) -> Option<i32> {
+    vector_exponent(
+        matrix
+            .col_iter()
+            .flat_map(|column| column.iter().map(|z| z.complex())),
+    )
 }
 
 /// Every entry times `2^k`.

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::hessenberg::reduce_to_hessenberg;
 use crate::power_of_two::{scale_complex, vector_exponent};
-use crate::scalar::scale_matrix;
+use crate::scalar::{matrix_exponent, scale_matrix};
 use crate::triangular::{phase, quotient, two_columns};
 
 /// Sweeps allowed per eigenvalue, as in LAPACK; two or three are usual.
@@ -113,12 +113,6 @@ impl Schur {
         let (left, right) = two_columns(&mut self.unitary, k, k + 1);
         rotation.apply_to_columns(left, right);
     }
-}
-
-/// Exponent of the largest part of a matrix; `None` if all of it is zero.
-pub(crate) fn matrix_exponent(matrix: &Mat<c64>) -> Option<i32> {
-    let columns = (0..matrix.ncols()).flat_map(|j| matrix.col_as_slice(j));
-    vector_exponent(columns.copied())
 }
 
 /// The unitary `[c s; -s̄ c]`.

@@ -10,8 +10,7 @@ use crate::lyapunov::{
     LyapunovError, LyapunovSolution, check, finish_lyapunov, finish_stein, hermitian,
     unit_hermitian,
 };
-use crate::scalar::scale_matrix;
-use crate::schur::matrix_exponent;
+use crate::scalar::{matrix_exponent, scale_matrix};
 
 /// Enough for a spectral radius of `1 - ε/2`, the largest below one: `2^60` of them make `e^-100`.
 const DOUBLINGS: u32 = 60;

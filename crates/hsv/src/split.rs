@@ -176,11 +176,8 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
                 left * self.input_matrix(),
                 self.output_matrix() * right,
             );
-            part.and_then(|part| match feedthrough {
-                Some(direct) => part.with_feedthrough(direct.clone()),
-                None => Ok(part),
-            })
-            .map_err(|_| inseparable) // an entry beyond the range of f64
+            part.and_then(|part| part.with_any_feedthrough(feedthrough))
+                .map_err(|_| inseparable) // an entry beyond the range of f64
         };
         Ok(StableSplit {
             stable: Some(part(0, stable, self.feedthrough())?),

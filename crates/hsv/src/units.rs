@@ -1,11 +1,9 @@
 //! Units taken out of a system before its Gramians are factored.
 
-use std::ops::Range;
-
 use faer::Mat;
 
 use crate::power_of_two::{exponent, vector_exponent};
-use crate::scalar::Scalar;
+use crate::scalar::{Scalar, matrix_exponent};
 
 /// Input and output of a system with the magnitude of every state shared evenly between them.
 ///
@@ -42,7 +40,7 @@ impl<T: Scalar> Units<T> {
         let modes: Vec<Option<(i32, i32)>> = (0..input.nrows())
             .map(|i| {
                 let row = exponent(row_largest[i])?;
-                let column = largest_exponent(output, 0..output.nrows(), i..i + 1)?;
+                let column = vector_exponent(output.col(i).iter().map(|z| z.complex()))?;
                 Some((row, column))
             })
             .collect();
@@ -51,8 +49,8 @@ impl<T: Scalar> Units<T> {
 
     /// One unit for all states of a dense system.
     pub(crate) fn common(input: &Mat<T>, output: &Mat<T>) -> Self {
-        let rows = largest_exponent(input, 0..input.nrows(), 0..input.ncols());
-        let columns = largest_exponent(output, 0..output.nrows(), 0..output.ncols());
+        let rows = matrix_exponent(input);
+        let columns = matrix_exponent(output);
         Self::new(input, output, &vec![rows.zip(columns); input.nrows()])
     }
 
@@ -87,15 +85,6 @@ impl<T: Scalar> Units<T> {
             gain_exponent,
         }
     }
-}
-
-fn largest_exponent<T: Scalar>(
-    matrix: &Mat<T>,
-    rows: Range<usize>,
-    columns: Range<usize>,
-) -> Option<i32> {
-    let entries = columns.flat_map(|j| rows.clone().map(move |i| matrix[(i, j)].complex()));
-    vector_exponent(entries)
 }
 
 #[cfg(test)]

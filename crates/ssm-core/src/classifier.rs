@@ -242,7 +242,11 @@ impl<B: BurnBackend> Classifier<B> {
         }
     }
 
-    fn encode(&self, input: Sequences<B>) -> Tensor<B, 3> {
+    /// What goes into the first block, `[batch, length, hidden]`.
+    ///
+    /// # Panics
+    /// When the input is not of the kind that [`config`](Self::config) says the model encodes.
+    pub fn encode(&self, input: Sequences<B>) -> Tensor<B, 3> {
         match (input, &self.linear_encoder, &self.embedding) {
             (Sequences::Features(x), Some(linear), _) => {
                 let [batch, length, channels] = x.dims();
@@ -257,8 +261,11 @@ impl<B: BurnBackend> Classifier<B> {
         }
     }
 
-    /// Mean over time as a matrix product (see [`Linear::forward`]), then the linear head.
-    fn head(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
+    /// Logits `[batch, classes]` of what comes out of the last block, `[batch, length, hidden]`: the linear head on the
+    /// mean over time.
+    ///
+    /// The mean is a matrix product, for the reason that [`Linear::forward`] gives.
+    pub fn head(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
         let [batch, length, hidden] = features.dims();
         let options = (&features.device(), features.dtype());
         let weights = Tensor::full([batch, 1, length], 1.0 / length as f64, options);

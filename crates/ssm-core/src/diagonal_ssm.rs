@@ -3,6 +3,7 @@
 pub(crate) mod autodiff;
 pub(crate) mod composed;
 pub(crate) mod flex;
+mod native;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, s};
 
@@ -31,7 +32,7 @@ pub struct DiagonalSsm<T> {
 
 impl<T> DiagonalSsm<T> {
     /// Every parameter through `f`.
-    pub fn map<U>(&self, f: impl Fn(&T) -> U) -> DiagonalSsm<U> {
+    pub fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
         DiagonalSsm {
             lambda_re: f(&self.lambda_re),
             lambda_im: f(&self.lambda_im),
@@ -71,8 +72,7 @@ pub struct DiagonalSsmOutput<T> {
 pub struct DiagonalSsmForward<T> {
     /// Output and final state.
     pub result: DiagonalSsmOutput<T>,
-    /// States before the first step of every chunk, `[batch, chunks, 2 * state]` (real parts, then imaginary). The
-    /// kernel says how many chunks there are; the first holds the initial state.
+    /// States before the first step of every chunk, in whatever order the kernel has them.
     pub chunk_states: T,
 }
 

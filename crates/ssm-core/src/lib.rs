@@ -69,6 +69,7 @@ mod parameter;
 mod primitive;
 mod reduction;
 mod scan;
+mod streaming;
 mod tensors;
 #[cfg(test)]
 mod testing;
@@ -97,4 +98,5 @@ pub use reduction::{Reducible, ReductionError};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
 };
+pub use streaming::{ClassifierStream, LruStream};
 pub use tensors::{NamedTensor, NamedTensors, WeightsError};

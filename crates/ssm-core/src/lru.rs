@@ -131,7 +131,7 @@ impl<B: BurnBackend> Lru<B> {
     }
 
     /// Λ as real and imaginary part, and Γ B likewise: the system that the kernel runs.
-    fn system_tensors(&self) -> DiagonalSsmTensors<B> {
+    pub(crate) fn system_tensors(&self) -> DiagonalSsmTensors<B> {
         let modulus = self.nu_log.val().exp().neg().exp();
         let phase = self.theta_log.val().exp();
         let gamma = self.gamma_log.val().exp().unsqueeze_dim(1);

@@ -18,6 +18,7 @@ pub mod predict;
 pub mod progress;
 pub mod run_dir;
 mod seeds;
+pub mod step;
 pub mod step_times;
 pub mod summary;
 pub mod train;

@@ -21,13 +21,14 @@ use crate::bridge::{self, Cut, LayerReport};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, model_metadata};
 use crate::config::Config;
 use crate::data::{self, BatchOrder};
-use crate::evaluate::{Scores, correct, cross_entropy, evaluate};
+use crate::evaluate::{Scores, evaluate};
 use crate::files::{FileError, JsonLines, write_json};
 use crate::learning_rate::learning_rate;
 use crate::optimizer::{AdamW, AdamWConfig, LearningRates};
 use crate::progress::Reporter;
 use crate::run_dir::{RunDir, RunDirError};
 use crate::seeds::{Purpose, derive};
+use crate::step::{StepOutcome, train_step};
 use crate::step_times::StepTimes;
 use crate::summary::Summary;
 use crate::weights::{WeightsFileError, write_tensors};
@@ -410,8 +411,8 @@ impl<B: TrainingBackend> Training<'_, B> {
         }
         let mut window = Window::new();
         while self.progress.step < steps {
-            let (loss, hits) = self.train_step();
-            window.add(loss, hits);
+            let outcome = self.train_step();
+            window.add(outcome.loss, outcome.hits);
             let step = self.progress.step;
             let every = |period: u64| step.is_multiple_of(period) || step == steps;
             let check = self.progress.schedule.is_due(step)?;
@@ -434,8 +435,8 @@ impl<B: TrainingBackend> Training<'_, B> {
         self.finish()
     }
 
-    /// One optimizer step; returns its loss and its number of right answers, still on the device.
-    fn train_step(&mut self) -> (Tensor<B::InnerBackend, 1>, Tensor<B::InnerBackend, 1, Int>) {
+    /// The next optimizer step.
+    fn train_step(&mut self) -> StepOutcome<B> {
         let (config, step) = (self.config, self.progress.step);
         let batch = data::batch::<B>(&self.data.train, self.order.step(step), &self.device);
         let dropout = (config.model.dropout > 0.0).then(|| {
@@ -443,21 +444,13 @@ impl<B: TrainingBackend> Training<'_, B> {
             let probability = config.model.dropout;
             Dropout { probability, seed }.stream(step)
         });
-        let (logits, statistics) = self.model.forward_train(batch.input, dropout);
-        let hits = correct(logits.clone().inner(), batch.labels.clone().inner());
-        let loss = cross_entropy(logits, batch.labels);
-        let mut gradients = loss.backward();
         let peak = config.training.lr;
         let rates = LearningRates {
             main: learning_rate(&config.training, peak, step),
             recurrent: learning_rate(&config.training, peak * config.training.ssm_lr_factor, step),
         };
-        self.model = self
-            .optimizer
-            .step(rates, self.model.clone(), &mut gradients);
-        self.model.update_statistics(statistics);
         self.progress.step += 1;
-        (loss.inner(), hits)
+        train_step(&mut self.model, &mut self.optimizer, batch, dropout, rates)
     }
 
     /// Waits for the device, takes the time and looks at the loss.

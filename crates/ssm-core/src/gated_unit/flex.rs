@@ -173,7 +173,7 @@ pub(crate) fn backward(
 
 /// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential.
 #[inline(always)]
-fn gelu<T: Real>(x: T) -> T {
+pub(crate) fn gelu<T: Real>(x: T) -> T {
     let z = T::from_f64(2.0 * GELU_SLOPE) * (x + T::from_f64(GELU_CUBIC) * x * x * x);
     x * z.sigmoid()
 }

@@ -1,0 +1,97 @@
+//! The fused diagonal state space map.
+
+use burn::tensor::ops::FloatTensor;
+use ssm_core::{DiagonalSsm, Kernels};
+
+use crate::machine::Machine;
+use crate::timing::median;
+use crate::{MEASURED, Options, Shape, measured, random};
+
+/// Per step, two complex-by-real products (8NH) and the scan (8N).
+fn forward_flops(shape: &Shape, states: usize) -> f64 {
+    let (n, h) = (states as f64, shape.hidden as f64);
+    shape.steps() * (8.0 * n * h + 8.0 * n)
+}
+
+/// Per step, the states again (4NH + 8N), the adjoint states (4NH + 8N), and the gradients of Λ (8N), u, B and C (4NH
+/// each).
+fn backward_flops(shape: &Shape, states: usize) -> f64 {
+    let (n, h) = (states as f64, shape.hidden as f64);
+    shape.steps() * (20.0 * n * h + 24.0 * n)
+}
+
+pub(crate) fn table<B: Kernels>(options: &Options, device: &B::Device, machine: Machine) {
+    println!(
+        "median ms; limit: the longer of arithmetic and memory at these rates; share: limit / measured, in %\n\
+         \n{:>33}  {:-^38}  {:-^38}",
+        "", " forward ", " forward and backward "
+    );
+    println!(
+        "{:10}{:>4}{:>7}{:>6}{:>6}{MEASURED}{MEASURED}     MB",
+        "shape", "B", "L", "H", "N"
+    );
+    for shape in options.shapes() {
+        for &states in &options.states {
+            println!("{}", row::<B>(options, device, machine, shape, states));
+        }
+    }
+}
+
+fn row<B: Kernels>(
+    options: &Options,
+    device: &B::Device,
+    machine: Machine,
+    shape: &Shape,
+    states: usize,
+) -> String {
+    let dims = [shape.batch, shape.length, shape.hidden];
+    let input = random::<B, 3>(dims, 1.0, device);
+    let output_gradient = random::<B, 3>(dims, 1.0, device);
+    let system = system::<B>(states, shape.hidden, device);
+    let initial_state = random::<B, 2>([shape.batch, 2 * states], 1.0, device);
+
+    let forward = || B::diagonal_ssm_forward(&input, &system, &initial_state);
+    let forward_seconds = median::<B, _>(device, options.budget(), forward);
+    let both = || {
+        let forward = forward();
+        let chunk_states = &forward.chunk_states;
+        let gradients = B::diagonal_ssm_backward(&input, &system, chunk_states, &output_gradient);
+        (forward.result, gradients)
+    };
+    let both_seconds = median::<B, _>(device, options.budget(), both);
+
+    // u and y forward; u, the gradient of y and the gradient of u backward.
+    let tensor_bytes = shape.steps() * (shape.hidden * size_of::<f32>()) as f64;
+    let (forward_bytes, both_bytes) = (2.0 * tensor_bytes, 5.0 * tensor_bytes);
+    let forward_flops = forward_flops(shape, states);
+    let both_flops = forward_flops + backward_flops(shape, states);
+    format!(
+        "{:10}{:4}{:7}{:6}{:6}{}{}{:7.1}",
+        shape.name,
+        shape.batch,
+        shape.length,
+        shape.hidden,
+        states,
+        measured(machine, forward_seconds, forward_flops, forward_bytes),
+        measured(machine, both_seconds, both_flops, both_bytes),
+        both_bytes / 1e6
+    )
+}
+
+/// Poles inside the unit circle, entries so small that no state grows far beyond 1.
+fn system<B: Kernels>(
+    states: usize,
+    hidden: usize,
+    device: &B::Device,
+) -> DiagonalSsm<FloatTensor<B>> {
+    let entry = 1.0 / (hidden as f64).sqrt();
+    DiagonalSsm {
+        lambda_re: random::<B, 1>([states], 0.7, device),
+        lambda_im: random::<B, 1>([states], 0.7, device),
+        input_re: random::<B, 2>([states, hidden], entry, device),
+        input_im: random::<B, 2>([states, hidden], entry, device),
+        output_re: random::<B, 2>([hidden, states], entry, device),
+        output_im: random::<B, 2>([hidden, states], entry, device),
+        feedthrough: random::<B, 1>([hidden], 1.0, device),
+    }
+}

@@ -1,0 +1,163 @@
+//! How fast are the kernels, and how far are they from what the machine could do?
+//!
+//! One table per operation, by shape and number of states: measured times beside the time that arithmetic and memory
+//! alone would take at rates measured in the same run. `docs/performance.md` says how to read it.
+#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+
+mod diagonal_ssm;
+mod linear_scan;
+mod machine;
+mod stream;
+mod timing;
+
+use std::time::Duration;
+
+use burn::backend::Flex;
+use burn::tensor::{Distribution, Tensor, ops::FloatTensor};
+use clap::{Parser, ValueEnum};
+use machine::Machine;
+use ssm_core::Kernels;
+
+/// As `compressm` runs: outputs of many megabytes come from pages that are mapped already.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "kernels",
+    about = "Speed of the kernels, by shape and number of states"
+)]
+struct Options {
+    /// What to time.
+    #[arg(long, default_value = "diagonal-ssm")]
+    op: Operation,
+    /// What the tensors run on.
+    #[arg(long, default_value = "cpu")]
+    backend: BackendKind,
+    /// Only shapes whose name contains one of these.
+    #[arg(long, value_delimiter = ',', value_name = "TEXT")]
+    filter: Vec<String>,
+    /// Numbers of states.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "N",
+        default_value = "8,16,32,64,128,256,512,1024"
+    )]
+    states: Vec<usize>,
+    /// Seconds that one measurement is repeated for.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Cargo says so to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Operation {
+    /// The diagonal state space map, fused.
+    DiagonalSsm,
+    /// The plain scan.
+    LinearScan,
+    /// One step of a stream, on one thread.
+    Stream,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum BackendKind {
+    Cpu,
+}
+
+impl Options {
+    fn budget(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    fn shapes(&self) -> impl Iterator<Item = &'static Shape> {
+        let chosen = |shape: &&Shape| {
+            self.filter.is_empty() || self.filter.iter().any(|text| shape.name.contains(text))
+        };
+        SHAPES.iter().filter(chosen)
+    }
+}
+
+/// Sizes of a layer's input.
+struct Shape {
+    name: &'static str,
+    batch: usize,
+    length: usize,
+    hidden: usize,
+}
+
+const fn shape(name: &'static str, batch: usize, length: usize, hidden: usize) -> Shape {
+    Shape {
+        name,
+        batch,
+        length,
+        hidden,
+    }
+}
+
+const SHAPES: [Shape; 6] = [
+    shape("smnist", 50, 784, 8),
+    shape("mid", 16, 1024, 64),
+    shape("scifar-4", 4, 1024, 512),
+    shape("scifar-16", 16, 1024, 512),
+    shape("scifar-50", 50, 1024, 512),
+    shape("long", 1, 65536, 128),
+];
+
+impl Shape {
+    fn steps(&self) -> f64 {
+        (self.batch * self.length) as f64
+    }
+}
+
+fn main() {
+    let options = Options::parse();
+    match options.backend {
+        BackendKind::Cpu => {
+            let device = Default::default();
+            println!(
+                "processor vectors: {}; threads: {}",
+                machine::simd_level(),
+                rayon::current_num_threads()
+            );
+            let machine = Machine::processor::<Flex>(&device);
+            measure::<Flex>(&options, &device, machine);
+        }
+    }
+}
+
+fn measure<B: Kernels>(options: &Options, device: &B::Device, machine: Machine) {
+    println!("{machine}");
+    match options.op {
+        Operation::DiagonalSsm => diagonal_ssm::table::<B>(options, device, machine),
+        Operation::LinearScan => linear_scan::table::<B>(options, device, machine),
+        Operation::Stream => stream::table(options),
+    }
+}
+
+/// Measured time beside its limit: the columns that [`MEASURED`] heads.
+fn measured(machine: Machine, seconds: f64, flops: f64, bytes: f64) -> String {
+    let limit = machine.limit(flops, bytes);
+    format!(
+        "{:12.3}{:10.1}{:10.3}{:8.1}",
+        1e3 * seconds,
+        flops / seconds / 1e9,
+        1e3 * limit,
+        100.0 * limit / seconds
+    )
+}
+
+const MEASURED: &str = "          ms   GFLOP/s     limit   share";
+
+/// Uniform in [-`bound`, `bound`].
+fn random<B: Kernels, const D: usize>(
+    shape: [usize; D],
+    bound: f64,
+    device: &B::Device,
+) -> FloatTensor<B> {
+    let values = Tensor::<B, D>::random(shape, Distribution::Uniform(-bound, bound), device);
+    values.into_primitive().tensor()
+}

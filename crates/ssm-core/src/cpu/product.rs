@@ -1,0 +1,107 @@
+//! Matrix products on slices.
+
+use super::Real;
+
+/// A row-major matrix on a slice, read-only, possibly seen transposed.
+#[derive(Clone, Copy)]
+pub(crate) struct MatrixRef<'a, T> {
+    pub(super) data: &'a [T],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+}
+
+impl<'a, T> MatrixRef<'a, T> {
+    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        assert!(data.len() >= rows * cols, "the slice holds the matrix");
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride: cols,
+            col_stride: 1,
+        }
+    }
+
+    pub(crate) fn transpose(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// What a product does with what its destination holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Destination {
+    Overwrite,
+    Accumulate,
+}
+
+/// `dst (+)= lhs * rhs` on one thread, by a blocked product that packs its operands; `dst` is row-major
+/// `[lhs.rows, rhs.cols]`.
+pub(crate) fn product<T: Real>(
+    dst: &mut [T],
+    mode: Destination,
+    lhs: MatrixRef<'_, T>,
+    rhs: MatrixRef<'_, T>,
+) {
+    let (m, n, k) = (lhs.rows, rhs.cols, lhs.cols);
+    assert_eq!(k, rhs.rows, "inner dimensions agree");
+    assert!(dst.len() >= m * n, "the destination holds the product");
+    // SAFETY: the assertions here and in `MatrixRef::new` keep every access inside its slice, `dst`
+    // is borrowed exclusively, and `T` is f32 or f64, which gemm dispatches on.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst.as_mut_ptr(),
+            1,
+            n as isize,
+            mode == Destination::Accumulate,
+            lhs.data.as_ptr(),
+            lhs.col_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.col_stride as isize,
+            rhs.row_stride as isize,
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_with_transposes_matches_the_sum() {
+        let lhs: Vec<f64> = (0..6).map(f64::from).collect();
+        let rhs: Vec<f64> = (0..12).map(|i| f64::from(i) * 0.5 - 2.0).collect();
+        // lhs^T [3, 2] * rhs^T [2, 6]
+        let (a, b) = (MatrixRef::new(&lhs, 2, 3), MatrixRef::new(&rhs, 6, 2));
+        let mut dst = vec![1.0; 18];
+        product(
+            &mut dst,
+            Destination::Accumulate,
+            a.transpose(),
+            b.transpose(),
+        );
+        for i in 0..3 {
+            for j in 0..6 {
+                let want: f64 = 1.0 + (0..2).map(|k| lhs[k * 3 + i] * rhs[j * 2 + k]).sum::<f64>();
+                assert!((dst[i * 6 + j] - want).abs() < 1e-12);
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The backward pass. With g the gradient of y, the adjoint state is s_k = C^H g_k + conj(λ) s_{k+1}; then
+//! ∂λ = Σ s_k conj(x_{k-1}), ∂B = Σ s_k u_kᵀ, ∂C = Σ g_k x_k^H (conjugated), ∂u_k = Re(B^H s_k) + D g_k.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{
+    DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states, multiply,
+    packed::states_to_planes, read_panel, recurrence::adjoint_scan, sum_groups, unpad,
+};
+use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign};
+
+/// Gradients of everything that went into the forward pass, in its shapes.
+pub(crate) struct Gradients<T> {
+    pub(crate) input: Vec<T>,
+    pub(crate) system: DiagonalSsm<Vec<T>>,
+    pub(crate) initial_state: Vec<T>,
+}
+
+/// `chunk_states` are those of the forward pass on the same shape.
+pub(crate) fn backward<T: Real>(
+    shape: Shape,
+    input: &[T],
+    system: &System<'_, T>,
+    chunk_states: &[T],
+    output_gradient: &[T],
+) -> Gradients<T> {
+    let plan = Plan::new::<T>(shape);
+    let packed = Packed::new(&plan, system);
+    let (row, group_width) = (plan.row(), plan.group_width());
+    let boundary_row = plan.chunks() * group_width;
+    let rows_per_piece = shape.batch.div_ceil(REDUCTION_PIECES);
+
+    let mut parts = vec![T::ZERO; plan.groups * shape.batch * row];
+    let mut adjoints = vec![T::ZERO; plan.groups * shape.batch * group_width];
+    let mut pieces = Vec::new();
+    let groups = parts
+        .chunks_exact_mut(shape.batch * row)
+        .zip(adjoints.chunks_exact_mut(shape.batch * group_width))
+        .zip(chunk_states.chunks_exact(shape.batch * boundary_row));
+    for (group, ((parts, adjoints), boundaries)) in groups.enumerate() {
+        let rows = parts
+            .chunks_mut(rows_per_piece * row)
+            .zip(input.chunks(rows_per_piece * row))
+            .zip(output_gradient.chunks(rows_per_piece * row))
+            .zip(adjoints.chunks_mut(rows_per_piece * group_width))
+            .zip(boundaries.chunks(rows_per_piece * boundary_row));
+        pieces.extend(rows.map(
+            |((((input_gradient, input), output_gradient), adjoints), chunk_states)| Piece {
+                plan: &plan,
+                packed: &packed,
+                group,
+                input,
+                output_gradient,
+                chunk_states,
+                input_gradient,
+                adjoints,
+            },
+        ));
+    }
+    let sums: Vec<Sums<T>> = pieces
+        .into_par_iter()
+        .map(|piece| pulp::Arch::new().dispatch(piece))
+        .collect();
+    let pieces_per_group = shape.batch.div_ceil(rows_per_piece);
+    let groups: Vec<Sums<T>> = sums.chunks(pieces_per_group).map(Sums::total).collect();
+    Gradients {
+        input: sum_groups(&plan, parts),
+        system: unpack(&plan, &groups),
+        initial_state: states_to_planes(&plan, &adjoints),
+    }
+}
+
+/// Gradients of the parameters of one group, summed over some batch rows.
+struct Sums<T> {
+    /// Per panel both planes.
+    lambda: Vec<T>,
+    /// Per panel `[hidden, 2 * lanes]`.
+    input: Vec<T>,
+    /// Per panel `[hidden, 2 * lanes]`.
+    output: Vec<T>,
+    feedthrough: Vec<T>,
+}
+
+impl<T: Real> Sums<T> {
+    fn new(plan: &Plan) -> Self {
+        let (h, group_width) = (plan.shape.hidden, plan.group_width());
+        Self {
+            lambda: vec![T::ZERO; group_width],
+            input: vec![T::ZERO; h * group_width],
+            output: vec![T::ZERO; h * group_width],
+            feedthrough: vec![T::ZERO; h],
+        }
+    }
+
+    /// Sum of at least one.
+    fn total(parts: &[Self]) -> Self {
+        let sum = |field: fn(&Self) -> &Vec<T>| {
+            let mut total = field(&parts[0]).clone();
+            for part in &parts[1..] {
+                add_assign(&mut total, field(part));
+            }
+            total
+        };
+        Self {
+            lambda: sum(|s| &s.lambda),
+            input: sum(|s| &s.input),
+            output: sum(|s| &s.output),
+            feedthrough: sum(|s| &s.feedthrough),
+        }
+    }
+}
+
+fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSsm<Vec<T>> {
+    let (n, h, width, group_width) = (
+        plan.shape.state,
+        plan.shape.hidden,
+        plan.width(),
+        plan.group_width(),
+    );
+    let mut system = DiagonalSsm {
+        lambda_re: vec![T::ZERO; n],
+        lambda_im: vec![T::ZERO; n],
+        input_re: vec![T::ZERO; n * h],
+        input_im: vec![T::ZERO; n * h],
+        output_re: vec![T::ZERO; h * n],
+        output_im: vec![T::ZERO; h * n],
+        feedthrough: groups[0].feedthrough.clone(),
+    };
+    for i in 0..n {
+        let position = plan.position(i);
+        let (sums, position) = (&groups[position / group_width], position % group_width);
+        let (panel, lane) = (position / width, position % width);
+        system.lambda_re[i] = sums.lambda[position];
+        system.lambda_im[i] = sums.lambda[position + plan.lanes];
+        for j in 0..h {
+            let real = (panel * h + j) * width + lane;
+            let imaginary = real + plan.lanes;
+            system.input_re[i * h + j] = sums.input[real];
+            system.input_im[i * h + j] = sums.input[imaginary];
+            system.output_re[j * n + i] = sums.output[real];
+            system.output_im[j * n + i] = -sums.output[imaginary];
+        }
+    }
+    system
+}
+
+/// Some batch rows through one group of panels.
+struct Piece<'a, T> {
+    plan: &'a Plan,
+    packed: &'a Packed<T>,
+    group: usize,
+    /// `[rows, length, hidden]`.
+    input: &'a [T],
+    /// `[rows, length, hidden]`.
+    output_gradient: &'a [T],
+    /// `[rows, chunks, group width]`.
+    chunk_states: &'a [T],
+    /// The group's part of ∂u, `[rows, length, hidden]`.
+    input_gradient: &'a mut [T],
+    /// Becomes the gradient of the state before the first step, `[rows, group width]`.
+    adjoints: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Piece<'_, T> {
+    type Output = Sums<T>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Sums<T> {
+        let plan = self.plan;
+        let (row, group_width) = (plan.row(), plan.group_width());
+        let mut sums = Sums::new(plan);
+        let mut scratch = Scratch::new(plan);
+        let rows = self
+            .input_gradient
+            .chunks_exact_mut(row)
+            .zip(self.input.chunks_exact(row))
+            .zip(self.output_gradient.chunks_exact(row))
+            .zip(self.adjoints.chunks_exact_mut(group_width))
+            .zip(self.chunk_states.chunks_exact(plan.chunks() * group_width));
+        for ((((input_gradient, input), output_gradient), adjoint), boundaries) in rows {
+            for (index, before) in boundaries.chunks_exact(group_width).enumerate().rev() {
+                let chunk = plan.chunk(index);
+                let part = chunk.start * plan.shape.hidden..chunk.end * plan.shape.hidden;
+                Chunk {
+                    plan,
+                    packed: self.packed,
+                    group: self.group,
+                    input: &input[part.clone()],
+                    output_gradient: &output_gradient[part.clone()],
+                    before,
+                }
+                .backward(
+                    simd,
+                    &mut input_gradient[part],
+                    adjoint,
+                    &mut sums,
+                    &mut scratch,
+                );
+            }
+            let panels = adjoint.chunks_exact_mut(plan.width());
+            for (k, adjoint) in panels.enumerate() {
+                let lambda = self.packed.lambda(plan, self.group * plan.panels + k);
+                multiply_conjugate(lambda, adjoint);
+            }
+        }
+        sums
+    }
+}
+
+/// `s = conj(λ) ∘ s`.
+fn multiply_conjugate<T: Real>(lambda: &[T], s: &mut [T]) {
+    let lanes = s.len() / 2;
+    for i in 0..lanes {
+        let (re, im) = (s[i], s[lanes + i]);
+        s[i] = lambda[i] * re + lambda[lanes + i] * im;
+        s[lanes + i] = lambda[i] * im - lambda[lanes + i] * re;
+    }
+}
+
+/// States and adjoint states of one panel, and input gradients, over one chunk.
+struct Scratch<T> {
+    states: Vec<T>,
+    adjoints: Vec<T>,
+    state: Vec<T>,
+    input_gradients: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    fn new(plan: &Plan) -> Self {
+        let panel = vec![T::ZERO; plan.steps * plan.width()];
+        Self {
+            states: panel.clone(),
+            adjoints: panel,
+            state: vec![T::ZERO; plan.width()],
+            input_gradients: vec![T::ZERO; plan.steps * plan.channels],
+        }
+    }
+}
+
+/// One chunk of one batch row through one group of panels.
+struct Chunk<'a, T> {
+    plan: &'a Plan,
+    packed: &'a Packed<T>,
+    group: usize,
+    input: &'a [T],
+    output_gradient: &'a [T],
+    /// x before the chunk.
+    before: &'a [T],
+}
+
+impl<T: Real> Chunk<'_, T> {
+    /// `adjoint` is s behind the chunk and becomes its first.
+    #[inline(always)]
+    fn backward<S: Simd>(
+        &self,
+        simd: S,
+        input_gradient: &mut [T],
+        adjoint: &mut [T],
+        sums: &mut Sums<T>,
+        scratch: &mut Scratch<T>,
+    ) {
+        let (plan, packed) = (self.plan, self.packed);
+        let (h, width, channels) = (plan.shape.hidden, plan.width(), plan.channels);
+        let steps = self.input.len() / h;
+        let (u, g) = (
+            MatrixRef::new(self.input, steps, h),
+            MatrixRef::new(self.output_gradient, steps, h),
+        );
+        let du = match channels == h {
+            true => &mut *input_gradient,
+            false => &mut scratch.input_gradients[..steps * channels],
+        };
+        match self.group {
+            0 => {
+                feed_through(&packed.feedthrough, self.output_gradient, du, channels);
+                let rows = self
+                    .input
+                    .chunks_exact(h)
+                    .zip(self.output_gradient.chunks_exact(h));
+                for (u, g) in rows {
+                    for ((sum, u), g) in sums.feedthrough.iter_mut().zip(u).zip(g) {
+                        *sum += *u * *g;
+                    }
+                }
+            }
+            _ => du.fill(T::ZERO),
+        }
+        let panels = adjoint
+            .chunks_exact_mut(width)
+            .zip(self.before.chunks_exact(width))
+            .zip(sums.lambda.chunks_exact_mut(width))
+            .zip(sums.input.chunks_exact_mut(h * width))
+            .zip(sums.output.chunks_exact_mut(h * width));
+        for (k, ((((adjoint, before), lambda_sum), input_sum), output_sum)) in panels.enumerate() {
+            let panel = self.group * plan.panels + k;
+            let (states, adjoints) = (
+                &mut scratch.states[..steps * width],
+                &mut scratch.adjoints[..steps * width],
+            );
+            scratch.state.copy_from_slice(before);
+            fill_states(simd, plan, packed, panel, u, &mut scratch.state, states);
+            let drive = packed.output_adjoint(plan, panel);
+            multiply(
+                simd,
+                plan.products,
+                adjoints,
+                Destination::Overwrite,
+                g,
+                drive,
+            );
+            let lambda = packed.lambda(plan, panel);
+            adjoint_scan(
+                simd,
+                lambda,
+                [before, states],
+                adjoint,
+                adjoints,
+                lambda_sum,
+            );
+
+            read_panel(simd, plan, du, adjoints, packed.input_adjoint(plan, panel));
+            let (states, adjoints) = (
+                MatrixRef::new(states, steps, width),
+                MatrixRef::new(adjoints, steps, width),
+            );
+            let add = |dst: &mut [T], lhs, rhs| {
+                multiply(simd, plan.products, dst, Destination::Accumulate, lhs, rhs)
+            };
+            add(input_sum, u.transpose(), adjoints);
+            add(output_sum, g.transpose(), states);
+        }
+        if channels != h {
+            unpad(&scratch.input_gradients, channels, input_gradient, h);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The forward pass.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{
+    Packed, Plan, Shape, System, feed_through, fill_states,
+    packed::{states_to_panels, states_to_planes},
+    read_panel, sum_groups, unpad,
+};
+use crate::cpu::{MatrixRef, Real};
+
+/// What the forward pass leaves behind.
+pub(crate) struct Forward<T> {
+    /// y, `[batch, length, hidden]`.
+    pub(crate) output: Vec<T>,
+    /// x after the last step, `[batch, 2 * state]`.
+    pub(crate) final_state: Vec<T>,
+    /// x before every chunk, in the order of the kernel; `[groups * batch, chunks, group width]`.
+    pub(crate) chunk_states: Vec<T>,
+    /// Shape of `chunk_states`.
+    pub(crate) chunk_shape: [usize; 3],
+}
+
+/// `input` is `[batch, length, hidden]`, `initial_state` `[batch, 2 * state]`.
+pub(crate) fn forward<T: Real>(
+    shape: Shape,
+    input: &[T],
+    system: &System<'_, T>,
+    initial_state: &[T],
+) -> Forward<T> {
+    let plan = Plan::new::<T>(shape);
+    let packed = Packed::new(&plan, system);
+    let (rows, row, group_width) = (plan.groups * shape.batch, plan.row(), plan.group_width());
+    let mut states = states_to_panels(&plan, initial_state);
+    let mut chunk_states = vec![T::ZERO; rows * plan.chunks() * group_width];
+    let mut parts = vec![T::ZERO; rows * row];
+    parts
+        .par_chunks_mut(row)
+        .zip(states.par_chunks_mut(group_width))
+        .zip(chunk_states.par_chunks_mut(plan.chunks() * group_width))
+        .enumerate()
+        .for_each_init(
+            || Scratch::new(&plan),
+            |scratch, (index, ((output, state), chunk_states))| {
+                let row_index = index % shape.batch;
+                pulp::Arch::new().dispatch(Row {
+                    plan: &plan,
+                    packed: &packed,
+                    group: index / shape.batch,
+                    input: &input[row_index * row..][..row],
+                    output,
+                    state,
+                    chunk_states,
+                    scratch,
+                });
+            },
+        );
+    Forward {
+        output: sum_groups(&plan, parts),
+        final_state: states_to_planes(&plan, &states),
+        chunk_states,
+        chunk_shape: [rows, plan.chunks(), group_width],
+    }
+}
+
+/// States of one panel and outputs, over one chunk.
+struct Scratch<T> {
+    states: Vec<T>,
+    outputs: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    fn new(plan: &Plan) -> Self {
+        Self {
+            states: vec![T::ZERO; plan.steps * plan.width()],
+            outputs: vec![T::ZERO; plan.steps * plan.channels],
+        }
+    }
+}
+
+/// One batch row through one group of panels.
+struct Row<'a, T> {
+    plan: &'a Plan,
+    packed: &'a Packed<T>,
+    group: usize,
+    /// `[length, hidden]`.
+    input: &'a [T],
+    /// The group's part of y, `[length, hidden]`.
+    output: &'a mut [T],
+    /// x before the first step; becomes the one after the last.
+    state: &'a mut [T],
+    chunk_states: &'a mut [T],
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Real> WithSimd for Row<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (plan, packed) = (self.plan, self.packed);
+        let (h, width, channels) = (plan.shape.hidden, plan.width(), plan.channels);
+        let first_panel = self.group * plan.panels;
+        for (index, boundary) in self
+            .chunk_states
+            .chunks_exact_mut(plan.group_width())
+            .enumerate()
+        {
+            boundary.copy_from_slice(self.state);
+            let chunk = plan.chunk(index);
+            let (steps, part) = (chunk.len(), chunk.start * h..chunk.end * h);
+            let (u, y) = (&self.input[part.clone()], &mut self.output[part]);
+            let outputs = match channels == h {
+                true => &mut *y,
+                false => &mut self.scratch.outputs[..steps * channels],
+            };
+            match self.group {
+                0 => feed_through(&packed.feedthrough, u, outputs, channels),
+                _ => outputs.fill(T::ZERO),
+            }
+            for (k, state) in self.state.chunks_exact_mut(width).enumerate() {
+                let (panel, states) = (first_panel + k, &mut self.scratch.states[..steps * width]);
+                let inputs = MatrixRef::new(u, steps, h);
+                fill_states(simd, plan, packed, panel, inputs, state, states);
+                read_panel(simd, plan, outputs, states, packed.output(plan, panel));
+            }
+            if channels != h {
+                unpad(&self.scratch.outputs, channels, y, h);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! How a problem is cut into pieces: decided here, from its shape alone.
+
+use std::ops::Range;
+
+use crate::cpu::{Real, register_lanes};
+
+/// Sizes of a problem.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) batch: usize,
+    pub(crate) length: usize,
+    pub(crate) hidden: usize,
+    pub(crate) state: usize,
+}
+
+/// Which routine multiplies matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Products {
+    /// Register tiles on operands in the first cache.
+    Tiled,
+    /// A blocked product that packs its operands.
+    Blocked,
+}
+
+/// States in a panel of tiled products: real and imaginary parts are two vectors each with AVX2, one with AVX-512.
+pub(super) const TILED_LANES: usize = 16;
+
+/// Steps in a chunk of tiled products. Two panels of states (128 bytes a step) and a few rows of 8 channels share a first
+/// cache of 32 KiB; a multiple of 12 leaves no rest to the tiles, which are 3, 6 or 12 rows high.
+const TILED_STEPS: usize = 60;
+
+/// Steps in a chunk of blocked products: enough that packing the parameters, which happens once per chunk, is a few
+/// percent of the product.
+const BLOCKED_STEPS: usize = 512;
+
+/// Fewest states in a group of blocked products: narrower ones spend their time in packing the inputs again and again.
+const BLOCKED_LANES: usize = 32;
+
+/// Batch rows times groups that a problem is cut into where its shape allows.
+const UNITS: usize = 8;
+
+/// Widest layer whose products are tiled.
+const TILED_HIDDEN: usize = 64;
+
+/// Pieces of a problem.
+///
+/// States are cut into panels of `lanes`, the last one padded with states that are zero. A group of panels of one batch
+/// row is what a thread works on; there is more than one group only where the batch is small.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) shape: Shape,
+    pub(super) products: Products,
+    /// Channels, padded to whole vectors.
+    pub(super) channels: usize,
+    /// States in a panel.
+    pub(super) lanes: usize,
+    /// Panels in a group.
+    pub(super) panels: usize,
+    pub(super) groups: usize,
+    /// Steps in a chunk.
+    pub(super) steps: usize,
+}
+
+impl Plan {
+    pub(super) fn new<T: Real>(shape: Shape) -> Self {
+        let products = match shape.hidden {
+            ..=TILED_HIDDEN => Products::Tiled,
+            _ => Products::Blocked,
+        };
+        let wanted_groups = UNITS.div_ceil(shape.batch);
+        match products {
+            Products::Tiled => {
+                let all = shape.state.div_ceil(TILED_LANES);
+                let panels = all.div_ceil(wanted_groups.min(all));
+                Self {
+                    shape,
+                    products,
+                    channels: shape.hidden.next_multiple_of(register_lanes::<T>()),
+                    lanes: TILED_LANES,
+                    panels,
+                    groups: all.div_ceil(panels),
+                    steps: TILED_STEPS.min(shape.length),
+                }
+            }
+            Products::Blocked => {
+                let groups = wanted_groups.min(shape.state.div_ceil(BLOCKED_LANES));
+                let lanes = shape
+                    .state
+                    .div_ceil(groups)
+                    .next_multiple_of(register_lanes::<T>());
+                Self {
+                    shape,
+                    products,
+                    channels: shape.hidden,
+                    lanes,
+                    panels: 1,
+                    groups: shape.state.div_ceil(lanes),
+                    steps: BLOCKED_STEPS.min(shape.length),
+                }
+            }
+        }
+    }
+
+    /// Elements of the state of one panel, both planes.
+    pub(super) fn width(&self) -> usize {
+        2 * self.lanes
+    }
+
+    /// Elements of the state of one group.
+    pub(super) fn group_width(&self) -> usize {
+        self.panels * self.width()
+    }
+
+    /// Panels of all groups.
+    pub(super) fn all_panels(&self) -> usize {
+        self.groups * self.panels
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.shape.length.div_ceil(self.steps)
+    }
+
+    /// Steps of chunk `index`.
+    pub(super) fn chunk(&self, index: usize) -> Range<usize> {
+        let start = index * self.steps;
+        start..(start + self.steps).min(self.shape.length)
+    }
+
+    /// Elements of one batch row of the input.
+    pub(super) fn row(&self) -> usize {
+        self.shape.length * self.shape.hidden
+    }
+
+    /// Where state `index` lies in panels of both planes: the position of its real part. The imaginary part is `lanes`
+    /// behind it.
+    pub(super) fn position(&self, index: usize) -> usize {
+        index / self.lanes * self.width() + index % self.lanes
+    }
+}

@@ -1,0 +1,167 @@
+//! One step at a time against the whole sequence at once.
+
+use burn::{
+    backend::Flex,
+    tensor::{Int, Tensor, TensorData, backend::Backend},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Sequences};
+
+const INIT: LruInit = LruInit {
+    r_min: 0.9,
+    r_max: 0.999,
+    max_phase: 6.0,
+};
+
+fn random(rng: &mut ChaCha8Rng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Largest difference relative to the largest value.
+fn error(got: &[f32], want: &[f32]) -> f32 {
+    assert_eq!(got.len(), want.len());
+    let largest =
+        |values: &mut dyn Iterator<Item = f32>| values.fold(0.0_f32, |m, v| m.max(v.abs()));
+    largest(&mut got.iter().zip(want).map(|(a, b)| a - b)) / largest(&mut want.iter().copied())
+}
+
+/// Both forms round every sum of `terms` products in an order of their own; errors of random sign grow like the root.
+fn tolerance(terms: usize) -> f32 {
+    8.0 * f32::EPSILON * (terms as f32).sqrt()
+}
+
+#[test]
+fn a_recurrence_step_by_step_equals_the_whole_sequence() {
+    let device = Default::default();
+    for (state, hidden, length) in [(1, 1, 1), (3, 2, 50), (13, 8, 300), (64, 33, 700)] {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let layer = Lru::<Flex>::init(state, hidden, INIT, &mut rng, &device);
+        let input = random(&mut rng, length * hidden);
+        let data = TensorData::new(input.clone(), [1, length, hidden]);
+        let want = values(layer.forward(Tensor::from_data(data, &device)));
+
+        let mut stream = layer.stream();
+        assert_eq!((stream.state_dim(), stream.hidden_dim()), (state, hidden));
+        let mut got = vec![0.0; length * hidden];
+        for (u, y) in input.chunks_exact(hidden).zip(got.chunks_exact_mut(hidden)) {
+            stream.step(u, y);
+        }
+        // A state remembers a thousand steps at |λ| = 0.999.
+        let tolerance = tolerance(state * hidden * length.min(1000));
+        assert!(
+            error(&got, &want) < tolerance,
+            "{state} {hidden}: {:e}",
+            error(&got, &want)
+        );
+    }
+}
+
+#[test]
+fn a_stream_goes_on_from_any_state_and_forgets_on_reset() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let layer = Lru::<Flex>::init(20, 5, INIT, &mut rng, &Default::default());
+    let input = random(&mut rng, 40 * 5);
+    let run = |stream: &mut ssm_core::LruStream, steps: std::ops::Range<usize>| {
+        let mut output = vec![0.0; 5];
+        let mut all = Vec::new();
+        for step in steps {
+            stream.step(&input[step * 5..][..5], &mut output);
+            all.extend_from_slice(&output);
+        }
+        all
+    };
+    let mut stream = layer.stream();
+    let whole = run(&mut stream, 0..40);
+    for cut in [0, 1, 17, 39, 40] {
+        stream.reset();
+        let mut parts = run(&mut stream, 0..cut);
+        let mut other = layer.stream();
+        other.set_state(stream.state());
+        parts.extend(run(&mut other, cut..40));
+        assert_eq!(parts, whole, "cut at {cut}");
+    }
+}
+
+fn classifier(encoder: Encoder) -> Classifier<Flex> {
+    let config = ClassifierConfig {
+        encoder,
+        hidden_dim: 12,
+        state_dims: vec![9, 30],
+        classes: 7,
+    };
+    let device = Default::default();
+    let mut model = Classifier::<Flex>::init(&config, INIT, 5, &device);
+    // Statistics that a batch could have had, so that normalization is not the identity.
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    for _ in 0..20 {
+        let statistics = (0..2)
+            .map(|_| {
+                let mut draw = |low: f32| -> Tensor<Flex, 1> {
+                    let values: Vec<f32> = (0..12).map(|_| rng.random_range(low..2.0)).collect();
+                    Tensor::from_data(TensorData::new(values, [12]), &device)
+                };
+                (draw(-1.0), draw(0.5))
+            })
+            .collect();
+        model.update_statistics(statistics);
+    }
+    model
+}
+
+#[test]
+fn a_classifier_fed_with_features_equals_the_whole_sequence_at_every_length() {
+    let model = classifier(Encoder::Linear { channels: 3 });
+    let input = random(&mut ChaCha8Rng::seed_from_u64(7), 200 * 3);
+    let mut stream = model.stream();
+    let mut got = vec![0.0; 7];
+    for round in 0..2 {
+        for (step, features) in input.chunks_exact(3).enumerate() {
+            stream.push_features(features);
+            let length = step + 1;
+            if [1, 2, 57, 200].contains(&length) {
+                let data = TensorData::new(input[..length * 3].to_vec(), [1, length, 3]);
+                let whole = Sequences::Features(Tensor::from_data(data, &Default::default()));
+                let want = values(model.forward(whole));
+                stream.logits(&mut got);
+                let error = error(&got, &want);
+                assert!(
+                    error < tolerance(30 * 12 * length),
+                    "round {round}, {length}: {error:e}"
+                );
+            }
+        }
+        assert_eq!(stream.steps(), 200);
+        stream.reset();
+    }
+}
+
+#[test]
+fn a_classifier_fed_with_tokens_equals_the_whole_sequence() {
+    let model = classifier(Encoder::Embedding { vocabulary: 11 });
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let tokens: Vec<i32> = (0..90).map(|_| rng.random_range(0..11)).collect();
+    let mut stream = model.stream();
+    for token in &tokens {
+        stream.push_token(*token as usize);
+    }
+    let mut got = vec![0.0; 7];
+    stream.logits(&mut got);
+    let data = TensorData::new(tokens, [1, 90]);
+    let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
+    let want = values(model.forward(Sequences::Tokens(whole)));
+    let error = error(&got, &want);
+    assert!(error < tolerance(30 * 12 * 90), "{error:e}");
+}
+
+#[test]
+#[should_panic(expected = "the model reads tokens")]
+fn features_are_refused_by_a_model_of_tokens() {
+    classifier(Encoder::Embedding { vocabulary: 11 })
+        .stream()
+        .push_features(&[0.0; 3]);
+}

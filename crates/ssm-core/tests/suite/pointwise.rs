@@ -1,0 +1,155 @@
+//! Normalization and the gated unit.
+
+use burn::tensor::DType;
+use ssm_core::{
+    Dropout, GatedUnitTensors, TrainingBackend, batch_norm, batch_norm_reference, gated_unit,
+    gated_unit_reference, normalize,
+};
+
+use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results, values};
+
+const EPSILON: f64 = 1e-5;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    seed: u64,
+    batch: usize,
+    length: usize,
+    hidden: usize,
+    dropout: Option<Dropout>,
+}
+
+impl Case {
+    fn drawn(seed: u64) -> Self {
+        let draw = &mut Draw::new(seed);
+        let dropout = Dropout {
+            probability: 0.3,
+            seed: 0xfeed_5eed_1234 + seed,
+        };
+        Self {
+            seed,
+            batch: draw.one_of(&[1, 2, 5]),
+            length: draw.one_of(&[1, 9, 70, 300]),
+            hidden: draw.one_of(&[1, 3, 8, 33, 96]),
+            dropout: draw.one_of(&[None, Some(dropout)]),
+        }
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        [self.batch, self.length, self.hidden]
+    }
+
+    fn rows(&self) -> usize {
+        self.batch * self.length
+    }
+
+    fn len(&self) -> usize {
+        self.rows() * self.hidden
+    }
+}
+
+fn compare_to_twin(
+    effort: Effort,
+    case: Case,
+    kernel: impl Fn(Placement) -> Results,
+    twin: impl Fn(Placement) -> Results,
+) {
+    let (truth, plain) = (
+        twin(Placement::plain(DType::F64)),
+        twin(Placement::plain(DType::F32)),
+    );
+    for &dtype in effort.dtypes {
+        let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
+        let got = kernel(placement);
+        compare(&got, &plain, &truth, case.rows(), dtype, &(case, placement));
+    }
+}
+
+pub fn batch_normalization_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
+    // Two rows would be normalized to ±1 whatever they are: a gradient of rounding errors.
+    for case in (0..effort.cases)
+        .map(Case::drawn)
+        .filter(|case| case.rows() > 2)
+    {
+        let kernel = |placement| run_batch_norm::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_batch_norm::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output, gradient of the input, mean and variance.
+fn run_batch_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
+    let draw = &mut Draw::new(case.seed);
+    let input = draw.affine(case.len(), 2.0, 3.0);
+    let weights = draw.values(case.len());
+    let x = placement.place::<B, 3>(&input, case.shape());
+    let (output, mean, variance) = match form {
+        Form::Kernel => batch_norm(x.clone(), EPSILON),
+        Form::Twin => batch_norm_reference(x.clone(), EPSILON),
+    };
+    let mut all = results!(output, &weights, placement, [x]);
+    all.extend([Some(values(mean)), Some(values(variance))]);
+    all
+}
+
+pub fn the_gated_unit_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        let kernel = |placement| run_gated_unit::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_gated_unit::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output, and gradients of input, skip, both weights and both biases.
+fn run_gated_unit<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
+    let (draw, h) = (&mut Draw::new(case.seed), case.hidden);
+    // Wide enough to reach both flat ends of the activation; but where every element is on one, the gradient is nothing
+    // but what cancellation left of it, in the truth too.
+    let width = if case.len() < 8 { 1.0 } else { 6.0 };
+    let input = draw.affine(case.len(), width, 0.0);
+    let x = placement.place::<B, 3>(&input, case.shape());
+    let skip = placement.place::<B, 3>(&draw.values(case.len()), case.shape());
+    let w = [(); 2].map(|()| placement.place::<B, 2>(&draw.values(h * h), [h, h]));
+    let b = [(); 2].map(|()| placement.place::<B, 1>(&draw.values(h), [h]));
+    let tensors = GatedUnitTensors {
+        weights: w.clone(),
+        biases: b.clone(),
+    };
+    let unit = match form {
+        Form::Kernel => gated_unit,
+        Form::Twin => gated_unit_reference,
+    };
+    let output = unit(x.clone(), skip.clone(), tensors, case.dropout);
+    let weights = draw.values(case.len());
+    results!(
+        output,
+        &weights,
+        placement,
+        [x, skip, w[0], w[1], b[0], b[1]]
+    )
+}
+
+pub fn normalization_by_given_statistics_is_as_exact_as_its_twin<B: TrainingBackend>(
+    effort: Effort,
+) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        let kernel = |placement| run_normalize::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_normalize::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output, on the backend without automatic differentiation: what evaluation runs.
+fn run_normalize<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
+    let draw = &mut Draw::new(case.seed);
+    let x = placement.place::<B, 3>(&draw.affine(case.len(), 2.0, 3.0), case.shape());
+    let mean = placement.place::<B, 1>(&draw.values(case.hidden), [case.hidden]);
+    let variance = draw.affine(case.hidden, 0.9, 1.0);
+    let variance = placement.place::<B, 1>(&variance, [case.hidden]);
+    let (x, mean, variance) = (x.inner(), mean.inner(), variance.inner());
+    let output = match form {
+        Form::Kernel => normalize(x, mean, variance, EPSILON),
+        Form::Twin => (x - mean.unsqueeze()) / (variance + EPSILON).sqrt().unsqueeze(),
+    };
+    vec![Some(values(output))]
+}
