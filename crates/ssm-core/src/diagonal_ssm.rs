@@ -31,8 +31,8 @@ pub struct DiagonalSsm<T> {
 }
 
 impl<T> DiagonalSsm<T> {
-    /// The parameters as something else, one by one.
-    pub(crate) fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
+    /// Every parameter through `f`.
+    pub fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
         DiagonalSsm {
             lambda_re: f(&self.lambda_re),
             lambda_im: f(&self.lambda_im),

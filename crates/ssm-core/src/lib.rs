@@ -58,6 +58,8 @@ mod batch_norm;
 mod block;
 mod classifier;
 mod cpu;
+#[cfg(feature = "cube")]
+mod device;
 mod diagonal_ssm;
 mod dropout;
 mod gated_unit;
@@ -78,6 +80,12 @@ pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
 pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
+#[cfg(feature = "cube")]
+pub use device::DeviceError;
+#[cfg(feature = "cuda")]
+pub use device::probe_cuda;
+#[cfg(feature = "wgpu")]
+pub use device::probe_wgpu;
 pub use diagonal_ssm::{
     DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput, DiagonalSsmTensors,
     diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
