@@ -20,7 +20,7 @@ struct Numbers<B: Backend, const D: usize> {
 impl<B: Backend, const D: usize> Numbers<B, D> {
     /// From planes along the last axis.
     fn from_planes(planes: Tensor<B, D>, field: Field) -> Self {
-        let states = field.states(planes.dims()[D - 1]);
+        let states = planes.dims()[D - 1] / 2;
         match field {
             Field::Real => Self {
                 re: planes,
