@@ -20,6 +20,8 @@ const VARIABLE: &str = "COMPRESSM_RUN__BACKEND";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backend {
     Cpu,
+    Wgpu,
+    Cuda,
     Libtorch,
 }
 
@@ -48,6 +50,8 @@ impl Backend {
     fn word(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
             Self::Libtorch => "libtorch",
         }
     }
@@ -147,7 +151,7 @@ mod tests {
         let refusal = Backend::chosen(&args("train --backend gpu"), None).unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "backend `gpu` is unknown: choose one of cpu, libtorch"
+            "backend `gpu` is unknown: choose one of cpu, wgpu, cuda, libtorch"
         );
     }
 

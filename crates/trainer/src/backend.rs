@@ -19,11 +19,22 @@ pub enum BackendError {
         /// What was asked for.
         requested: BackendKind,
     },
+    /// It finds nothing to run on.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    #[error("backend `{requested}` cannot run here: {source}")]
+    NoDevice {
+        /// What was asked for.
+        requested: BackendKind,
+        /// What is missing.
+        source: ssm_core::DeviceError,
+    },
 }
 
 /// Every backend, and whether it is compiled in.
-const BACKENDS: [(BackendKind, bool); 2] = [
+const BACKENDS: [(BackendKind, bool); 4] = [
     (BackendKind::Cpu, cfg!(feature = "cpu")),
+    (BackendKind::Wgpu, cfg!(feature = "wgpu")),
+    (BackendKind::Cuda, cfg!(feature = "cuda")),
     (BackendKind::Libtorch, cfg!(feature = "libtorch")),
 ];
 
@@ -50,14 +61,33 @@ pub fn dispatch<J: Job>(kind: BackendKind, job: J) -> Result<J::Output, BackendE
     match kind {
         #[cfg(feature = "cpu")]
         BackendKind::Cpu => Ok(job.run::<Autodiff<burn::backend::Flex>>(&Default::default())),
+        #[cfg(feature = "wgpu")]
+        BackendKind::Wgpu => {
+            ssm_core::probe_wgpu().map_err(no_device(kind))?;
+            Ok(job.run::<Autodiff<burn::backend::Wgpu>>(&Default::default()))
+        }
+        #[cfg(feature = "cuda")]
+        BackendKind::Cuda => {
+            ssm_core::probe_cuda().map_err(no_device(kind))?;
+            Ok(job.run::<Autodiff<burn::backend::Cuda>>(&Default::default()))
+        }
         #[cfg(feature = "libtorch")]
         BackendKind::Libtorch => {
             let device = ssm_core::libtorch_device();
             Ok(job.run::<Autodiff<burn::backend::LibTorch>>(&device))
         }
+        #[allow(
+            unreachable_patterns,
+            reason = "nothing is left where every backend is compiled in"
+        )]
         requested => {
             drop(job);
             Err(BackendError::NotBuilt { requested })
         }
     }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn no_device(requested: BackendKind) -> impl FnOnce(ssm_core::DeviceError) -> BackendError {
+    move |source| BackendError::NoDevice { requested, source }
 }

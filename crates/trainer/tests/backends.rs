@@ -1,10 +1,11 @@
 //! The same run on every backend that is compiled in: it ends where the run on the CPU ends.
 
-#![cfg(feature = "libtorch")]
+#![cfg(any(feature = "libtorch", feature = "wgpu"))]
 #![allow(
     clippy::unwrap_used,
     reason = "a test stops at the first thing that is not as it should be"
 )]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 use std::fs;
 use std::path::Path;
@@ -76,4 +77,14 @@ fn agrees_with_the_cpu(backend: &str) {
 #[test]
 fn a_run_on_libtorch_agrees_with_the_cpu() {
     agrees_with_the_cpu("libtorch");
+}
+
+/// llvmpipe is enough; without any Vulkan device the program says so, and there is nothing to compare.
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_run_on_wgpu_agrees_with_the_cpu() {
+    match ssm_core::probe_wgpu() {
+        Ok(()) => agrees_with_the_cpu("wgpu"),
+        Err(reason) => eprintln!("skipped: {reason}"),
+    }
 }
