@@ -18,10 +18,11 @@
 //! reduces.
 //!
 //! # Backends
-//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. The CPU backend (burn's Flex) has
-//! native kernels ([`Kernels`]); `Autodiff` around any backend with kernels differentiates each operation as one node of
-//! the graph, by a hand-written backward pass. [`diagonal_ssm_reference`] and its kind are the same operations in plain
-//! tensor code: the oracle of the tests.
+//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. `Autodiff` around any backend with
+//! [`Kernels`] differentiates each operation as one node of the graph, by a hand-written backward pass. A backend must
+//! bring a plain scan; everything else is composed around it, and replaced where a kernel of its own pays. burn's Flex has
+//! native kernels for all of it; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
+//! [`diagonal_ssm_reference`] and its kind are the same operations in plain tensor code: the oracle of the tests.
 //!
 //! # Example
 //! ```
