@@ -61,6 +61,8 @@ struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum BackendKind {
     Cpu,
+    #[cfg(feature = "libtorch")]
+    Libtorch,
 }
 
 /// A model and what it trains on.
@@ -165,6 +167,10 @@ fn main() {
             if options.rows_only {
                 let row = match options.backend {
                     BackendKind::Cpu => row::<Flex>(&options, shape, states, published),
+                    #[cfg(feature = "libtorch")]
+                    BackendKind::Libtorch => {
+                        row::<burn::backend::LibTorch>(&options, shape, states, published)
+                    }
                 };
                 println!("{row}");
             } else {

@@ -66,6 +66,8 @@ enum Operation {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum BackendKind {
     Cpu,
+    #[cfg(feature = "libtorch")]
+    Libtorch,
 }
 
 impl Options {
@@ -116,17 +118,21 @@ impl Shape {
 fn main() {
     let options = Options::parse();
     match options.backend {
-        BackendKind::Cpu => {
-            let device = Default::default();
-            println!(
-                "processor vectors: {}; threads: {}",
-                machine::simd_level(),
-                rayon::current_num_threads()
-            );
-            let machine = Machine::processor::<Flex>(&device);
-            measure::<Flex>(&options, &device, machine);
-        }
+        BackendKind::Cpu => on_processor::<Flex>(&options),
+        #[cfg(feature = "libtorch")]
+        BackendKind::Libtorch => on_processor::<burn::backend::LibTorch>(&options),
     }
+}
+
+fn on_processor<B: Kernels>(options: &Options) {
+    let device = Default::default();
+    println!(
+        "processor vectors: {}; threads: {}",
+        machine::simd_level(),
+        rayon::current_num_threads()
+    );
+    let machine = Machine::processor::<B>(&device);
+    measure::<B>(options, &device, machine);
 }
 
 fn measure<B: Kernels>(options: &Options, device: &B::Device, machine: Machine) {
