@@ -14,12 +14,14 @@ use burn::{
 };
 
 use crate::{
+    affine::{self, AffineGradients},
     batch_norm::{self, Normalized},
     diagonal_ssm::{
         self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
     },
     dropout::{self, Dropout},
     gated_unit::{self, GatedUnit, GatedUnitGradients},
+    mean_over_time,
     scan::{self, LinearScan, LinearScanGradients},
 };
 
@@ -45,6 +47,16 @@ pub trait Backend: BurnBackend {
         weights: GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self>;
+
+    /// See [`affine`](crate::affine()).
+    fn affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`mean_over_time`](crate::mean_over_time()).
+    fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`normalize`](crate::normalize()).
     fn normalize(
@@ -148,6 +160,35 @@ pub trait Kernels: BurnBackend {
     ) -> GatedUnitGradients<FloatTensor<Self>> {
         gated_unit::composed::backward::<Self>(input, weights, dropout, output_gradient)
     }
+
+    /// Output of an affine map.
+    fn affine_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        affine::composed::forward::<Self>(input, weight, bias)
+    }
+
+    /// Gradients of weight and bias, and of the input if `of_input`.
+    fn affine_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+        of_input: bool,
+    ) -> AffineGradients<FloatTensor<Self>> {
+        affine::composed::backward::<Self>(input, weight, output_gradient, of_input)
+    }
+
+    /// Mean over time, `[batch, hidden]`.
+    fn mean_over_time_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        mean_over_time::plain_forward::<Self>(input)
+    }
+
+    /// Gradient of the input, `[batch, length, hidden]`.
+    fn mean_over_time_backward(gradient: FloatTensor<Self>, length: usize) -> FloatTensor<Self> {
+        mean_over_time::plain_backward::<Self>(gradient, length)
+    }
 }
 
 /// An autodiff backend whose inner backend runs the same layers: what training is generic over.
@@ -195,6 +236,18 @@ macro_rules! plain_backend {
                 dropout: Option<Dropout>,
             ) -> FloatTensor<Self> {
                 Self::gated_unit_forward(&input, &skip, &weights, dropout)
+            }
+
+            fn affine(
+                input: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                Self::affine_forward(&input, &weight, &bias)
+            }
+
+            fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
+                Self::mean_over_time_forward(input)
             }
 
             fn normalize(
@@ -286,6 +339,31 @@ impl Kernels for burn_flex::Flex {
     ) -> GatedUnitGradients<FloatTensor<Self>> {
         gated_unit::flex::backward(input, weights, dropout, output_gradient)
     }
+
+    fn affine_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        affine::flex::forward(input, weight, bias)
+    }
+
+    fn affine_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+        of_input: bool,
+    ) -> AffineGradients<FloatTensor<Self>> {
+        affine::flex::backward(input, weight, output_gradient, of_input)
+    }
+
+    fn mean_over_time_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        mean_over_time::flex::forward(&input)
+    }
+
+    fn mean_over_time_backward(gradient: FloatTensor<Self>, length: usize) -> FloatTensor<Self> {
+        mean_over_time::flex::backward(&gradient, length)
+    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
@@ -312,5 +390,17 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
         gated_unit::autodiff::gated_unit::<B, C>(input, skip, weights, dropout)
+    }
+
+    fn affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        affine::autodiff::affine::<B, C>(input, weight, bias)
+    }
+
+    fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        mean_over_time::autodiff::mean_over_time::<B, C>(input)
     }
 }

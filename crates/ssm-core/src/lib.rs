@@ -54,6 +54,7 @@
 // file; the attribute must cover what `#[derive(Module)]` generates.
 #![allow(non_snake_case)]
 
+mod affine;
 mod backend;
 mod batch_norm;
 mod block;
@@ -68,6 +69,7 @@ mod gated_unit;
 mod libtorch;
 mod linear;
 mod lru;
+mod mean_over_time;
 mod parameter;
 mod primitive;
 mod reduction;
@@ -77,6 +79,7 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
+pub use affine::{AffineGradients, affine, affine_reference};
 pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
@@ -99,6 +102,7 @@ pub use gated_unit::{
 pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
+pub use mean_over_time::mean_over_time;
 pub use reduction::{Reducible, ReductionError};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,

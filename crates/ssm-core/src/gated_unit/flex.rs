@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
 use crate::{
-    cpu::{Destination, MatrixRef, Products, REDUCTION_PIECES, Real, add_assign, dims, tensor},
+    affine::native::{Affine, AffineGradient},
+    cpu::{Destination, Products, REDUCTION_PIECES, Real, dims, tensor},
     dropout::{Dropout, Mask},
 };
 
@@ -42,100 +43,6 @@ pub(crate) fn backward(
     }
 }
 
-/// One of the two affine maps.
-struct Affine<T> {
-    /// `[output, input]`.
-    weight: Vec<T>,
-    /// `[input, output]`.
-    transposed: Vec<T>,
-    /// `[hidden]`.
-    bias: Vec<T>,
-    products: Products,
-}
-
-impl<T: Real> Affine<T> {
-    fn new(weight: &FlexTensor, bias: &FlexTensor) -> Self {
-        let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
-        let weight = weight.storage::<T>().to_vec();
-        let bias = bias.storage::<T>().to_vec();
-        let hidden = bias.len();
-        let transposed = (0..weight.len())
-            .map(|k| weight[k % hidden * hidden + k / hidden])
-            .collect();
-        Self {
-            weight,
-            transposed,
-            bias,
-            products: Products::for_channels(hidden),
-        }
-    }
-
-    /// W a + b for the rows of `activation`.
-    #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, activation: &[T], output: &mut [T]) {
-        let hidden = self.bias.len();
-        for row in output.chunks_exact_mut(hidden) {
-            row.copy_from_slice(&self.bias);
-        }
-        let activation = MatrixRef::new(activation, activation.len() / hidden, hidden);
-        let weight = MatrixRef::new(&self.transposed, hidden, hidden);
-        let mode = Destination::Accumulate;
-        self.products
-            .multiply(simd, output, mode, activation, weight);
-    }
-
-    /// Wᵀ times the rows of `gradient`.
-    #[inline(always)]
-    fn pull_back<S: Simd>(&self, simd: S, gradient: &[T], mode: Destination, input: &mut [T]) {
-        let hidden = self.bias.len();
-        let gradient = MatrixRef::new(gradient, gradient.len() / hidden, hidden);
-        let weight = MatrixRef::new(&self.weight, hidden, hidden);
-        self.products.multiply(simd, input, mode, gradient, weight);
-    }
-}
-
-/// Gradients of an affine map, summed over some rows.
-struct AffineGradient<T> {
-    /// `[output, input]`.
-    weight: Vec<T>,
-    /// `[hidden]`.
-    bias: Vec<T>,
-}
-
-impl<T: Real> AffineGradient<T> {
-    fn zeros(hidden: usize) -> Self {
-        Self {
-            weight: vec![T::ZERO; hidden * hidden],
-            bias: vec![T::ZERO; hidden],
-        }
-    }
-
-    /// Adds what `gradient`, of the rows of the output, contributes.
-    #[inline(always)]
-    fn accumulate<S: Simd>(
-        &mut self,
-        simd: S,
-        products: Products,
-        gradient: &[T],
-        activation: &[T],
-    ) {
-        let hidden = self.bias.len();
-        let rows = gradient.len() / hidden;
-        for row in gradient.chunks_exact(hidden) {
-            add_assign(&mut self.bias, row);
-        }
-        let gradient = MatrixRef::new(gradient, rows, hidden).transpose();
-        let activation = MatrixRef::new(activation, rows, hidden);
-        let mode = Destination::Accumulate;
-        products.multiply(simd, &mut self.weight, mode, gradient, activation);
-    }
-
-    fn add(&mut self, other: &Self) {
-        add_assign(&mut self.weight, &other.weight);
-        add_assign(&mut self.bias, &other.bias);
-    }
-}
-
 struct Unit<T> {
     hidden: usize,
     value: Affine<T>,
@@ -145,17 +52,21 @@ struct Unit<T> {
 
 impl<T: Real> Unit<T> {
     fn new(hidden: usize, weights: &GatedUnit<FlexTensor>, dropout: Option<Dropout>) -> Self {
+        let affine = |weight: &FlexTensor, bias: &FlexTensor| {
+            let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+            Affine::new(weight.storage::<T>(), bias.storage::<T>())
+        };
         Self {
             hidden,
-            value: Affine::new(&weights.value_weight, &weights.value_bias),
-            gate: Affine::new(&weights.gate_weight, &weights.gate_bias),
+            value: affine(&weights.value_weight, &weights.value_bias),
+            gate: affine(&weights.gate_weight, &weights.gate_bias),
             masks: dropout.map(|d| [d.stream(0).mask(), d.stream(1).mask()]),
         }
     }
 
     /// Elements of one block of whole rows.
     fn block(&self) -> usize {
-        let rows = match self.value.products {
+        let rows = match self.value.products() {
             Products::Tiled => (TILED_ELEMENTS / self.hidden).next_multiple_of(12),
             Products::Blocked => BLOCKED_ROWS,
         };
@@ -327,7 +238,7 @@ fn backward_typed<T: Real>(
         .zip(g.par_chunks(piece))
         .enumerate()
         .map(|(index, ((dx, x), g))| {
-            let mut sums = [(); 2].map(|()| AffineGradient::zeros(hidden));
+            let mut sums = [(); 2].map(|()| AffineGradient::zeros([hidden, hidden]));
             let mut scratch = Scratch::new(&unit);
             let blocks = dx
                 .chunks_mut(block)
@@ -349,7 +260,7 @@ fn backward_typed<T: Real>(
         })
         .collect();
 
-    let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::zeros(hidden));
+    let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::zeros([hidden, hidden]));
     for [value_part, gate_part] in &pieces {
         value.add(value_part);
         gate.add(gate_part);
@@ -405,7 +316,7 @@ impl<T: Real> WithSimd for BackwardBlock<'_, T> {
         }
 
         let [value_sum, gate_sum] = self.sums;
-        let (products, activation) = (unit.value.products, &scratch.activation);
+        let (products, activation) = (unit.value.products(), &scratch.activation);
         value_sum.accumulate(simd, products, &scratch.value, activation);
         gate_sum.accumulate(simd, products, &scratch.gate, activation);
         let gradient = &mut scratch.gradient;
