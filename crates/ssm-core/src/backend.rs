@@ -7,6 +7,7 @@
 use burn::{
     backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::{
+        DType, Shape,
         backend::{AutodiffBackend, Backend as BurnBackend},
         ops::FloatTensor,
     },
@@ -17,7 +18,7 @@ use crate::{
     diagonal_ssm::{
         self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
     },
-    dropout::Dropout,
+    dropout::{self, Dropout},
     gated_unit::{self, GatedUnit, GatedUnitGradients},
     scan::{self, LinearScan, LinearScanGradients},
 };
@@ -57,6 +58,9 @@ pub trait Backend: BurnBackend {
 }
 
 /// Forward and backward kernels on a backend without automatic differentiation.
+///
+/// The plain scan is all that a backend must bring. Everything else is composed of tensor operations around it, and may
+/// be replaced by a kernel where that pays.
 pub trait Kernels: BurnBackend {
     /// All states of a scan.
     fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self>;
@@ -73,7 +77,9 @@ pub trait Kernels: BurnBackend {
         input: &FloatTensor<Self>,
         system: &DiagonalSsm<FloatTensor<Self>>,
         initial_state: &FloatTensor<Self>,
-    ) -> DiagonalSsmForward<FloatTensor<Self>>;
+    ) -> DiagonalSsmForward<FloatTensor<Self>> {
+        diagonal_ssm::composed::forward::<Self>(input, system, initial_state)
+    }
 
     /// Gradients of every input of the forward pass.
     fn diagonal_ssm_backward(
@@ -81,11 +87,17 @@ pub trait Kernels: BurnBackend {
         system: &DiagonalSsm<FloatTensor<Self>>,
         chunk_states: &FloatTensor<Self>,
         output_gradient: &FloatTensor<Self>,
-    ) -> DiagonalSsmGradients<FloatTensor<Self>>;
+    ) -> DiagonalSsmGradients<FloatTensor<Self>> {
+        diagonal_ssm::composed::backward::<Self>(input, system, chunk_states, output_gradient)
+    }
 
     /// Normalized input and the statistics it was normalized with.
-    fn batch_norm_forward(input: &FloatTensor<Self>, epsilon: f64)
-    -> Normalized<FloatTensor<Self>>;
+    fn batch_norm_forward(
+        input: &FloatTensor<Self>,
+        epsilon: f64,
+    ) -> Normalized<FloatTensor<Self>> {
+        batch_norm::composed::forward::<Self>(input, epsilon)
+    }
 
     /// Gradient of the input, through the statistics too.
     fn batch_norm_backward(
@@ -93,7 +105,29 @@ pub trait Kernels: BurnBackend {
         variance: &FloatTensor<Self>,
         epsilon: f64,
         output_gradient: &FloatTensor<Self>,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        batch_norm::composed::backward::<Self>(normalized, variance, epsilon, output_gradient)
+    }
+
+    /// Input normalized by given statistics.
+    fn normalize_forward(
+        input: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::plain_normalize::<Self>(input, mean, variance, epsilon)
+    }
+
+    /// Factor of every element of a tensor of this shape in row-major order: bit for bit [`Dropout::factor`].
+    fn dropout_factors(
+        dropout: Dropout,
+        shape: Shape,
+        device: &Self::Device,
+        dtype: DType,
+    ) -> FloatTensor<Self> {
+        dropout::factors_from_host::<Self>(dropout, shape, device, dtype)
+    }
 
     /// Output of the gated unit.
     fn gated_unit_forward(
@@ -101,7 +135,9 @@ pub trait Kernels: BurnBackend {
         skip: &FloatTensor<Self>,
         weights: &GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
-    ) -> FloatTensor<Self>;
+    ) -> FloatTensor<Self> {
+        gated_unit::composed::forward::<Self>(input, skip, weights, dropout)
+    }
 
     /// Gradients of the input and the weights; the gradient of `skip` is the output's.
     fn gated_unit_backward(
@@ -109,7 +145,9 @@ pub trait Kernels: BurnBackend {
         weights: &GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
         output_gradient: &FloatTensor<Self>,
-    ) -> GatedUnitGradients<FloatTensor<Self>>;
+    ) -> GatedUnitGradients<FloatTensor<Self>> {
+        gated_unit::composed::backward::<Self>(input, weights, dropout, output_gradient)
+    }
 }
 
 /// An autodiff backend whose inner backend runs the same layers: what training is generic over.
@@ -126,41 +164,55 @@ where
     type Inner = B::InnerBackend;
 }
 
-impl Backend for burn_flex::Flex {
-    fn diagonal_ssm(
-        input: FloatTensor<Self>,
-        system: DiagonalSsm<FloatTensor<Self>>,
-        initial_state: FloatTensor<Self>,
-    ) -> DiagonalSsmOutput<FloatTensor<Self>> {
-        Self::diagonal_ssm_forward(&input, &system, &initial_state).result
-    }
+/// [`Backend`] for a backend with [`Kernels`] and without automatic differentiation. Not a blanket implementation: the
+/// compiler cannot know that `Autodiff` never gets kernels of its own.
+macro_rules! plain_backend {
+    ([$($generics:tt)*] $backend:ty) => {
+        impl<$($generics)*> Backend for $backend {
+            fn diagonal_ssm(
+                input: FloatTensor<Self>,
+                system: DiagonalSsm<FloatTensor<Self>>,
+                initial_state: FloatTensor<Self>,
+            ) -> DiagonalSsmOutput<FloatTensor<Self>> {
+                Self::diagonal_ssm_forward(&input, &system, &initial_state).result
+            }
 
-    fn linear_scan(scan: LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
-        Self::linear_scan_forward(&scan)
-    }
+            fn linear_scan(scan: LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
+                Self::linear_scan_forward(&scan)
+            }
 
-    fn batch_norm(input: FloatTensor<Self>, epsilon: f64) -> Normalized<FloatTensor<Self>> {
-        Self::batch_norm_forward(&input, epsilon)
-    }
+            fn batch_norm(
+                input: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> Normalized<FloatTensor<Self>> {
+                Self::batch_norm_forward(&input, epsilon)
+            }
 
-    fn gated_unit(
-        input: FloatTensor<Self>,
-        skip: FloatTensor<Self>,
-        weights: GatedUnit<FloatTensor<Self>>,
-        dropout: Option<Dropout>,
-    ) -> FloatTensor<Self> {
-        Self::gated_unit_forward(&input, &skip, &weights, dropout)
-    }
+            fn gated_unit(
+                input: FloatTensor<Self>,
+                skip: FloatTensor<Self>,
+                weights: GatedUnit<FloatTensor<Self>>,
+                dropout: Option<Dropout>,
+            ) -> FloatTensor<Self> {
+                Self::gated_unit_forward(&input, &skip, &weights, dropout)
+            }
 
-    fn normalize(
-        input: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        batch_norm::flex::normalize(&input, &mean, &variance, epsilon)
-    }
+            fn normalize(
+                input: FloatTensor<Self>,
+                mean: FloatTensor<Self>,
+                variance: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                Self::normalize_forward(input, mean, variance, epsilon)
+            }
+        }
+    };
 }
+
+plain_backend!([] burn_flex::Flex);
+
+#[cfg(feature = "libtorch")]
+plain_backend!([E: burn::backend::libtorch::TchElement] burn::backend::LibTorch<E>);
 
 impl Kernels for burn_flex::Flex {
     fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
@@ -206,6 +258,15 @@ impl Kernels for burn_flex::Flex {
         output_gradient: &FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         batch_norm::flex::backward(normalized, variance, epsilon, output_gradient)
+    }
+
+    fn normalize_forward(
+        input: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        batch_norm::flex::normalize(&input, &mean, &variance, epsilon)
     }
 
     fn gated_unit_forward(

@@ -1,6 +1,7 @@
 //! Batch normalization without affine parameters, over batch and time.
 
 pub(crate) mod autodiff;
+pub(crate) mod composed;
 pub(crate) mod flex;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, ops::FloatTensor};

@@ -1,6 +1,7 @@
 //! The diagonal state space map (u, Λ, B, C, D) → y: the operation that training time goes into.
 
 pub(crate) mod autodiff;
+pub(crate) mod composed;
 pub(crate) mod flex;
 mod native;
 
@@ -30,8 +31,8 @@ pub struct DiagonalSsm<T> {
 }
 
 impl<T> DiagonalSsm<T> {
-    /// The parameters as something else, one by one.
-    pub(crate) fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
+    /// Every parameter through `f`.
+    pub fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
         DiagonalSsm {
             lambda_re: f(&self.lambda_re),
             lambda_im: f(&self.lambda_im),

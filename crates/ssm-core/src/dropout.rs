@@ -3,6 +3,11 @@
 //! A counter-based mask needs no memory between forward and backward, does not depend on the number of
 //! threads, and a resumed run draws the masks the unbroken run would have drawn.
 
+use burn::tensor::{DType, Shape, TensorData, backend::Backend, ops::FloatTensor};
+use rayon::prelude::*;
+
+use crate::cpu::vectorized;
+
 /// Which elements to drop: each one independently with `probability`, by a hash of `seed` and its position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
@@ -31,6 +36,28 @@ impl Dropout {
         self.mask().factor(position as u32)
     }
 
+    /// Factors of the first `len` positions.
+    pub(crate) fn factors(&self, len: usize) -> Vec<f32> {
+        const PIECE: usize = 1 << 14;
+        let mask = self.mask();
+        let mut factors = vec![0.0; len];
+        factors
+            .par_chunks_mut(PIECE)
+            .enumerate()
+            .for_each(|(piece, factors)| {
+                let start = (piece * PIECE) as u32;
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (position, factor) in (start..).zip(factors.iter_mut()) {
+                            *factor = mask.factor(position);
+                        }
+                    },
+                );
+            });
+        factors
+    }
+
     /// The mask with its constants worked out, for inner loops.
     #[inline(always)]
     pub(crate) fn mask(&self) -> Mask {
@@ -41,6 +68,18 @@ impl Dropout {
             scale: (1.0 / (1.0 - self.probability)) as f32,
         }
     }
+}
+
+/// The mask worked out on the host and sent to the device: for backends without a kernel of their own.
+pub(crate) fn factors_from_host<B: Backend>(
+    dropout: Dropout,
+    shape: Shape,
+    device: &B::Device,
+    dtype: DType,
+) -> FloatTensor<B> {
+    let factors = dropout.factors(shape.num_elements());
+    let data = TensorData::new(factors, shape).convert_dtype(dtype);
+    B::float_from_data(data, device)
 }
 
 /// Worked-out constants of a [`Dropout`].
@@ -84,6 +123,17 @@ mod tests {
         let sum: f64 = (0..n).map(|i| f64::from(dropout.factor(i))).sum();
         // Standard error of the mean is sqrt(p / (1 - p) / n) = 3.3e-4; five of them.
         assert!((sum / n as f64 - 1.0).abs() < 1.7e-3);
+    }
+
+    #[test]
+    fn all_factors_at_once_are_the_factors_one_by_one() {
+        let dropout = Dropout {
+            probability: 0.4,
+            seed: 0xdead_beef_0123,
+        };
+        // Not a multiple of the piece that a thread works on.
+        let all = dropout.factors(40_001);
+        assert!((0..all.len()).all(|i| all[i] == dropout.factor(i)));
     }
 
     #[test]

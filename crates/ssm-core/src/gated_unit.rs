@@ -4,6 +4,7 @@
 //! would cost more than a compressed recurrence and hide what compression gains.
 
 pub(crate) mod autodiff;
+pub(crate) mod composed;
 pub(crate) mod flex;
 
 use burn::tensor::{

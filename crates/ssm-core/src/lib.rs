@@ -18,10 +18,11 @@
 //! reduces.
 //!
 //! # Backends
-//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. The CPU backend (burn's Flex) has
-//! native kernels ([`Kernels`]); `Autodiff` around any backend with kernels differentiates each operation as one node of
-//! the graph, by a hand-written backward pass. [`diagonal_ssm_reference`] and its kind are the same operations in plain
-//! tensor code: the oracle of the tests.
+//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. `Autodiff` around any backend with
+//! [`Kernels`] differentiates each operation as one node of the graph, by a hand-written backward pass. A backend must
+//! bring a plain scan; everything else is composed around it, and replaced where a kernel of its own pays. burn's Flex has
+//! native kernels for all of it; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
+//! [`diagonal_ssm_reference`] and its kind are the same operations in plain tensor code: the oracle of the tests.
 //!
 //! # Example
 //! ```
@@ -58,21 +59,34 @@ mod batch_norm;
 mod block;
 mod classifier;
 mod cpu;
+#[cfg(feature = "cube")]
+mod device;
 mod diagonal_ssm;
 mod dropout;
 mod gated_unit;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod linear;
 mod lru;
 mod parameter;
+mod primitive;
 mod reduction;
 mod scan;
 mod streaming;
 mod tensors;
+#[cfg(test)]
+mod testing;
 
 pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
 pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
+#[cfg(feature = "cube")]
+pub use device::DeviceError;
+#[cfg(feature = "cuda")]
+pub use device::probe_cuda;
+#[cfg(feature = "wgpu")]
+pub use device::probe_wgpu;
 pub use diagonal_ssm::{
     DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput, DiagonalSsmTensors,
     diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
@@ -81,6 +95,8 @@ pub use dropout::Dropout;
 pub use gated_unit::{
     GatedUnit, GatedUnitGradients, GatedUnitTensors, gated_unit, gated_unit_reference,
 };
+#[cfg(feature = "libtorch")]
+pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use reduction::{Reducible, ReductionError};

@@ -3,7 +3,11 @@
 //! One table: the step that a run repeats, and each of its parts timed alone on the same sizes, forward and backward.
 //! Every row runs in a process of its own, so that its peak memory is its own. `docs/performance.md` says how to read
 //! it.
-#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is what this program is for"
+)]
 #![allow(
     clippy::unwrap_used,
     reason = "a measurement stops at the first thing that is not as it should be"
@@ -11,10 +15,9 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use burn::tensor::backend::Backend as _;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
 use clap::Parser;
@@ -124,7 +127,7 @@ const RATES: LearningRates = LearningRates {
     recurrent: 1e-4,
 };
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     if !options.rows_only {
         println!(
@@ -172,25 +175,29 @@ fn main() {
                 };
                 match dispatch(options.backend, row) {
                     Ok(row) => println!("{row}"),
-                    Err(refusal) => panic!("{refusal}"),
+                    Err(refusal) => {
+                        eprintln!("{refusal}");
+                        return ExitCode::from(2);
+                    }
                 }
-            } else {
-                measure_apart(&options, shape, states);
+            } else if !measure_apart(&options, shape, states) {
+                return ExitCode::from(2);
             }
         }
     }
+    ExitCode::SUCCESS
 }
 
-/// Runs this program again for one row.
-fn measure_apart(options: &Options, shape: &Shape, states: usize) {
+/// Runs this program again for one row; whether it could.
+fn measure_apart(options: &Options, shape: &Shape, states: usize) -> bool {
     let backend = options.backend.to_string();
-    let status = Command::new(std::env::current_exe().unwrap())
+    Command::new(std::env::current_exe().unwrap())
         .args(["--rows-only", "--backend", &backend])
         .args(["--filter", shape.name, "--states", &states.to_string()])
         .args(["--seconds", &options.seconds.to_string()])
         .status()
-        .unwrap();
-    assert!(status.success(), "{} {states}: {status}", shape.name);
+        .unwrap()
+        .success()
 }
 
 struct Row<'a> {
@@ -203,9 +210,13 @@ struct Row<'a> {
 impl Job for Row<'_> {
     type Output = String;
 
-    fn run<B: TrainingBackend>(self) -> String {
-        let device = B::Device::default();
-        let bench = Bench::<B>::new(self.shape, self.states, self.options.seconds, device);
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> String {
+        let bench = Bench::<B>::new(
+            self.shape,
+            self.states,
+            self.options.seconds,
+            device.clone(),
+        );
         bench.row(self.published)
     }
 }
