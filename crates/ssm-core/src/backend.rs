@@ -194,13 +194,13 @@ pub trait Kernels: BurnBackend {
 /// An autodiff backend whose inner backend runs the same layers: what training is generic over.
 pub trait TrainingBackend: Backend + AutodiffBackend<InnerBackend = Self::Inner> {
     /// The backend without automatic differentiation, for evaluation.
-    type Inner: Backend<Device = Self::Device>;
+    type Inner: Backend<Device = Self::Device> + Kernels;
 }
 
 impl<B> TrainingBackend for B
 where
     B: Backend + AutodiffBackend,
-    B::InnerBackend: Backend<Device = B::Device>,
+    B::InnerBackend: Backend<Device = B::Device> + Kernels,
 {
     type Inner = B::InnerBackend;
 }

@@ -66,6 +66,10 @@ enum Operation {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum BackendKind {
     Cpu,
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+    #[cfg(feature = "cuda")]
+    Cuda,
     #[cfg(feature = "libtorch")]
     Libtorch,
 }
@@ -118,21 +122,34 @@ impl Shape {
 fn main() {
     let options = Options::parse();
     match options.backend {
-        BackendKind::Cpu => on_processor::<Flex>(&options),
+        BackendKind::Cpu => on_processor::<Flex>(&options, &Default::default()),
+        #[cfg(feature = "wgpu")]
+        BackendKind::Wgpu => on_device::<burn::backend::Wgpu>(&options, &Default::default()),
+        #[cfg(feature = "cuda")]
+        BackendKind::Cuda => on_device::<burn::backend::Cuda>(&options, &Default::default()),
         #[cfg(feature = "libtorch")]
-        BackendKind::Libtorch => on_processor::<burn::backend::LibTorch>(&options),
+        BackendKind::Libtorch => match ssm_core::libtorch_device() {
+            device @ burn::backend::libtorch::LibTorchDevice::Cpu => {
+                on_processor::<burn::backend::LibTorch>(&options, &device)
+            }
+            device => on_device::<burn::backend::LibTorch>(&options, &device),
+        },
     }
 }
 
-fn on_processor<B: Kernels>(options: &Options) {
-    let device = Default::default();
+fn on_processor<B: Kernels>(options: &Options, device: &B::Device) {
     println!(
         "processor vectors: {}; threads: {}",
         machine::simd_level(),
         rayon::current_num_threads()
     );
-    let machine = Machine::processor::<B>(&device);
-    measure::<B>(options, &device, machine);
+    measure::<B>(options, device, Machine::processor::<B>(device));
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "libtorch"))]
+fn on_device<B: Kernels>(options: &Options, device: &B::Device) {
+    println!("device: {device:?}, {}", B::name(device));
+    measure::<B>(options, device, Machine::device::<B>(device));
 }
 
 fn measure<B: Kernels>(options: &Options, device: &B::Device, machine: Machine) {
