@@ -205,7 +205,8 @@ pub(crate) fn backward<B: Backend>(
     // The first factor of the reversed sequence meets a zero state: any will do.
     let late = match &scan.decay {
         Decay::Constant(_) => decay.clone(),
-        Decay::PerStep(_) => decay.clone().map(|part| reversed(part).roll_dim(1, 1)),
+        // To later steps: `roll_dim` counts the other way.
+        Decay::PerStep(_) => decay.clone().map(|part| reversed(part).roll_dim(-1, 1)),
     };
     let adjoints = self::scan::<B>(
         late,
