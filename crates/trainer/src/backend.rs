@@ -45,9 +45,9 @@ fn built() -> String {
 }
 
 /// Something to do on a backend that is chosen at run time.
-pub trait Job {
+pub trait Job: Send {
     /// What comes of it.
-    type Output;
+    type Output: Send;
 
     /// Does it.
     fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output;
@@ -60,7 +60,11 @@ pub trait Job {
 pub fn dispatch<J: Job>(kind: BackendKind, job: J) -> Result<J::Output, BackendError> {
     match kind {
         #[cfg(feature = "cpu")]
-        BackendKind::Cpu => Ok(job.run::<Autodiff<burn::backend::Flex>>(&Default::default())),
+        // On a thread of the pool that the kernels run on: from any other, every kernel would wait for a thread of the
+        // pool to wake up, and for itself to be woken up.
+        BackendKind::Cpu => Ok(rayon::scope(|_| {
+            job.run::<Autodiff<burn::backend::Flex>>(&Default::default())
+        })),
         #[cfg(feature = "wgpu")]
         BackendKind::Wgpu => {
             ssm_core::probe_wgpu().map_err(no_device(kind))?;
