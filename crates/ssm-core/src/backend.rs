@@ -20,7 +20,7 @@ use crate::{
         self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
     },
     dropout::{self, Dropout},
-    gated_unit::{self, GatedUnit, GatedUnitGradients},
+    gated_unit::{self, GatedUnit, GatedUnitForward, GatedUnitGradients},
     mean_over_time,
     scan::{self, LinearScan, LinearScanGradients},
 };
@@ -141,13 +141,13 @@ pub trait Kernels: BurnBackend {
         dropout::factors_from_host::<Self>(dropout, shape, device, dtype)
     }
 
-    /// Output of the gated unit.
+    /// Output of the gated unit, and its branches if they are kept.
     fn gated_unit_forward(
         input: &FloatTensor<Self>,
         skip: &FloatTensor<Self>,
         weights: &GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
-    ) -> FloatTensor<Self> {
+    ) -> GatedUnitForward<FloatTensor<Self>> {
         gated_unit::composed::forward::<Self>(input, skip, weights, dropout)
     }
 
@@ -156,9 +156,10 @@ pub trait Kernels: BurnBackend {
         input: &FloatTensor<Self>,
         weights: &GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
+        branches: Option<&[FloatTensor<Self>; 2]>,
         output_gradient: &FloatTensor<Self>,
     ) -> GatedUnitGradients<FloatTensor<Self>> {
-        gated_unit::composed::backward::<Self>(input, weights, dropout, output_gradient)
+        gated_unit::composed::backward::<Self>(input, weights, dropout, branches, output_gradient)
     }
 
     /// Output of an affine map.
@@ -235,7 +236,7 @@ macro_rules! plain_backend {
                 weights: GatedUnit<FloatTensor<Self>>,
                 dropout: Option<Dropout>,
             ) -> FloatTensor<Self> {
-                Self::gated_unit_forward(&input, &skip, &weights, dropout)
+                Self::gated_unit_forward(&input, &skip, &weights, dropout).output
             }
 
             fn affine(
@@ -327,7 +328,7 @@ impl Kernels for burn_flex::Flex {
         skip: &FloatTensor<Self>,
         weights: &GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
-    ) -> FloatTensor<Self> {
+    ) -> GatedUnitForward<FloatTensor<Self>> {
         gated_unit::flex::forward(input, skip, weights, dropout)
     }
 
@@ -335,9 +336,10 @@ impl Kernels for burn_flex::Flex {
         input: &FloatTensor<Self>,
         weights: &GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
+        branches: Option<&[FloatTensor<Self>; 2]>,
         output_gradient: &FloatTensor<Self>,
     ) -> GatedUnitGradients<FloatTensor<Self>> {
-        gated_unit::flex::backward(input, weights, dropout, output_gradient)
+        gated_unit::flex::backward(input, weights, dropout, branches, output_gradient)
     }
 
     fn affine_forward(

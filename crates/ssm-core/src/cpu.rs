@@ -5,10 +5,11 @@ mod product;
 mod real;
 mod tile;
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, mem::MaybeUninit};
 
 use burn::tensor::{Bytes, Shape, TensorMetadata};
 use burn_flex::{FlexTensor, Layout};
+use rayon::prelude::*;
 
 pub(crate) use product::{Destination, MatrixRef, Products, product};
 pub(crate) use real::Real;
@@ -59,6 +60,20 @@ pub(crate) fn tensor<T: Real, const D: usize>(data: Vec<T>, shape: [usize; D]) -
     )
 }
 
+/// Zeros, written by all threads: one alone would take longer for it than a kernel does for its work.
+pub(crate) fn zeros<T: Real>(len: usize) -> Vec<T> {
+    let mut zeros: Vec<T> = Vec::with_capacity(len);
+    zeros.spare_capacity_mut()[..len]
+        .par_chunks_mut(ZEROS_AT_ONCE)
+        .for_each(|part| part.fill(MaybeUninit::new(T::ZERO)));
+    // SAFETY: there is capacity for `len` elements, and the loop wrote every one of them.
+    unsafe { zeros.set_len(len) };
+    zeros
+}
+
+/// Elements that a thread zeroes at a time: enough to be worth handing out.
+const ZEROS_AT_ONCE: usize = 1 << 15;
+
 /// Dimensions of a tensor whose rank the caller knows.
 pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
     tensor
@@ -70,7 +85,7 @@ pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 
 /// How many pieces a reduction over rows is cut into. Fixed, so that sums are taken in the same order
 /// whatever the number of threads: a run repeats bit for bit.
-pub(crate) const REDUCTION_PIECES: usize = 16;
+pub(crate) const REDUCTION_PIECES: usize = 32;
 
 /// Adds `part` to `total` element by element.
 pub(crate) fn add_assign<T: Real>(total: &mut [T], part: &[T]) {

@@ -35,6 +35,15 @@ pub struct GatedUnitTensors<B: BurnBackend> {
     pub biases: [Tensor<B, 1>; 2],
 }
 
+/// Output of the gated unit and what its backward pass may want of it.
+#[derive(Clone, Debug)]
+pub struct GatedUnitForward<T> {
+    /// `[batch, length, hidden]`.
+    pub output: T,
+    /// W₁ a + b₁ and W₂ a + b₂, `[batch, length, hidden]` each, where keeping them costs less than computing them again.
+    pub branches: Option<[T; 2]>,
+}
+
 /// Gradients of the input and of the weights.
 #[derive(Clone, Debug)]
 pub struct GatedUnitGradients<T> {

@@ -96,7 +96,8 @@ pub use diagonal_ssm::{
 };
 pub use dropout::Dropout;
 pub use gated_unit::{
-    GatedUnit, GatedUnitGradients, GatedUnitTensors, gated_unit, gated_unit_reference,
+    GatedUnit, GatedUnitForward, GatedUnitGradients, GatedUnitTensors, gated_unit,
+    gated_unit_reference,
 };
 #[cfg(feature = "libtorch")]
 pub use libtorch::libtorch_device;

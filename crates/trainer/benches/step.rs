@@ -393,10 +393,11 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
             gate_bias: self.primitive([h]),
         };
         self.part(|| {
-            let output = B::Inner::gated_unit_forward(&input, &skip, &weights, Some(DROPOUT));
+            let forward = B::Inner::gated_unit_forward(&input, &skip, &weights, Some(DROPOUT));
+            let branches = forward.branches.as_ref();
             let gradients =
-                B::Inner::gated_unit_backward(&input, &weights, Some(DROPOUT), &gradient);
-            (output, gradients)
+                B::Inner::gated_unit_backward(&input, &weights, Some(DROPOUT), branches, &gradient);
+            (forward.output, gradients)
         })
     }
 

@@ -9,7 +9,7 @@ use super::{
     AffineGradients,
     native::{Affine, AffineGradient},
 };
-use crate::cpu::{Destination, REDUCTION_PIECES, Real, dims, tensor};
+use crate::cpu::{Destination, REDUCTION_PIECES, Real, dims, tensor, zeros};
 
 /// Rows of a block: a multiple of every tile, and enough that the blocked routine packs the weight rarely.
 const BLOCK_ROWS: usize = 240;
@@ -41,7 +41,7 @@ fn forward_typed<T: Real>(
     let ([rows, inputs], [outputs, _]) = (dims(input), dims::<2>(weight));
     let [input, weight, bias] = [input, weight, bias].map(FlexTensor::to_contiguous);
     let map = Affine::new(weight.storage::<T>(), bias.storage::<T>());
-    let mut output = vec![T::ZERO; rows * outputs];
+    let mut output = zeros::<T>(rows * outputs);
     output
         .par_chunks_mut(BLOCK_ROWS * outputs)
         .zip(input.storage::<T>().par_chunks(BLOCK_ROWS * inputs))
@@ -82,7 +82,7 @@ fn backward_typed<T: Real>(
     let piece = rows.div_ceil(REDUCTION_PIECES).next_multiple_of(BLOCK_ROWS);
 
     // Without rows, where nobody asked for it.
-    let mut input_gradient = vec![T::ZERO; if of_input { rows * inputs } else { 0 }];
+    let mut input_gradient = zeros::<T>(if of_input { rows * inputs } else { 0 });
     let mut input_gradients = input_gradient.chunks_mut(piece * inputs);
     let pieces: Vec<Piece<'_, T>> = input
         .storage::<T>()
@@ -103,10 +103,11 @@ fn backward_typed<T: Real>(
     for part in &sums {
         total.add(part);
     }
+    let [weight, bias] = total.into_parts();
     AffineGradients {
         input: of_input.then(|| tensor(input_gradient, [rows, inputs])),
-        weight: tensor(total.weight, [outputs, inputs]),
-        bias: tensor(total.bias, [outputs]),
+        weight: tensor(weight, [outputs, inputs]),
+        bias: tensor(bias, [outputs]),
     }
 }
 

@@ -4,6 +4,10 @@ use pulp::Simd;
 
 use crate::cpu::{Destination, MatrixRef, Products, Real, add_assign};
 
+/// Elements, about, of as many rows as a loop should work on at once: long enough to vectorize well even where rows are
+/// short, and to stay in the first cache.
+const TILE: usize = 512;
+
 /// y = W x + b with the weight in both orders.
 pub(crate) struct Affine<T> {
     inputs: usize,
@@ -13,6 +17,8 @@ pub(crate) struct Affine<T> {
     transposed: Vec<T>,
     /// `[output]`.
     bias: Vec<T>,
+    /// The same, repeated: copied many rows at a time where rows are short.
+    bias_rows: Vec<T>,
     products: Products,
 }
 
@@ -21,14 +27,12 @@ impl<T: Real> Affine<T> {
     pub(crate) fn new(weight: &[T], bias: &[T]) -> Self {
         let outputs = bias.len();
         let inputs = weight.len() / outputs;
-        let transposed = (0..weight.len())
-            .map(|k| weight[k % outputs * inputs + k / outputs])
-            .collect();
         Self {
             inputs,
             weight: weight.to_vec(),
-            transposed,
+            transposed: transposed(weight, inputs),
             bias: bias.to_vec(),
+            bias_rows: bias.repeat(TILE.div_ceil(outputs)),
             products: Products::for_channels(inputs.max(outputs)),
         }
     }
@@ -46,8 +50,8 @@ impl<T: Real> Affine<T> {
     #[inline(always)]
     pub(crate) fn apply<S: Simd>(&self, simd: S, input: &[T], output: &mut [T]) {
         let [outputs, inputs] = self.shape();
-        for row in output.chunks_exact_mut(outputs) {
-            row.copy_from_slice(&self.bias);
+        for rows in output.chunks_mut(self.bias_rows.len()) {
+            rows.copy_from_slice(&self.bias_rows[..rows.len()]);
         }
         let input = MatrixRef::new(input, input.len() / inputs, inputs);
         let weight = MatrixRef::new(&self.transposed, inputs, outputs);
@@ -73,17 +77,19 @@ impl<T: Real> Affine<T> {
 
 /// Gradients of an affine map, summed over some rows.
 pub(crate) struct AffineGradient<T> {
-    /// `[output, input]`.
-    pub(crate) weight: Vec<T>,
-    /// `[output]`.
-    pub(crate) bias: Vec<T>,
+    outputs: usize,
+    /// Of the weight, `[input, output]`: rows of the gradient are what is contiguous.
+    transposed: Vec<T>,
+    /// Of the bias, as many partial sums side by side as fit a tile.
+    bias_rows: Vec<T>,
 }
 
 impl<T: Real> AffineGradient<T> {
     pub(crate) fn zeros([outputs, inputs]: [usize; 2]) -> Self {
         Self {
-            weight: vec![T::ZERO; outputs * inputs],
-            bias: vec![T::ZERO; outputs],
+            outputs,
+            transposed: vec![T::ZERO; inputs * outputs],
+            bias_rows: vec![T::ZERO; TILE.div_ceil(outputs) * outputs],
         }
     }
 
@@ -96,19 +102,35 @@ impl<T: Real> AffineGradient<T> {
         gradient: &[T],
         input: &[T],
     ) {
-        let outputs = self.bias.len();
-        let (rows, inputs) = (gradient.len() / outputs, self.weight.len() / outputs);
-        for row in gradient.chunks_exact(outputs) {
-            add_assign(&mut self.bias, row);
+        let rows = gradient.len() / self.outputs;
+        for part in gradient.chunks(self.bias_rows.len()) {
+            add_assign(&mut self.bias_rows, part);
         }
-        let gradient = MatrixRef::new(gradient, rows, outputs).transpose();
-        let input = MatrixRef::new(input, rows, inputs);
+        let gradient = MatrixRef::new(gradient, rows, self.outputs);
+        let input = MatrixRef::new(input, rows, input.len() / rows).transpose();
         let mode = Destination::Accumulate;
-        products.multiply(simd, &mut self.weight, mode, gradient, input);
+        products.multiply(simd, &mut self.transposed, mode, input, gradient);
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        add_assign(&mut self.weight, &other.weight);
-        add_assign(&mut self.bias, &other.bias);
+        add_assign(&mut self.transposed, &other.transposed);
+        add_assign(&mut self.bias_rows, &other.bias_rows);
     }
+
+    /// Gradients of weight, `[output, input]`, and bias, `[output]`.
+    pub(crate) fn into_parts(self) -> [Vec<T>; 2] {
+        let mut bias = vec![T::ZERO; self.outputs];
+        for part in self.bias_rows.chunks_exact(self.outputs) {
+            add_assign(&mut bias, part);
+        }
+        [transposed(&self.transposed, self.outputs), bias]
+    }
+}
+
+/// The transpose of a row-major matrix of `cols` columns.
+fn transposed<T: Copy>(matrix: &[T], cols: usize) -> Vec<T> {
+    let rows = matrix.len() / cols;
+    (0..matrix.len())
+        .map(|k| matrix[k % rows * cols + k / rows])
+        .collect()
 }

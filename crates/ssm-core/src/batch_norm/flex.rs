@@ -1,11 +1,11 @@
-//! Native CPU kernel: one pass per statistic, sums in `f64`, one pass to normalize.
+//! Native CPU kernel: one pass for both statistics, sums in `f64`, one pass to normalize.
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor, vectorized};
+use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor, vectorized, zeros};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -70,66 +70,76 @@ fn tiled<T: Real>(values: impl Iterator<Item = f64>, hidden: usize) -> Vec<T> {
     values.repeat(tile_len(hidden) / hidden)
 }
 
-/// Mean over rows per channel of what `add` adds to the sums of a tile; it is given the tile's first position.
-fn mean_over_rows<T: Real>(
-    data: &[T],
-    hidden: usize,
-    add: impl Fn(usize, &[T], &mut [f64]) + Sync,
-) -> Vec<f64> {
-    let (piece, tile) = (piece_len(data.len(), hidden), tile_len(hidden));
-    let sums: Vec<Vec<f64>> = data
+/// Means over rows, per channel, of the two quantities that `pair` makes of the element of `x` and of `y` at the same
+/// place and of its channel's entry of `center`.
+fn means_over_rows<T: Real>(
+    [x, y]: [&[T]; 2],
+    center: &[T],
+    pair: impl Fn(f64, f64, f64) -> [f64; 2] + Sync,
+) -> [Vec<f64>; 2] {
+    let hidden = center.len();
+    let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
+    let center: Vec<f64> = tiled(center.iter().map(|v| v.into_f64()), hidden);
+    let sums: Vec<[Vec<f64>; 2]> = x
         .par_chunks(piece)
-        .enumerate()
-        .map(|(index, rows)| {
-            let mut sums = vec![0.0; tile];
+        .zip(y.par_chunks(piece))
+        .map(|(x, y)| {
+            let [mut first, mut second] = [(); 2].map(|()| vec![0.0; tile]);
             vectorized(
                 #[inline(always)]
                 || {
-                    for (k, part) in rows.chunks(tile).enumerate() {
-                        add(index * piece + k * tile, part, &mut sums);
+                    for (x, y) in x.chunks(tile).zip(y.chunks(tile)) {
+                        let sums = first.iter_mut().zip(&mut second).zip(&center);
+                        for (((first, second), center), (x, y)) in sums.zip(x.iter().zip(y)) {
+                            let [a, b] = pair(x.into_f64(), y.into_f64(), *center);
+                            *first += a;
+                            *second += b;
+                        }
                     }
                 },
             );
-            sums
+            [first, second]
         })
         .collect();
-    let rows = (data.len() / hidden) as f64;
-    (0..hidden)
-        .map(|j| {
+    let rows = (x.len() / hidden) as f64;
+    [0, 1].map(|which| {
+        let mean = |j| {
             let channel = sums
                 .iter()
-                .flat_map(|sums| sums.iter().skip(j).step_by(hidden));
+                .flat_map(|sums| sums[which].iter().skip(j).step_by(hidden));
             channel.sum::<f64>() / rows
-        })
-        .collect()
+        };
+        (0..hidden).map(mean).collect()
+    })
 }
 
 fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     let [batch, length, hidden] = dims(input);
     let input = input.to_contiguous();
     let x = input.storage::<T>();
-    let mean = mean_over_rows(
-        x,
-        hidden,
+    // Mean and variance in one pass, as moments about the first row. It is one of the rows, so that the square of its
+    // distance to the mean is at most the variance times their number: that factor is all that the difference of the
+    // moments can lose of the digits of `f64`.
+    let center = &x[..hidden];
+    let [offset, square] = means_over_rows(
+        [x, x],
+        center,
         #[inline(always)]
-        |_, part, sums| {
-            for (sum, x) in sums.iter_mut().zip(part) {
-                *sum += x.into_f64();
-            }
+        |x, _, center| {
+            let centered = x - center;
+            [centered, centered * centered]
         },
     );
-    let center: Vec<f64> = tiled(mean.iter().copied(), hidden);
-    let variance = mean_over_rows(
-        x,
-        hidden,
-        #[inline(always)]
-        |_, part, sums| {
-            for ((sum, x), center) in sums.iter_mut().zip(part).zip(&center) {
-                let centered = x.into_f64() - center;
-                *sum += centered * centered;
-            }
-        },
-    );
+    let mean: Vec<f64> = center
+        .iter()
+        .zip(&offset)
+        .map(|(center, offset)| center.into_f64() + offset)
+        .collect();
+    let variance: Vec<f64> = square
+        .iter()
+        .zip(&offset)
+        .map(|(square, offset)| square - offset * offset)
+        .collect();
     let output = scaled(x, hidden, epsilon, &mean, &variance);
     let convert = |v: &[f64]| v.iter().map(|v| T::from_f64(*v)).collect::<Vec<T>>();
     Normalized {
@@ -143,7 +153,7 @@ fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTe
 fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance: &[f64]) -> Vec<T> {
     let center: Vec<T> = tiled(mean.iter().copied(), hidden);
     let scale: Vec<T> = tiled(variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()), hidden);
-    let mut output = vec![T::ZERO; x.len()];
+    let mut output = zeros::<T>(x.len());
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
     output
         .par_chunks_mut(piece)
@@ -175,25 +185,11 @@ fn backward_typed<T: Real>(
     let [batch, length, hidden] = dims(normalized);
     let (normalized, gradient) = (normalized.to_contiguous(), output_gradient.to_contiguous());
     let (x, g) = (normalized.storage::<T>(), gradient.storage::<T>());
-    let mean_gradient = mean_over_rows(
-        g,
-        hidden,
+    let [mean_gradient, mean_product] = means_over_rows(
+        [g, x],
+        &vec![T::ZERO; hidden],
         #[inline(always)]
-        |_, part, sums| {
-            for (sum, g) in sums.iter_mut().zip(part) {
-                *sum += g.into_f64();
-            }
-        },
-    );
-    let mean_product = mean_over_rows(
-        g,
-        hidden,
-        #[inline(always)]
-        |start, part, sums| {
-            for ((sum, g), x) in sums.iter_mut().zip(part).zip(&x[start..]) {
-                *sum += g.into_f64() * x.into_f64();
-            }
-        },
+        |g, x, _| [g, g * x],
     );
     let variance = variance.to_contiguous();
     let deviation = variance
@@ -203,7 +199,7 @@ fn backward_typed<T: Real>(
     let scale: Vec<T> = tiled(deviation.map(f64::recip), hidden);
     let offset: Vec<T> = tiled(mean_gradient.into_iter(), hidden);
     let slope: Vec<T> = tiled(mean_product.into_iter(), hidden);
-    let mut dx = vec![T::ZERO; x.len()];
+    let mut dx = zeros::<T>(x.len());
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
     dx.par_chunks_mut(piece)
         .zip(x.par_chunks(piece))

@@ -12,14 +12,23 @@ use burn::{
     tensor::ops::FloatTensor,
 };
 
-use super::GatedUnit;
+use super::{GatedUnit, GatedUnitForward};
 use crate::{backend::Kernels, dropout::Dropout};
+
+/// What the backward pass needs.
+#[derive(Clone, Debug)]
+struct State<B: Kernels> {
+    input: FloatTensor<B>,
+    weights: GatedUnit<FloatTensor<B>>,
+    dropout: Option<Dropout>,
+    branches: Option<[FloatTensor<B>; 2]>,
+}
 
 #[derive(Debug)]
 struct GatedUnitBackward;
 
 impl<B: Kernels> Backward<B, 6> for GatedUnitBackward {
-    type State = (FloatTensor<B>, GatedUnit<FloatTensor<B>>, Option<Dropout>);
+    type State = State<B>;
 
     fn backward(
         self,
@@ -28,8 +37,19 @@ impl<B: Kernels> Backward<B, 6> for GatedUnitBackward {
         _checkpointer: &mut Checkpointer,
     ) {
         let output_gradient = grads.consume::<B>(&ops.node);
-        let (input, weights, dropout) = ops.state;
-        let gradients = B::gated_unit_backward(&input, &weights, dropout, &output_gradient);
+        let State {
+            input,
+            weights,
+            dropout,
+            branches,
+        } = ops.state;
+        let gradients = B::gated_unit_backward(
+            &input,
+            &weights,
+            dropout,
+            branches.as_ref(),
+            &output_gradient,
+        );
         let ordered = [
             gradients.input,
             output_gradient,
@@ -66,13 +86,22 @@ pub(crate) fn gated_unit<B: Kernels, C: CheckpointStrategy>(
         gate_weight: weights.gate_weight.primitive,
         gate_bias: weights.gate_bias.primitive,
     };
-    let output = B::gated_unit_forward(&input.primitive, &skip.primitive, &weights, dropout);
+    let GatedUnitForward { output, branches } =
+        B::gated_unit_forward(&input.primitive, &skip.primitive, &weights, dropout);
     match GatedUnitBackward
         .prepare::<C>(nodes)
         .compute_bound()
         .stateful()
     {
-        OpsKind::Tracked(prep) => prep.finish((input.primitive, weights, dropout), output),
+        OpsKind::Tracked(prep) => {
+            let state = State {
+                input: input.primitive,
+                weights,
+                dropout,
+                branches,
+            };
+            prep.finish(state, output)
+        }
         OpsKind::UnTracked(prep) => prep.finish(output),
     }
 }

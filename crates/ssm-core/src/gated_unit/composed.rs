@@ -2,31 +2,23 @@
 
 use burn::tensor::{Tensor, TensorMetadata, activation::sigmoid, ops::FloatTensor};
 
-use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
+use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitForward, GatedUnitGradients};
 use crate::{
     backend::Kernels,
     dropout::Dropout,
     primitive::{primitive, tensor},
 };
 
-/// The tensors that forward and backward share, all `[rows, hidden]` with a row per batch row and step.
-struct Gate<B: Kernels> {
+/// What forward and backward both begin with, `[rows, hidden]` with a row per batch row and step.
+struct Activation<B: Kernels> {
     /// a = drop(gelu(input)).
     activated: Tensor<B, 2>,
-    /// W₁ a + b₁.
-    value: Tensor<B, 2>,
-    /// σ(W₂ a + b₂).
-    gate: Tensor<B, 2>,
     /// Dropout factors of the activation and of the output.
     factors: Option<[Tensor<B, 2>; 2]>,
 }
 
-impl<B: Kernels> Gate<B> {
-    fn new(
-        input: &Tensor<B, 2>,
-        weights: &GatedUnit<FloatTensor<B>>,
-        dropout: Option<Dropout>,
-    ) -> Self {
+impl<B: Kernels> Activation<B> {
+    fn new(input: &Tensor<B, 2>, dropout: Option<Dropout>) -> Self {
         let factors = dropout.map(|dropout| {
             [0, 1].map(|index| {
                 let (shape, dtype) = (input.shape(), input.dtype());
@@ -39,18 +31,19 @@ impl<B: Kernels> Gate<B> {
             Some([first, _]) => gelu * first.clone(),
             None => gelu,
         };
+        Self { activated, factors }
+    }
+
+    /// W₁ a + b₁ and W₂ a + b₂.
+    fn branches(&self, weights: &GatedUnit<FloatTensor<B>>) -> [Tensor<B, 2>; 2] {
         let affine = |weight: &FloatTensor<B>, bias: &FloatTensor<B>| {
             let (weight, bias) = (tensor::<B, 2>(weight.clone()), tensor::<B, 1>(bias.clone()));
-            activated.clone().matmul(weight.transpose()) + bias.unsqueeze()
+            self.activated.clone().matmul(weight.transpose()) + bias.unsqueeze()
         };
-        let value = affine(&weights.value_weight, &weights.value_bias);
-        let gate = sigmoid(affine(&weights.gate_weight, &weights.gate_bias));
-        Self {
-            activated,
-            value,
-            gate,
-            factors,
-        }
+        [
+            affine(&weights.value_weight, &weights.value_bias),
+            affine(&weights.gate_weight, &weights.gate_bias),
+        ]
     }
 }
 
@@ -78,36 +71,38 @@ pub(crate) fn forward<B: Kernels>(
     skip: &FloatTensor<B>,
     weights: &GatedUnit<FloatTensor<B>>,
     dropout: Option<Dropout>,
-) -> FloatTensor<B> {
-    let Gate {
-        value,
-        gate,
-        factors,
-        ..
-    } = Gate::<B>::new(&rows::<B>(input), weights, dropout);
-    let gated = match factors {
-        Some([_, second]) => value * gate * second,
-        None => value * gate,
+) -> GatedUnitForward<FloatTensor<B>> {
+    let activation = Activation::<B>::new(&rows::<B>(input), dropout);
+    let [value, gate] = activation.branches(weights);
+    let gated = value.clone() * sigmoid(gate.clone());
+    let gated = match activation.factors {
+        Some([_, second]) => gated * second,
+        None => gated,
     };
     let skip: Tensor<B, 3> = tensor(skip.clone());
-    let shape = skip.shape();
-    primitive(skip + gated.reshape(shape))
+    let shape = skip.dims();
+    GatedUnitForward {
+        output: primitive(skip + gated.reshape(shape)),
+        branches: Some([value, gate].map(|branch| primitive::<B, 3>(branch.reshape(shape)))),
+    }
 }
 
 pub(crate) fn backward<B: Kernels>(
     input: &FloatTensor<B>,
     weights: &GatedUnit<FloatTensor<B>>,
     dropout: Option<Dropout>,
+    branches: Option<&[FloatTensor<B>; 2]>,
     output_gradient: &FloatTensor<B>,
 ) -> GatedUnitGradients<FloatTensor<B>> {
     let shape: [usize; 3] = input.shape().dims();
     let input = rows::<B>(input);
-    let Gate {
-        activated,
-        value,
-        gate,
-        factors,
-    } = Gate::<B>::new(&input, weights, dropout);
+    let activation = Activation::<B>::new(&input, dropout);
+    let [value, gate] = match branches {
+        Some(branches) => [0, 1].map(|k| rows::<B>(&branches[k])),
+        None => activation.branches(weights),
+    };
+    let gate = sigmoid(gate);
+    let Activation { activated, factors } = activation;
     let (first, second) = match factors {
         Some([first, second]) => (Some(first), Some(second)),
         None => (None, None),
@@ -167,17 +162,21 @@ mod tests {
             seed: 9,
         };
         for dropout in [None, Some(some)] {
-            let got = forward::<Flex>(&input, &skip, &weights, dropout);
-            assert_close::<Flex>(&got, &flex::forward(&input, &skip, &weights, dropout));
-            let got = backward::<Flex>(&input, &weights, dropout, &gradient);
-            let want = flex::backward(&input, &weights, dropout, &gradient);
-            assert_close::<Flex>(&got.input, &want.input);
-            let parts = |w: GatedUnit<FloatTensor<Flex>>| {
-                [w.value_weight, w.value_bias, w.gate_weight, w.gate_bias]
-            };
-            let (got, want) = (parts(got.weights), parts(want.weights));
-            for (got, want) in got.iter().zip(&want) {
-                assert_close::<Flex>(got, want);
+            let forward = forward::<Flex>(&input, &skip, &weights, dropout);
+            let want = flex::forward(&input, &skip, &weights, dropout);
+            assert_close::<Flex>(&forward.output, &want.output);
+            let want = flex::backward(&input, &weights, dropout, None, &gradient);
+            // Kept or computed again: two ways to the same gradients.
+            for branches in [None, forward.branches.as_ref()] {
+                let got = backward::<Flex>(&input, &weights, dropout, branches, &gradient);
+                assert_close::<Flex>(&got.input, &want.input);
+                let parts = |w: &GatedUnit<FloatTensor<Flex>>| {
+                    let w = w.clone();
+                    [w.value_weight, w.value_bias, w.gate_weight, w.gate_bias]
+                };
+                for (got, want) in parts(&got.weights).iter().zip(&parts(&want.weights)) {
+                    assert_close::<Flex>(got, want);
+                }
             }
         }
     }

@@ -1,14 +1,18 @@
-//! Native CPU kernel: blocks of rows that stay in the cache, activations recomputed in the backward pass.
+//! Native CPU kernel: blocks of rows that stay in the cache.
+//!
+//! The backward pass computes activations again. The two products before the gate it computes again as well where they
+//! are narrow, and reads what the forward pass kept where they are wide: at 64 channels a product costs what writing
+//! and reading its result does, at 512 eight times that.
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
+use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitForward, GatedUnitGradients};
 use crate::{
     affine::native::{Affine, AffineGradient},
-    cpu::{Destination, Products, REDUCTION_PIECES, Real, dims, tensor},
+    cpu::{Destination, Products, REDUCTION_PIECES, Real, dims, tensor, zeros},
     dropout::{Dropout, Mask},
 };
 
@@ -24,7 +28,7 @@ pub(crate) fn forward(
     skip: &FlexTensor,
     weights: &GatedUnit<FlexTensor>,
     dropout: Option<Dropout>,
-) -> FlexTensor {
+) -> GatedUnitForward<FlexTensor> {
     match input.dtype() {
         DType::F64 => forward_typed::<f64>(input, skip, weights, dropout),
         _ => forward_typed::<f32>(input, skip, weights, dropout),
@@ -35,11 +39,12 @@ pub(crate) fn backward(
     input: &FlexTensor,
     weights: &GatedUnit<FlexTensor>,
     dropout: Option<Dropout>,
+    branches: Option<&[FlexTensor; 2]>,
     output_gradient: &FlexTensor,
 ) -> GatedUnitGradients<FlexTensor> {
     match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weights, dropout, output_gradient),
-        _ => backward_typed::<f32>(input, weights, dropout, output_gradient),
+        DType::F64 => backward_typed::<f64>(input, weights, dropout, branches, output_gradient),
+        _ => backward_typed::<f32>(input, weights, dropout, branches, output_gradient),
     }
 }
 
@@ -73,6 +78,10 @@ impl<T: Real> Unit<T> {
         rows * self.hidden
     }
 
+    fn keeps_branches(&self) -> bool {
+        self.value.products() == Products::Blocked
+    }
+
     fn mask(&self, index: usize) -> Option<Mask> {
         self.masks.map(|masks| masks[index])
     }
@@ -88,7 +97,7 @@ struct Scratch<T> {
     value: Vec<T>,
     /// W₂ a + b₂; in the backward pass then its gradient.
     gate: Vec<T>,
-    /// Gradient of the gated product, then of the activation.
+    /// Gradient of the activation.
     gradient: Vec<T>,
 }
 
@@ -122,30 +131,28 @@ impl<T: Real> Scratch<T> {
 /// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential. Returns its value and
 /// its derivative.
 #[inline(always)]
-fn gelu_and_slope<T: Real>(x: T) -> (T, T) {
+fn gelu_and_slope<S: Simd, T: Real>(x: T) -> (T, T) {
     let slope = T::from_f64(2.0 * GELU_SLOPE);
+    let cubic = T::from_f64(2.0 * GELU_SLOPE * GELU_CUBIC);
     let square = x * x;
-    let s = (slope * x * (T::ONE + T::from_f64(GELU_CUBIC) * square)).sigmoid();
-    let dz = slope * (T::ONE + T::from_f64(3.0 * GELU_CUBIC) * square);
-    (x * s, s + x * s * (T::ONE - s) * dz)
+    let s = (x * cubic.fused::<S>(square, slope)).sigmoid::<S>();
+    let dz = (cubic * T::from_f64(3.0)).fused::<S>(square, slope);
+    let value = x * s;
+    (value, (value * (T::ONE - s)).fused::<S>(dz, s))
 }
 
 /// The value alone.
 #[inline(always)]
-pub(crate) fn gelu<T: Real>(x: T) -> T {
-    gelu_and_slope(x).0
+pub(crate) fn gelu<S: Simd, T: Real>(x: T) -> T {
+    gelu_and_slope::<S, T>(x).0
 }
 
-/// Multiplies elements, of which the first has position `start`, by their dropout factors.
+/// Dropout factor of the element at `start + k`; the position wraps, as a mask's does.
 #[inline(always)]
-fn drop_elements<T: Real>(mask: Option<Mask>, start: usize, elements: &mut [T]) {
-    if let Some(mask) = mask {
-        // Wrapping, as the position of a mask does.
-        let start = start as u32;
-        for (k, element) in elements.iter_mut().enumerate() {
-            *element = *element * T::from_f32(mask.factor(start.wrapping_add(k as u32)));
-        }
-    }
+fn factor<T: Real>(mask: Option<Mask>, start: usize, k: usize) -> T {
+    mask.map_or(T::ONE, |mask| {
+        T::from_f32(mask.factor((start as u32).wrapping_add(k as u32)))
+    })
 }
 
 fn forward_typed<T: Real>(
@@ -153,33 +160,47 @@ fn forward_typed<T: Real>(
     skip: &FlexTensor,
     weights: &GatedUnit<FlexTensor>,
     dropout: Option<Dropout>,
-) -> FlexTensor {
+) -> GatedUnitForward<FlexTensor> {
     let [batch, length, hidden] = dims(input);
     let unit = Unit::<T>::new(hidden, weights, dropout);
     let (input, skip) = (input.to_contiguous(), skip.to_contiguous());
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
     let block = unit.block();
-    let mut output = vec![T::ZERO; x.len()];
-    output
-        .par_chunks_mut(block)
-        .zip(x.par_chunks(block))
-        .zip(skip.par_chunks(block))
+    let mut output = zeros::<T>(x.len());
+    let mut branches = unit
+        .keeps_branches()
+        .then(|| [(); 2].map(|()| zeros::<T>(x.len())));
+    let mut kept = branches
+        .as_mut()
+        .map(|branches| branches.each_mut().map(|branch| branch.chunks_mut(block)));
+    let blocks: Vec<ForwardBlock<'_, T>> = output
+        .chunks_mut(block)
+        .zip(x.chunks(block))
+        .zip(skip.chunks(block))
         .enumerate()
-        .for_each_init(
-            || Scratch::new(&unit),
-            |scratch, (index, ((output, input), skip))| {
-                scratch.resize(input.len());
-                pulp::Arch::new().dispatch(ForwardBlock {
-                    unit: &unit,
-                    start: index * block,
-                    input,
-                    skip,
-                    output,
-                    scratch,
-                });
-            },
-        );
-    tensor(output, [batch, length, hidden])
+        .map(|(index, ((output, input), skip))| ForwardBlock {
+            unit: &unit,
+            start: index * block,
+            input,
+            skip,
+            output,
+            branches: kept
+                .as_mut()
+                .and_then(|[value, gate]| Some([value.next()?, gate.next()?])),
+        })
+        .collect();
+    blocks.into_par_iter().for_each_init(
+        || Scratch::new(&unit),
+        |scratch, block| {
+            scratch.resize(block.input.len());
+            pulp::Arch::new().dispatch(ForwardPass { block, scratch });
+        },
+    );
+    let shape = [batch, length, hidden];
+    GatedUnitForward {
+        output: tensor(output, shape),
+        branches: branches.map(|branches| branches.map(|branch| tensor(branch, shape))),
+    }
 }
 
 /// A block of rows on its way forward.
@@ -190,30 +211,41 @@ struct ForwardBlock<'a, T> {
     input: &'a [T],
     skip: &'a [T],
     output: &'a mut [T],
-    scratch: &'a mut Scratch<T>,
+    /// Where its branches are kept.
+    branches: Option<[&'a mut [T]; 2]>,
 }
 
-impl<T: Real> WithSimd for ForwardBlock<'_, T> {
+struct ForwardPass<'a, 'b, T> {
+    block: ForwardBlock<'a, T>,
+    scratch: &'b mut Scratch<T>,
+}
+
+impl<T: Real> WithSimd for ForwardPass<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (unit, scratch) = (self.unit, self.scratch);
-        for (activation, x) in scratch.activation.iter_mut().zip(self.input) {
-            *activation = gelu(*x);
+        let Self { block, scratch } = self;
+        let (unit, start) = (block.unit, block.start);
+        let mask = unit.mask(0);
+        let activations = scratch.activation.iter_mut().zip(block.input);
+        for (k, (activation, x)) in activations.enumerate() {
+            *activation = gelu::<S, T>(*x) * factor(mask, start, k);
         }
-        drop_elements(unit.mask(0), self.start, &mut scratch.activation);
-        unit.value
-            .apply(simd, &scratch.activation, &mut scratch.value);
-        unit.gate
-            .apply(simd, &scratch.activation, &mut scratch.gate);
-        let gated = &mut scratch.value;
-        for (value, gate) in gated.iter_mut().zip(&scratch.gate) {
-            *value = *value * gate.sigmoid();
+        let activation = &scratch.activation;
+        unit.value.apply(simd, activation, &mut scratch.value);
+        unit.gate.apply(simd, activation, &mut scratch.gate);
+        if let Some([value, gate]) = block.branches {
+            // Not computed in place: a product touches its destination several times, which is in the cache here.
+            value.copy_from_slice(&scratch.value);
+            gate.copy_from_slice(&scratch.gate);
         }
-        drop_elements(unit.mask(1), self.start, gated);
-        for ((output, skip), gated) in self.output.iter_mut().zip(self.skip).zip(&*gated) {
-            *output = *skip + *gated;
+        let mask = unit.mask(1);
+        let branches = scratch.value.iter().zip(&scratch.gate);
+        let outputs = block.output.iter_mut().zip(block.skip).zip(branches);
+        for (k, ((output, skip), (value, gate))) in outputs.enumerate() {
+            let gated = *value * gate.sigmoid::<S>();
+            *output = gated.fused::<S>(factor(mask, start, k), *skip);
         }
     }
 }
@@ -222,16 +254,21 @@ fn backward_typed<T: Real>(
     input: &FlexTensor,
     weights: &GatedUnit<FlexTensor>,
     dropout: Option<Dropout>,
+    branches: Option<&[FlexTensor; 2]>,
     output_gradient: &FlexTensor,
 ) -> GatedUnitGradients<FlexTensor> {
     let [batch, length, hidden] = dims(input);
     let unit = Unit::<T>::new(hidden, weights, dropout);
     let (input, gradient) = (input.to_contiguous(), output_gradient.to_contiguous());
     let (x, g) = (input.storage::<T>(), gradient.storage::<T>());
+    let branches = branches.map(|branches| branches.each_ref().map(FlexTensor::to_contiguous));
+    let branches = branches
+        .as_ref()
+        .map(|branches| branches.each_ref().map(|branch| branch.storage::<T>()));
     let block = unit.block();
     let piece = x.len().div_ceil(block).div_ceil(REDUCTION_PIECES).max(1) * block;
 
-    let mut dx = vec![T::ZERO; x.len()];
+    let mut dx = zeros::<T>(x.len());
     let pieces: Vec<[AffineGradient<T>; 2]> = dx
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
@@ -246,10 +283,13 @@ fn backward_typed<T: Real>(
                 .zip(g.chunks(block));
             for (k, ((input_gradient, input), output_gradient)) in blocks.enumerate() {
                 scratch.resize(input.len());
+                let start = index * piece + k * block;
                 pulp::Arch::new().dispatch(BackwardBlock {
                     unit: &unit,
-                    start: index * piece + k * block,
+                    start,
                     input,
+                    branches: branches
+                        .map(|branches| branches.map(|branch| &branch[start..][..input.len()])),
                     output_gradient,
                     input_gradient,
                     sums: &mut sums,
@@ -265,13 +305,15 @@ fn backward_typed<T: Real>(
         value.add(value_part);
         gate.add(gate_part);
     }
+    let [[value_weight, value_bias], [gate_weight, gate_bias]] =
+        [value, gate].map(AffineGradient::into_parts);
     GatedUnitGradients {
         input: tensor(dx, [batch, length, hidden]),
         weights: GatedUnit {
-            value_weight: tensor(value.weight, [hidden, hidden]),
-            value_bias: tensor(value.bias, [hidden]),
-            gate_weight: tensor(gate.weight, [hidden, hidden]),
-            gate_bias: tensor(gate.bias, [hidden]),
+            value_weight: tensor(value_weight, [hidden, hidden]),
+            value_bias: tensor(value_bias, [hidden]),
+            gate_weight: tensor(gate_weight, [hidden, hidden]),
+            gate_bias: tensor(gate_bias, [hidden]),
         },
     }
 }
@@ -282,6 +324,8 @@ struct BackwardBlock<'a, T> {
     /// Position of the first element.
     start: usize,
     input: &'a [T],
+    /// What the forward pass kept.
+    branches: Option<[&'a [T]; 2]>,
     output_gradient: &'a [T],
     input_gradient: &'a mut [T],
     /// Of value and gate.
@@ -295,24 +339,33 @@ impl<T: Real> WithSimd for BackwardBlock<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (unit, scratch) = (self.unit, self.scratch);
+        let (mask, start) = (unit.mask(0), self.start);
         let activations = scratch.activation.iter_mut().zip(&mut scratch.slope);
-        for ((activation, slope), x) in activations.zip(self.input) {
-            (*activation, *slope) = gelu_and_slope(*x);
+        for (k, ((activation, slope), x)) in activations.zip(self.input).enumerate() {
+            let factor = factor(mask, start, k);
+            let (value, derivative) = gelu_and_slope::<S, T>(*x);
+            *activation = value * factor;
+            *slope = derivative * factor;
         }
-        drop_elements(unit.mask(0), self.start, &mut scratch.activation);
-        drop_elements(unit.mask(0), self.start, &mut scratch.slope);
-        unit.value
-            .apply(simd, &scratch.activation, &mut scratch.value);
-        unit.gate
-            .apply(simd, &scratch.activation, &mut scratch.gate);
+        match self.branches {
+            Some([value, gate]) => {
+                scratch.value.copy_from_slice(value);
+                scratch.gate.copy_from_slice(gate);
+            }
+            None => {
+                let activation = &scratch.activation;
+                unit.value.apply(simd, activation, &mut scratch.value);
+                unit.gate.apply(simd, activation, &mut scratch.gate);
+            }
+        }
 
-        scratch.gradient.copy_from_slice(self.output_gradient);
-        drop_elements(unit.mask(1), self.start, &mut scratch.gradient);
+        let mask = unit.mask(1);
         let pairs = scratch.value.iter_mut().zip(&mut scratch.gate);
-        for ((value, gate), g) in pairs.zip(&scratch.gradient) {
-            let s = gate.sigmoid();
-            *gate = *g * *value * s * (T::ONE - s);
-            *value = *g * s;
+        for (k, ((value, gate), g)) in pairs.zip(self.output_gradient).enumerate() {
+            let s = gate.sigmoid::<S>();
+            let of_value = *g * factor(mask, start, k) * s;
+            *gate = of_value * *value * (T::ONE - s);
+            *value = of_value;
         }
 
         let [value_sum, gate_sum] = self.sums;

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::cpu::{Real, add_assign, dims, tensor, vectorized};
+use crate::cpu::{Real, add_assign, dims, tensor, vectorized, zeros};
 
 pub(crate) fn forward(input: &FlexTensor) -> FlexTensor {
     match input.dtype() {
@@ -55,7 +55,7 @@ fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
     let [batch, hidden] = dims(gradient);
     let gradient = gradient.to_contiguous();
     let scale = T::from_f64(1.0 / length as f64);
-    let mut shares = vec![T::ZERO; batch * length * hidden];
+    let mut shares = zeros::<T>(batch * length * hidden);
     shares
         .par_chunks_mut(length * hidden)
         .zip(gradient.storage::<T>().par_chunks(hidden))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
+use pulp::Scalar;
 
 use super::lru::LruStream;
 use super::matrix::LaneMatrix;
@@ -142,12 +143,12 @@ impl BlockWeights {
         }
         recurrence.advance(normalized, activation);
         for a in activation.iter_mut() {
-            *a = gelu(*a);
+            *a = gelu::<Scalar, f32>(*a);
         }
         self.value.apply(activation, value);
         self.gate.apply(activation, gate);
         for ((x, value), gate) in features.iter_mut().zip(value).zip(gate) {
-            *x += *value * gate.sigmoid();
+            *x += *value * gate.sigmoid::<Scalar>();
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states, packed::states_to_planes,
     read_panel, recurrence::adjoint_scan, sum_groups,
 };
-use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign};
+use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, zeros};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -31,7 +31,7 @@ pub(crate) fn backward<T: Real>(
     let boundary_row = plan.chunks() * group_width;
     let rows_per_piece = shape.batch.div_ceil(REDUCTION_PIECES);
 
-    let mut parts = vec![T::ZERO; plan.groups * shape.batch * row];
+    let mut parts = zeros::<T>(plan.groups * shape.batch * row);
     let mut adjoints = vec![T::ZERO; plan.groups * shape.batch * group_width];
     let mut pieces = Vec::new();
     let groups = parts

@@ -8,7 +8,7 @@ use super::{
     packed::{states_to_panels, states_to_planes},
     read_panel, sum_groups,
 };
-use crate::cpu::{MatrixRef, Real};
+use crate::cpu::{MatrixRef, Real, zeros};
 
 /// What the forward pass leaves behind.
 pub(crate) struct Forward<T> {
@@ -33,8 +33,8 @@ pub(crate) fn forward<T: Real>(
     let packed = Packed::new(&plan, system);
     let (rows, row, group_width) = (plan.groups * shape.batch, plan.row(), plan.group_width());
     let mut states = states_to_panels(&plan, initial_state);
-    let mut chunk_states = vec![T::ZERO; rows * plan.chunks() * group_width];
-    let mut parts = vec![T::ZERO; rows * row];
+    let mut chunk_states = zeros::<T>(rows * plan.chunks() * group_width);
+    let mut parts = zeros::<T>(rows * row);
     parts
         .par_chunks_mut(row)
         .zip(states.par_chunks_mut(group_width))
