@@ -1,6 +1,8 @@
 //! The plain scan h_k = a_k ∘ h_{k-1} + b_k, for layers that need the states themselves.
 
 pub(crate) mod autodiff;
+#[cfg(feature = "cube")]
+pub(crate) mod cube;
 pub(crate) mod flex;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, ops::FloatTensor, s};
