@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::process::Command;
 
+use crate::backend::{Backend, Refusal};
 use crate::cargo;
-use crate::compressm::{Refusal, check_backend};
 
 /// What `cargo xtask bench` measures.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -20,7 +20,7 @@ pub(crate) enum Suite {
 impl Suite {
     /// `cargo bench` for this suite, with the features that the backend among `args` needs.
     pub(crate) fn command(self, args: &[OsString]) -> Result<Command, Refusal> {
-        check_backend(args)?;
+        let backend = Backend::of(args)?;
         // With `trainer` beside it, `ssm-core` is built as it is for the program: its dependencies are there already.
         let (packages, bench): (&[&str], _) = match self {
             Self::Reduction => (&["hsv"], "phases"),
@@ -28,10 +28,12 @@ impl Suite {
             Self::Step => (&["ssm-core", "trainer"], "step"),
         };
         let mut command = cargo("bench");
+        backend.set_up(&mut command)?;
         for package in packages {
             command.args(["--package", package]);
         }
-        command.args(["--bench", bench]).arg("--").args(args);
+        command.args(["--bench", bench]).args(backend.features());
+        command.arg("--").args(args);
         Ok(command)
     }
 }

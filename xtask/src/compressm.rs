@@ -1,90 +1,31 @@
 //! The command line that builds and runs `compressm`.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
-use clap::ValueEnum;
-
+use crate::arguments::has_flag;
+use crate::backend::{Backend, Refusal};
 use crate::{cargo, workspace_root};
 
 /// What `compressm train` reads when nobody says otherwise.
 const QUICKSTART: &str = "configs/quickstart.toml";
 
-/// What the tensors run on; the words of `--backend`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Backend {
-    Cpu,
-    Wgpu,
-    Cuda,
-    Libtorch,
-}
-
-/// The backends that `trainer` has a cargo feature for. The first is its default.
-const BUILT: [Backend; 1] = [Backend::Cpu];
-
-/// Why `compressm` is not even built.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    UnknownBackend(String),
-    BackendNotBuilt(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownBackend(word) => {
-                let known = words(Backend::value_variants());
-                write!(f, "backend `{word}` is unknown: choose one of {known}")
-            }
-            Self::BackendNotBuilt(word) => {
-                let built = words(&BUILT);
-                write!(
-                    f,
-                    "backend `{word}` is not built yet: this version has {built}"
-                )
-            }
-        }
-    }
-}
-
-fn words(backends: &[Backend]) -> String {
-    let names: Vec<String> = backends.iter().map(|backend| word(*backend)).collect();
-    names.join(", ")
-}
-
-fn word(backend: Backend) -> String {
-    let value = backend.to_possible_value();
-    value.expect("no backend is hidden").get_name().to_owned()
-}
-
 /// `cargo run` for `compressm ARGS`, in the current folder, so that relative paths mean what the user meant.
 pub(crate) fn command(args: &[OsString]) -> Result<Command, Refusal> {
-    check_backend(args)?;
+    let backend = Backend::of(args)?;
     let mut command = cargo("run");
+    backend.set_up(&mut command)?;
     command
         .args(["--release", "--package", "trainer", "--bin", "compressm"])
+        .args(backend.features())
         .arg("--")
         .args(args);
     if needs_quickstart(args) {
         command.arg("--config").arg(quickstart());
     }
     Ok(command)
-}
-
-/// Refuses a `--backend` that this version does not have.
-pub(crate) fn check_backend(args: &[OsString]) -> Result<(), Refusal> {
-    let Some(wanted) = value_of(args, "--backend") else {
-        return Ok(());
-    };
-    let wanted = wanted.to_string_lossy().into_owned();
-    match Backend::from_str(&wanted, false) {
-        Ok(backend) if BUILT.contains(&backend) => Ok(()),
-        Ok(_) => Err(Refusal::BackendNotBuilt(wanted)),
-        Err(_) => Err(Refusal::UnknownBackend(wanted)),
-    }
 }
 
 /// Training that names no configuration, and does not go on with a run that has one.
@@ -104,26 +45,6 @@ fn quickstart() -> PathBuf {
         Ok(here) if here == root => QUICKSTART.into(),
         _ => root.join(QUICKSTART),
     }
-}
-
-fn has_flag(args: &[OsString], flag: &str) -> bool {
-    args.iter()
-        .any(|arg| arg == flag || inline_value(arg, flag).is_some())
-}
-
-/// The value of the last `--flag value` or `--flag=value`. A flag without a value is for `compressm` to explain.
-fn value_of<'a>(args: &'a [OsString], flag: &str) -> Option<&'a OsStr> {
-    let separate = args
-        .windows(2)
-        .filter(|pair| pair[0] == *flag)
-        .map(|pair| pair[1].as_os_str());
-    let inline = args.iter().filter_map(|arg| inline_value(arg, flag));
-    separate.chain(inline).last()
-}
-
-fn inline_value<'a>(arg: &'a OsStr, flag: &str) -> Option<&'a OsStr> {
-    let value = arg.to_str()?.strip_prefix(flag)?.strip_prefix('=')?;
-    Some(OsStr::new(value))
 }
 
 #[cfg(test)]
@@ -163,29 +84,13 @@ mod tests {
             "train --config=my.toml --backend cpu",
             "train --resume runs/1",
             "train --help",
-            "eval --checkpoint runs/1 --backend=cpu",
+            "eval --resume runs/1 --data-dir=data",
             "data fetch mnist --dir data",
             "analyze --system s.json --json",
         ] {
             let expected: Vec<&str> = words.split_whitespace().collect();
             assert_eq!(passed(words), expected);
         }
-    }
-
-    #[test]
-    fn a_backend_that_is_not_built_is_refused_in_one_line() {
-        for words in ["train --backend cuda", "train --backend=cuda --quiet"] {
-            let refusal = command(&args(words)).unwrap_err();
-            assert_eq!(
-                refusal.to_string(),
-                "backend `cuda` is not built yet: this version has cpu"
-            );
-        }
-        let unknown = command(&args("train --backend gpu")).unwrap_err();
-        assert_eq!(
-            unknown.to_string(),
-            "backend `gpu` is unknown: choose one of cpu, wgpu, cuda, libtorch"
-        );
     }
 
     #[test]

@@ -3,9 +3,12 @@
 //! Thin by intent: it builds the program `compressm` of the crate `trainer` in release mode with the features that
 //! its backend needs, and hands every argument and the exit code through. What a command does is decided there.
 
+mod arguments;
+mod backend;
 mod bench;
 mod check;
 mod compressm;
+mod libtorch;
 
 use std::env;
 use std::ffi::OsString;
@@ -25,7 +28,7 @@ use check::Step;
     bin_name = "cargo xtask",
     after_help = "Any other command goes to `compressm`, built in release mode, with all its arguments:\n  \
                   cargo xtask train                      the quickstart: configs/quickstart.toml\n  \
-                  cargo xtask train --config FILE --set training.lr=1e-3 --backend cpu\n  \
+                  cargo xtask train --config FILE --set training.lr=1e-3 --backend wgpu\n  \
                   cargo xtask train --help               what can be set\n  \
                   cargo xtask data fetch mnist [--dir DIR]"
 )]
@@ -63,7 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn run_or_refuse(command: Result<Command, compressm::Refusal>) -> anyhow::Result<ExitCode> {
+fn run_or_refuse(command: Result<Command, backend::Refusal>) -> anyhow::Result<ExitCode> {
     match command {
         Ok(mut command) => run(&mut command),
         Err(refusal) => Ok(refuse(&refusal)),
@@ -75,7 +78,7 @@ fn run_or_refuse(command: Result<Command, compressm::Refusal>) -> anyhow::Result
     clippy::print_stderr,
     reason = "this is where a user learns what went wrong"
 )]
-fn refuse(refusal: &compressm::Refusal) -> ExitCode {
+fn refuse(refusal: &backend::Refusal) -> ExitCode {
     eprintln!("{refusal}");
     ExitCode::from(2)
 }

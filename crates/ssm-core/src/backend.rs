@@ -18,12 +18,14 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 use burn_fusion::{Fusion, FusionBackend};
 
 use crate::{
+    affine::{self, AffineGradients},
     batch_norm::{self, Normalized},
     diagonal_ssm::{
         self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
     },
     dropout::{self, Dropout},
     gated_unit::{self, GatedUnit, GatedUnitGradients},
+    mean_over_time,
     scan::{self, LinearScan, LinearScanGradients},
 };
 
@@ -49,6 +51,16 @@ pub trait Backend: BurnBackend {
         weights: GatedUnit<FloatTensor<Self>>,
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self>;
+
+    /// See [`affine`](crate::affine()).
+    fn affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`mean_over_time`](crate::mean_over_time()).
+    fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// See [`normalize`](crate::normalize()).
     fn normalize(
@@ -152,18 +164,47 @@ pub trait Kernels: BurnBackend {
     ) -> GatedUnitGradients<FloatTensor<Self>> {
         gated_unit::composed::backward::<Self>(input, weights, dropout, output_gradient)
     }
+
+    /// Output of an affine map.
+    fn affine_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        affine::composed::forward::<Self>(input, weight, bias)
+    }
+
+    /// Gradients of weight and bias, and of the input if `of_input`.
+    fn affine_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+        of_input: bool,
+    ) -> AffineGradients<FloatTensor<Self>> {
+        affine::composed::backward::<Self>(input, weight, output_gradient, of_input)
+    }
+
+    /// Mean over time, `[batch, hidden]`.
+    fn mean_over_time_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        mean_over_time::plain_forward::<Self>(input)
+    }
+
+    /// Gradient of the input, `[batch, length, hidden]`.
+    fn mean_over_time_backward(gradient: FloatTensor<Self>, length: usize) -> FloatTensor<Self> {
+        mean_over_time::plain_backward::<Self>(gradient, length)
+    }
 }
 
 /// An autodiff backend whose inner backend runs the same layers: what training is generic over.
 pub trait TrainingBackend: Backend + AutodiffBackend<InnerBackend = Self::Inner> {
     /// The backend without automatic differentiation, for evaluation.
-    type Inner: Backend<Device = Self::Device>;
+    type Inner: Backend<Device = Self::Device> + Kernels;
 }
 
 impl<B> TrainingBackend for B
 where
     B: Backend + AutodiffBackend,
-    B::InnerBackend: Backend<Device = B::Device>,
+    B::InnerBackend: Backend<Device = B::Device> + Kernels,
 {
     type Inner = B::InnerBackend;
 }
@@ -201,6 +242,18 @@ macro_rules! plain_backend {
                 Self::gated_unit_forward(&input, &skip, &weights, dropout)
             }
 
+            fn affine(
+                input: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                Self::affine_forward(&input, &weight, &bias)
+            }
+
+            fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
+                Self::mean_over_time_forward(input)
+            }
+
             fn normalize(
                 input: FloatTensor<Self>,
                 mean: FloatTensor<Self>,
@@ -222,6 +275,9 @@ plain_backend!(
 
 #[cfg(feature = "cube")]
 plain_backend!([B: FusionBackend + Kernels] Fusion<B>);
+
+#[cfg(feature = "libtorch")]
+plain_backend!([E: burn::backend::libtorch::TchElement] burn::backend::LibTorch<E>);
 
 impl Kernels for burn_flex::Flex {
     fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
@@ -295,6 +351,31 @@ impl Kernels for burn_flex::Flex {
     ) -> GatedUnitGradients<FloatTensor<Self>> {
         gated_unit::flex::backward(input, weights, dropout, output_gradient)
     }
+
+    fn affine_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        affine::flex::forward(input, weight, bias)
+    }
+
+    fn affine_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+        of_input: bool,
+    ) -> AffineGradients<FloatTensor<Self>> {
+        affine::flex::backward(input, weight, output_gradient, of_input)
+    }
+
+    fn mean_over_time_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        mean_over_time::flex::forward(&input)
+    }
+
+    fn mean_over_time_backward(gradient: FloatTensor<Self>, length: usize) -> FloatTensor<Self> {
+        mean_over_time::flex::backward(&gradient, length)
+    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
@@ -321,5 +402,17 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         dropout: Option<Dropout>,
     ) -> FloatTensor<Self> {
         gated_unit::autodiff::gated_unit::<B, C>(input, skip, weights, dropout)
+    }
+
+    fn affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        affine::autodiff::affine::<B, C>(input, weight, bias)
+    }
+
+    fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
+        mean_over_time::autodiff::mean_over_time::<B, C>(input)
     }
 }

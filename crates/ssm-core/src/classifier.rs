@@ -14,6 +14,7 @@ use crate::{
     dropout::Dropout,
     linear::Linear,
     lru::LruInit,
+    mean_over_time::mean_over_time,
     parameter::{normal, parameter},
     tensors::{NamedTensors, WeightsError},
 };
@@ -241,7 +242,9 @@ impl<B: BurnBackend> Classifier<B> {
             block.update_statistics(statistics);
         }
     }
+}
 
+impl<B: Backend> Classifier<B> {
     /// What goes into the first block, `[batch, length, hidden]`.
     ///
     /// # Panics
@@ -263,18 +266,10 @@ impl<B: BurnBackend> Classifier<B> {
 
     /// Logits `[batch, classes]` of what comes out of the last block, `[batch, length, hidden]`: the linear head on the
     /// mean over time.
-    ///
-    /// The mean is a matrix product, for the reason that [`Linear::forward`] gives.
     pub fn head(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
-        let [batch, length, hidden] = features.dims();
-        let options = (&features.device(), features.dtype());
-        let weights = Tensor::full([batch, 1, length], 1.0 / length as f64, options);
-        self.linear_layer
-            .forward(weights.matmul(features).reshape([batch, hidden]))
+        self.linear_layer.forward(mean_over_time(features))
     }
-}
 
-impl<B: Backend> Classifier<B> {
     /// Logits `[batch, classes]` with running statistics and without dropout.
     ///
     /// # Panics

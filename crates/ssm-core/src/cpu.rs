@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use burn::tensor::{Bytes, Shape, TensorMetadata};
 use burn_flex::{FlexTensor, Layout};
 
-pub(crate) use product::{Destination, MatrixRef, product};
+pub(crate) use product::{Destination, MatrixRef, Products, product};
 pub(crate) use real::Real;
 pub(crate) use tile::tiled_product;
 

@@ -18,10 +18,11 @@
 //! reduces.
 //!
 //! # Backends
-//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. The CPU backend (burn's Flex) has
-//! native kernels ([`Kernels`]); `Autodiff` around any backend with kernels differentiates each operation as one node of
-//! the graph, by a hand-written backward pass. [`diagonal_ssm_reference`] and its kind are the same operations in plain
-//! tensor code: the oracle of the tests.
+//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. `Autodiff` around any backend with
+//! [`Kernels`] differentiates each operation as one node of the graph, by a hand-written backward pass. A backend must
+//! bring a plain scan; everything else is composed around it, and replaced where a kernel of its own pays. burn's Flex has
+//! native kernels for all of it; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
+//! [`diagonal_ssm_reference`] and its kind are the same operations in plain tensor code: the oracle of the tests.
 //!
 //! # Example
 //! ```
@@ -53,6 +54,7 @@
 // file; the attribute must cover what `#[derive(Module)]` generates.
 #![allow(non_snake_case)]
 
+mod affine;
 mod backend;
 mod batch_norm;
 mod block;
@@ -67,8 +69,11 @@ mod dropout;
 #[cfg(feature = "cube")]
 mod fusion;
 mod gated_unit;
+#[cfg(feature = "libtorch")]
+mod libtorch;
 mod linear;
 mod lru;
+mod mean_over_time;
 mod parameter;
 mod primitive;
 mod reduction;
@@ -78,6 +83,7 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
+pub use affine::{AffineGradients, affine, affine_reference};
 pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
@@ -96,8 +102,11 @@ pub use dropout::Dropout;
 pub use gated_unit::{
     GatedUnit, GatedUnitGradients, GatedUnitTensors, gated_unit, gated_unit_reference,
 };
+#[cfg(feature = "libtorch")]
+pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
+pub use mean_over_time::mean_over_time;
 pub use reduction::{Reducible, ReductionError};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,

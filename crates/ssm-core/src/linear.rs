@@ -2,25 +2,27 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, backend::Backend},
+    tensor::{Tensor, backend::Backend as BurnBackend},
 };
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
+    affine::affine,
+    backend::Backend,
     parameter::{parameter, uniform},
     tensors::{NamedTensors, WeightsError},
 };
 
 /// y = W x + b.
 #[derive(Module, Debug)]
-pub struct Linear<B: Backend> {
+pub struct Linear<B: BurnBackend> {
     /// W, `[output, input]`.
     pub weight: Param<Tensor<B, 2>>,
     /// b, `[output]`.
     pub bias: Param<Tensor<B, 1>>,
 }
 
-impl<B: Backend> Linear<B> {
+impl<B: BurnBackend> Linear<B> {
     /// Weight and bias from U(-1/√input, 1/√input).
     pub(crate) fn init(
         input: usize,
@@ -47,14 +49,11 @@ impl<B: Backend> Linear<B> {
             bias: parameter(take("bias", &[output])?, [output], device),
         })
     }
+}
 
+impl<B: Backend> Linear<B> {
     /// Rows of x, `[rows, input]`, to `[rows, output]`.
-    ///
-    /// The bias is added as a product with a column of ones: forward and backward are then matrix products, which the
-    /// CPU backend runs many times faster than a broadcast and its reduction over hundreds of thousands of rows.
     pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        let ones = Tensor::ones([rows.dims()[0], 1], (&rows.device(), rows.dtype()));
-        let bias = self.bias.val().unsqueeze_dim(0);
-        rows.matmul(self.weight.val().transpose()) + ones.matmul(bias)
+        affine(rows, self.weight.val(), self.bias.val())
     }
 }

@@ -1,6 +1,8 @@
 //! The plain scan h_k = a_k ∘ h_{k-1} + b_k, for layers that need the states themselves.
 
 pub(crate) mod autodiff;
+#[cfg(any(test, feature = "libtorch"))]
+pub(crate) mod blocked;
 #[cfg(feature = "cube")]
 pub(crate) mod cube;
 pub(crate) mod flex;

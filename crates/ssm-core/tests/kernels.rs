@@ -23,6 +23,13 @@ const IN_BOTH_PRECISIONS: Effort = Effort {
 
 suite_on!(flex, Autodiff<Flex>, IN_BOTH_PRECISIONS);
 
+#[cfg(feature = "libtorch")]
+suite_on!(
+    libtorch,
+    Autodiff<burn::backend::LibTorch>,
+    IN_BOTH_PRECISIONS
+);
+
 #[test]
 fn the_loops_equal_the_tensor_twin() {
     suite::diagonal_ssm::the_loops_equal_the_tensor_twin();

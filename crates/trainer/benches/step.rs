@@ -3,7 +3,11 @@
 //! One table: the step that a run repeats, and each of its parts timed alone on the same sizes, forward and backward.
 //! Every row runs in a process of its own, so that its peak memory is its own. `docs/performance.md` says how to read
 //! it.
-#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is what this program is for"
+)]
 #![allow(
     clippy::unwrap_used,
     reason = "a measurement stops at the first thing that is not as it should be"
@@ -11,18 +15,19 @@
 
 use std::fs;
 use std::hint::black_box;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use burn::backend::{Autodiff, Flex};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use datasets::{SequenceSet, Shape as ExampleShape};
 use ssm_core::{
-    Backend, Classifier, ClassifierConfig, DiagonalSsm, Dropout, Encoder, GatedUnit, Kernels,
-    LruInit,
+    Classifier, ClassifierConfig, DiagonalSsm, Dropout, Encoder, GatedUnit, Kernels, LruInit,
+    TrainingBackend,
 };
+use trainer::backend::{Job, dispatch};
+use trainer::config::BackendKind;
 use trainer::data::{BatchOrder, batch};
 use trainer::evaluate::cross_entropy;
 use trainer::optimizer::{AdamW, AdamWConfig, LearningRates};
@@ -39,7 +44,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 )]
 struct Options {
     /// What the tensors run on.
-    #[arg(long, default_value = "cpu")]
+    #[arg(long, default_value = "cpu", value_parser = backend_kind)]
     backend: BackendKind,
     /// Only shapes whose name contains one of these.
     #[arg(long, value_delimiter = ',', value_name = "TEXT")]
@@ -58,9 +63,8 @@ struct Options {
     bench: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BackendKind {
-    Cpu,
+fn backend_kind(word: &str) -> Result<BackendKind, serde_json::Error> {
+    serde_json::from_value(word.into())
 }
 
 /// A model and what it trains on.
@@ -123,7 +127,7 @@ const RATES: LearningRates = LearningRates {
     recurrent: 1e-4,
 };
 
-fn main() {
+fn main() -> ExitCode {
     let options = Options::parse();
     if !options.rows_only {
         println!(
@@ -163,71 +167,58 @@ fn main() {
                 continue;
             }
             if options.rows_only {
-                let row = match options.backend {
-                    BackendKind::Cpu => row::<Flex>(&options, shape, states, published),
+                let row = Row {
+                    options: &options,
+                    shape,
+                    states,
+                    published,
                 };
-                println!("{row}");
-            } else {
-                measure_apart(&options, shape, states);
+                match dispatch(options.backend, row) {
+                    Ok(row) => println!("{row}"),
+                    Err(refusal) => {
+                        eprintln!("{refusal}");
+                        return ExitCode::from(2);
+                    }
+                }
+            } else if !measure_apart(&options, shape, states) {
+                return ExitCode::from(2);
             }
         }
     }
+    ExitCode::SUCCESS
 }
 
-/// Runs this program again for one row.
-fn measure_apart(options: &Options, shape: &Shape, states: usize) {
-    let backend = options.backend.to_possible_value().unwrap();
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args(["--rows-only", "--backend", backend.get_name()])
+/// Runs this program again for one row; whether it could.
+fn measure_apart(options: &Options, shape: &Shape, states: usize) -> bool {
+    let backend = options.backend.to_string();
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--rows-only", "--backend", &backend])
         .args(["--filter", shape.name, "--states", &states.to_string()])
         .args(["--seconds", &options.seconds.to_string()])
         .status()
-        .unwrap();
-    assert!(status.success(), "{} {states}: {status}", shape.name);
+        .unwrap()
+        .success()
 }
 
-fn row<K: Kernels + Backend>(
-    options: &Options,
-    shape: &Shape,
+struct Row<'a> {
+    options: &'a Options,
+    shape: &'a Shape,
     states: usize,
     published: f64,
-) -> String {
-    let device = K::Device::default();
-    let bench = Bench::<K>::new(shape, states, options.seconds, device);
-    let before = resident_mib("VmRSS:");
-    let total = bench.total();
-    let peak = resident_mib("VmHWM:");
-    let [recurrence_forward, recurrence_backward] = bench.recurrence();
-    let blocks = shape.blocks as f64;
-    let parts = [
-        bench.data(),
-        bench.encoder(),
-        blocks * bench.norm(),
-        blocks * recurrence_forward,
-        blocks * recurrence_backward,
-        blocks * bench.gated_unit(),
-        bench.head(),
-        bench.optimizer(),
-    ];
-    let other = total - parts.iter().sum::<f64>();
-    let [
-        data,
-        encoder,
-        norm,
-        forward,
-        backward,
-        gated,
-        head,
-        optimizer,
-    ] = parts.map(|seconds| 1e3 * seconds);
-    format!(
-        "{:8}{states:5} |{:9.2}{published:9.0}{:7.1} |{data:7.2}{encoder:9.2}{norm:8.2}{forward:9.2}{backward:9.2}\
-         {gated:8.2}{head:7.2}{optimizer:7.2}{:8.2} |{peak:7.0}{before:7.0}",
-        shape.name,
-        1e3 * total,
-        published / (1e3 * total),
-        1e3 * other
-    )
+}
+
+impl Job for Row<'_> {
+    type Output = String;
+
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> String {
+        let bench = Bench::<B>::new(
+            self.shape,
+            self.states,
+            self.options.seconds,
+            device.clone(),
+        );
+        bench.row(self.published)
+    }
 }
 
 /// A line of Linux's account of this process, in MiB; NaN elsewhere.
@@ -242,17 +233,17 @@ fn resident_mib(line: &str) -> f64 {
 }
 
 /// One row of the table. Times are median seconds.
-struct Bench<'a, K: Kernels + Backend> {
+struct Bench<'a, B: TrainingBackend> {
     shape: &'a Shape,
     states: usize,
     budget: Duration,
-    device: K::Device,
-    model: Classifier<Autodiff<K>>,
+    device: B::Device,
+    model: Classifier<B>,
     examples: SequenceSet,
 }
 
-impl<'a, K: Kernels + Backend> Bench<'a, K> {
-    fn new(shape: &'a Shape, states: usize, seconds: f64, device: K::Device) -> Self {
+impl<'a, B: TrainingBackend> Bench<'a, B> {
+    fn new(shape: &'a Shape, states: usize, seconds: f64, device: B::Device) -> Self {
         let config = ClassifierConfig {
             encoder: Encoder::Linear {
                 channels: shape.channels,
@@ -287,8 +278,46 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
         }
     }
 
+    fn row(&self, published: f64) -> String {
+        let before = resident_mib("VmRSS:");
+        let total = self.total();
+        let peak = resident_mib("VmHWM:");
+        let [recurrence_forward, recurrence_backward] = self.recurrence();
+        let blocks = self.shape.blocks as f64;
+        let parts = [
+            self.data(),
+            self.encoder(),
+            blocks * self.norm(),
+            blocks * recurrence_forward,
+            blocks * recurrence_backward,
+            blocks * self.gated_unit(),
+            self.head(),
+            self.optimizer(),
+        ];
+        let other = total - parts.iter().sum::<f64>();
+        let [
+            data,
+            encoder,
+            norm,
+            forward,
+            backward,
+            gated,
+            head,
+            optimizer,
+        ] = parts.map(|seconds| 1e3 * seconds);
+        format!(
+            "{:8}{:5} |{:9.2}{published:9.0}{:7.1} |{data:7.2}{encoder:9.2}{norm:8.2}{forward:9.2}{backward:9.2}\
+             {gated:8.2}{head:7.2}{optimizer:7.2}{:8.2} |{peak:7.0}{before:7.0}",
+            self.shape.name,
+            self.states,
+            1e3 * total,
+            published / (1e3 * total),
+            1e3 * other
+        )
+    }
+
     /// Batch after batch, as a run has them.
-    fn batches(&self) -> impl FnMut() -> trainer::data::Batch<Autodiff<K>> {
+    fn batches(&self) -> impl FnMut() -> trainer::data::Batch<B> {
         let mut order = BatchOrder::new(self.examples.len(), self.shape.batch, 1);
         let mut step = 0;
         move || {
@@ -315,20 +344,19 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
     /// With the loss that its gradient comes from, less that loss alone.
     fn encoder(&self) -> f64 {
         let batch = self.batches()();
-        let weights = Tensor::<Autodiff<K>, 3>::from_inner(self.random(self.dims()));
-        let loss = |output: Tensor<Autodiff<K>, 3>| (output * weights.clone()).sum().backward();
+        let weights = Tensor::<B, 3>::from_inner(self.random(self.dims()));
+        let loss = |output: Tensor<B, 3>| (output * weights.clone()).sum().backward();
         let with = self.part(|| loss(self.model.encode(batch.input.clone())));
-        let features =
-            Tensor::<Autodiff<K>, 3>::from_inner(self.random(self.dims())).require_grad();
+        let features = Tensor::<B, 3>::from_inner(self.random(self.dims())).require_grad();
         with - self.part(|| loss(features.clone()))
     }
 
     fn norm(&self) -> f64 {
         let (input, gradient) = (self.random_primitive(), self.random_primitive());
         self.part(|| {
-            let normalized = K::batch_norm_forward(&input, 1e-5);
+            let normalized = B::Inner::batch_norm_forward(&input, 1e-5);
             let (output, variance) = (&normalized.output, &normalized.variance);
-            K::batch_norm_backward(output, variance, 1e-5, &gradient)
+            B::Inner::batch_norm_backward(output, variance, 1e-5, &gradient)
         })
     }
 
@@ -346,10 +374,11 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
             feedthrough: self.primitive([h]),
         };
         let initial_state = self.primitive([self.shape.batch, 2 * n]);
-        let run = || K::diagonal_ssm_forward(&input, &system, &initial_state);
+        let run = || B::Inner::diagonal_ssm_forward(&input, &system, &initial_state);
         let forward = self.part(run);
         let states = run().chunk_states;
-        let backward = self.part(|| K::diagonal_ssm_backward(&input, &system, &states, &gradient));
+        let backward =
+            self.part(|| B::Inner::diagonal_ssm_backward(&input, &system, &states, &gradient));
         [forward, backward]
     }
 
@@ -364,16 +393,16 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
             gate_bias: self.primitive([h]),
         };
         self.part(|| {
-            let output = K::gated_unit_forward(&input, &skip, &weights, Some(DROPOUT));
-            let gradients = K::gated_unit_backward(&input, &weights, Some(DROPOUT), &gradient);
+            let output = B::Inner::gated_unit_forward(&input, &skip, &weights, Some(DROPOUT));
+            let gradients =
+                B::Inner::gated_unit_backward(&input, &weights, Some(DROPOUT), &gradient);
             (output, gradients)
         })
     }
 
     /// Mean over time, head and cross-entropy.
     fn head(&self) -> f64 {
-        let features =
-            Tensor::<Autodiff<K>, 3>::from_inner(self.random(self.dims())).require_grad();
+        let features = Tensor::<B, 3>::from_inner(self.random(self.dims())).require_grad();
         let labels = self.batches()().labels;
         self.part(|| {
             let logits = self.model.head(features.clone());
@@ -405,16 +434,16 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
         [self.shape.batch, self.shape.length, self.shape.hidden]
     }
 
-    fn random<const D: usize>(&self, dims: [usize; D]) -> Tensor<K, D> {
+    fn random<const D: usize>(&self, dims: [usize; D]) -> Tensor<B::Inner, D> {
         Tensor::random(dims, Distribution::Uniform(-0.5, 0.5), &self.device)
     }
 
-    fn primitive<const D: usize>(&self, dims: [usize; D]) -> FloatTensor<K> {
+    fn primitive<const D: usize>(&self, dims: [usize; D]) -> FloatTensor<B::Inner> {
         self.random(dims).into_primitive().tensor()
     }
 
     /// Of the shape of a block's input.
-    fn random_primitive(&self) -> FloatTensor<K> {
+    fn random_primitive(&self) -> FloatTensor<B::Inner> {
         self.primitive(self.dims())
     }
 
@@ -435,11 +464,11 @@ impl<'a, K: Kernels + Backend> Bench<'a, K> {
     fn time<T>(&self, work: impl FnOnce() -> T) -> Duration {
         let start = Instant::now();
         black_box(work());
-        K::sync(&self.device).unwrap();
+        B::sync(&self.device).unwrap();
         start.elapsed()
     }
 }
 
-fn optimizer<K: Kernels + Backend>() -> AdamW<Autodiff<K>> {
+fn optimizer<B: TrainingBackend>() -> AdamW<B> {
     AdamW::new(AdamWConfig { weight_decay: 0.05 })
 }

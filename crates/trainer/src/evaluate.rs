@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use ssm_core::{Backend, Classifier, NamedTensors, TrainingBackend, WeightsError};
 use thiserror::Error;
 
-use crate::backend::{BackendNotBuilt, Job, dispatch};
+use crate::backend::{BackendError, Job, dispatch};
 use crate::data::{self, batch};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::weights::{WeightsFileError, read_tensors};
@@ -116,9 +116,9 @@ pub enum EvaluateError {
     /// The weights are not a model.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The backend is not compiled in.
+    /// The backend is not compiled in, or has no device.
     #[error(transparent)]
-    Backend(#[from] BackendNotBuilt),
+    Backend(#[from] BackendError),
 }
 
 /// Scores the best weights of the run in `folder` on its validation and test sets.
@@ -149,11 +149,10 @@ struct EvaluateRun {
 impl Job for EvaluateRun {
     type Output = Result<(Vec<usize>, [Scores; 2]), WeightsError>;
 
-    fn run<B: TrainingBackend>(self) -> Self::Output {
-        let device = B::Device::default();
-        let model = Classifier::<B::Inner>::from_tensors(self.tensors, &device)?;
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
+        let model = Classifier::<B::Inner>::from_tensors(self.tensors, device)?;
         let scores = [&self.data.validation, &self.data.test]
-            .map(|set| evaluate(&model, set, self.batch_size, &device));
+            .map(|set| evaluate(&model, set, self.batch_size, device));
         Ok((model.state_dims(), scores))
     }
 }

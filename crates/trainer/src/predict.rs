@@ -11,7 +11,7 @@ use ssm_core::{
 };
 use thiserror::Error;
 
-use crate::backend::{BackendNotBuilt, Job, dispatch};
+use crate::backend::{BackendError, Job, dispatch};
 use crate::checkpoint::{CheckpointError, resolve_weights};
 use crate::config::BackendKind;
 use crate::weights::{WeightsFileError, map_words, read_tensors, with_file, write_tensors};
@@ -22,9 +22,9 @@ const BATCH: usize = 64;
 /// Why there are no predictions.
 #[derive(Debug, Error)]
 pub enum PredictError {
-    /// The backend is not compiled in.
+    /// The backend is not compiled in, or has no device.
     #[error(transparent)]
-    Backend(#[from] BackendNotBuilt),
+    Backend(#[from] BackendError),
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] WeightsFileError),
@@ -242,15 +242,14 @@ struct Predict {
 impl Job for Predict {
     type Output = Result<NamedTensor, WeightsError>;
 
-    fn run<B: TrainingBackend>(self) -> Self::Output {
-        let device = B::Device::default();
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
         let classes = ClassifierConfig::infer(&self.tensors)?.classes;
-        let model = Classifier::<B::Inner>::from_tensors(self.tensors, &device)?;
+        let model = Classifier::<B::Inner>::from_tensors(self.tensors, device)?;
         let sequences = self.input.sequences();
         let mut values = Vec::with_capacity(sequences * classes);
         for start in (0..sequences).step_by(BATCH) {
             let end = (start + BATCH).min(sequences);
-            let logits = model.forward(self.input.slice(start, end, &device));
+            let logits = model.forward(self.input.slice(start, end, device));
             values.extend(logits.into_data().iter::<f32>());
         }
         Ok(NamedTensor {

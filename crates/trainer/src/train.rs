@@ -16,7 +16,7 @@ use ssm_core::{
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::backend::{BackendNotBuilt, Job, dispatch};
+use crate::backend::{BackendError, Job, dispatch};
 use crate::bridge::{self, Cut, LayerReport};
 use crate::checkpoint::{self, Checkpoint, CheckpointError, model_metadata};
 use crate::config::Config;
@@ -39,9 +39,9 @@ const WINDOW: u64 = 25;
 /// Why a run did not start or did not finish.
 #[derive(Debug, Error)]
 pub enum TrainError {
-    /// The backend is not compiled in.
+    /// The backend is not compiled in, or has no device.
     #[error(transparent)]
-    Backend(#[from] BackendNotBuilt),
+    Backend(#[from] BackendError),
     /// The data set cannot be loaded.
     #[error(transparent)]
     Data(#[from] DatasetError),
@@ -152,9 +152,8 @@ struct Start<'a> {
 impl Job for Start<'_> {
     type Output = Result<Summary, TrainError>;
 
-    fn run<B: TrainingBackend>(self) -> Self::Output {
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
         let config = self.config;
-        let device = B::Device::default();
         let data = data::load(config)?;
         let (examples, batch_size) = (data.train.len(), config.training.batch_size);
         if batch_size > examples {
@@ -166,11 +165,11 @@ impl Job for Start<'_> {
         }
         let (dir, restored) = match self.from {
             From::Scratch { output } => {
-                let fresh = Restored::fresh(config, &data, &device)?;
+                let fresh = Restored::fresh(config, &data, device)?;
                 (RunDir::create(output, config)?, fresh)
             }
             From::Checkpoint { run } => {
-                let restored = Restored::load(&run, config, &data, &device)?;
+                let restored = Restored::load(&run, config, &data, device)?;
                 (run, restored)
             }
         };
@@ -183,7 +182,7 @@ impl Job for Start<'_> {
         let training = Training::<B> {
             config,
             data: &data,
-            device,
+            device: device.clone(),
             metrics: dir.metrics(step).map_err(TrainError::Write)?,
             hsv: dir.hsv(step).map_err(TrainError::Write)?,
             order: BatchOrder::new(examples, batch_size, config.training.seed),

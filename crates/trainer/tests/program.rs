@@ -300,7 +300,6 @@ fn impossible_settings_are_refused_in_one_line_before_anything_is_written() {
         ("data.dataset=mnist", "data fetch mnist"),
         ("compress.end=9000000", "compress"),
         ("model.kind=rnn", "lru"),
-        ("run.backend=cuda", "cpu"),
         ("nonsense", "section.key=value"),
     ] {
         let line = refusal(&["train", "--output", text(&output), "--set", set], 2);
@@ -314,7 +313,6 @@ fn impossible_settings_are_refused_in_one_line_before_anything_is_written() {
         vec!["eval", "--resume", text(&missing)],
         vec!["analyze", "--checkpoint", text(&missing)],
         vec!["analyze", "--system", text(&missing)],
-        vec!["train", "--backend", "libtorch", "--output", text(&output)],
         vec!["data", "fetch", "imagenet", "--dir", text(folder.path())],
         vec!["train", "--colour"],
         vec!["predict", "--weights", text(&missing)],
@@ -328,6 +326,29 @@ fn impossible_settings_are_refused_in_one_line_before_anything_is_written() {
         ],
     ] {
         refusal(&args, 2);
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_built_in_is_refused_with_how_to_build_it() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    for (backend, built) in [
+        ("wgpu", cfg!(feature = "wgpu")),
+        ("cuda", cfg!(feature = "cuda")),
+        ("libtorch", cfg!(feature = "libtorch")),
+    ] {
+        if built {
+            continue;
+        }
+        let set = format!("run.backend={backend}");
+        for choice in [["--backend", backend], ["--set", &set]] {
+            let args = ["train", "--output", text(&output), choice[0], choice[1]];
+            let line = refusal(&args, 2);
+            assert!(line.contains(&format!("backend `{backend}` is not built")));
+            assert!(line.contains(&format!("--features {backend}")), "{line}");
+            assert!(!output.exists());
+        }
     }
 }
 

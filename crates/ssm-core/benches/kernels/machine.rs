@@ -44,6 +44,17 @@ impl Machine {
         }
     }
 
+    /// Rates of a backend's own matrix product and of a tensor multiplied by a number, both on its device.
+    #[cfg(any(feature = "wgpu", feature = "cuda", feature = "libtorch"))]
+    pub(crate) fn device<B: Backend>(device: &B::Device) -> Self {
+        let source = Tensor::<B, 1>::ones([COPY], device);
+        let seconds = fastest::<B, _>(device, BUDGET, || source.clone() * 1.5);
+        Self {
+            product_rate: product_rate::<B>(device),
+            copy_rate: copy_bytes() / seconds,
+        }
+    }
+
     /// Seconds below which no kernel with that much arithmetic and that many bytes can stay.
     pub(crate) fn limit(&self, flops: f64, bytes: f64) -> f64 {
         (flops / self.product_rate).max(bytes / self.copy_rate)

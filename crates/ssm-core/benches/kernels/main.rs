@@ -66,6 +66,12 @@ enum Operation {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum BackendKind {
     Cpu,
+    #[cfg(feature = "wgpu")]
+    Wgpu,
+    #[cfg(feature = "cuda")]
+    Cuda,
+    #[cfg(feature = "libtorch")]
+    Libtorch,
 }
 
 impl Options {
@@ -116,17 +122,34 @@ impl Shape {
 fn main() {
     let options = Options::parse();
     match options.backend {
-        BackendKind::Cpu => {
-            let device = Default::default();
-            println!(
-                "processor vectors: {}; threads: {}",
-                machine::simd_level(),
-                rayon::current_num_threads()
-            );
-            let machine = Machine::processor::<Flex>(&device);
-            measure::<Flex>(&options, &device, machine);
-        }
+        BackendKind::Cpu => on_processor::<Flex>(&options, &Default::default()),
+        #[cfg(feature = "wgpu")]
+        BackendKind::Wgpu => on_device::<burn::backend::Wgpu>(&options, &Default::default()),
+        #[cfg(feature = "cuda")]
+        BackendKind::Cuda => on_device::<burn::backend::Cuda>(&options, &Default::default()),
+        #[cfg(feature = "libtorch")]
+        BackendKind::Libtorch => match ssm_core::libtorch_device() {
+            device @ burn::backend::libtorch::LibTorchDevice::Cpu => {
+                on_processor::<burn::backend::LibTorch>(&options, &device)
+            }
+            device => on_device::<burn::backend::LibTorch>(&options, &device),
+        },
     }
+}
+
+fn on_processor<B: Kernels>(options: &Options, device: &B::Device) {
+    println!(
+        "processor vectors: {}; threads: {}",
+        machine::simd_level(),
+        rayon::current_num_threads()
+    );
+    measure::<B>(options, device, Machine::processor::<B>(device));
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "libtorch"))]
+fn on_device<B: Kernels>(options: &Options, device: &B::Device) {
+    println!("device: {device:?}, {}", B::name(device));
+    measure::<B>(options, device, Machine::device::<B>(device));
 }
 
 fn measure<B: Kernels>(options: &Options, device: &B::Device, machine: Machine) {

@@ -1,6 +1,49 @@
 //! Matrix products on slices.
 
-use super::Real;
+use pulp::Simd;
+
+use super::{Real, tile::tiled_product};
+
+/// Widest layer whose products are tiled.
+///
+/// At 64 channels the operands of a tile still lie in the first cache and tiles reach 0.9 of the blocked rate, at 8 they
+/// are several times faster; at 128 and above the blocked routine wins (docs/performance.md).
+const TILED_HIDDEN: usize = 64;
+
+/// Which routine multiplies the matrices of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Products {
+    /// Register tiles on operands in the first cache.
+    Tiled,
+    /// A blocked product that packs its operands.
+    Blocked,
+}
+
+impl Products {
+    /// The faster one for a layer with this many channels.
+    pub(crate) fn for_channels(hidden: usize) -> Self {
+        match hidden {
+            ..=TILED_HIDDEN => Self::Tiled,
+            _ => Self::Blocked,
+        }
+    }
+
+    /// `dst (+)= lhs * rhs` on one thread; `dst` is row-major `[lhs.rows, rhs.cols]`, and so is `rhs`.
+    #[inline(always)]
+    pub(crate) fn multiply<S: Simd, T: Real>(
+        self,
+        simd: S,
+        dst: &mut [T],
+        mode: Destination,
+        lhs: MatrixRef<'_, T>,
+        rhs: MatrixRef<'_, T>,
+    ) {
+        match self {
+            Self::Tiled => tiled_product::<0, S, T>(simd, dst, mode, lhs, rhs),
+            Self::Blocked => product(dst, mode, lhs, rhs),
+        }
+    }
+}
 
 /// A row-major matrix on a slice, read-only, possibly seen transposed.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@ use std::{
     ops::{Add, AddAssign, Div, Mul, Neg, Sub},
 };
 
-use pulp::Simd;
+use pulp::{MemMask, Simd};
 
 /// Element type of the native kernels: `f32` in training, `f64` where tests need the digits.
 pub(crate) trait Real:
@@ -28,13 +28,18 @@ pub(crate) trait Real:
     /// As many elements as a register of `S` holds.
     type Lanes<S: Simd>: Copy;
 
+    /// Which of them a masked access touches.
+    type Mask<S: Simd>: Copy;
+
     /// Elements in [`Lanes`](Self::Lanes).
     fn lanes<S: Simd>() -> usize {
         size_of::<Self::Lanes<S>>() / size_of::<Self>()
     }
 
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Lanes<S>;
+
     fn add_lanes<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
+
     /// a b + c, with one rounding where the processor can.
     fn mul_add<S: Simd>(
         simd: S,
@@ -42,6 +47,7 @@ pub(crate) trait Real:
         b: Self::Lanes<S>,
         c: Self::Lanes<S>,
     ) -> Self::Lanes<S>;
+
     /// c - a b, likewise.
     fn negate_mul_add<S: Simd>(
         simd: S,
@@ -49,6 +55,26 @@ pub(crate) trait Real:
         b: Self::Lanes<S>,
         c: Self::Lanes<S>,
     ) -> Self::Lanes<S>;
+
+    /// The first `count` elements.
+    fn first<S: Simd>(simd: S, count: usize) -> Self::Mask<S>;
+
+    /// # Safety
+    /// The elements of the mask behind `from` may be read.
+    unsafe fn load_masked<S: Simd>(
+        simd: S,
+        mask: Self::Mask<S>,
+        from: *const Self,
+    ) -> Self::Lanes<S>;
+
+    /// # Safety
+    /// The elements of the mask behind `to` may be written.
+    unsafe fn store_masked<S: Simd>(
+        simd: S,
+        mask: Self::Mask<S>,
+        to: *mut Self,
+        value: Self::Lanes<S>,
+    );
 
     fn from_f32(value: f32) -> Self;
     fn from_f64(value: f64) -> Self;
@@ -67,6 +93,7 @@ impl Real for f64 {
     const ONE: Self = 1.0;
 
     type Lanes<S: Simd> = S::f64s;
+    type Mask<S: Simd> = MemMask<S::m64s>;
 
     #[inline(always)]
     fn splat<S: Simd>(simd: S, value: Self) -> S::f64s {
@@ -86,6 +113,29 @@ impl Real for f64 {
     #[inline(always)]
     fn negate_mul_add<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
         simd.negate_mul_add_e_f64s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn first<S: Simd>(simd: S, count: usize) -> MemMask<S::m64s> {
+        // From the bare mask: with it pulp inlines a masked instruction instead of a jump into a table.
+        MemMask::new(simd.mask_between_m64s(0, count as u64).mask())
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked<S: Simd>(simd: S, mask: MemMask<S::m64s>, from: *const Self) -> S::f64s {
+        // SAFETY: the caller's.
+        unsafe { simd.mask_load_ptr_f64s(mask, from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_masked<S: Simd>(
+        simd: S,
+        mask: MemMask<S::m64s>,
+        to: *mut Self,
+        value: S::f64s,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { simd.mask_store_ptr_f64s(mask, to, value) }
     }
 
     fn from_f32(value: f32) -> Self {
@@ -110,6 +160,7 @@ impl Real for f32 {
     const ONE: Self = 1.0;
 
     type Lanes<S: Simd> = S::f32s;
+    type Mask<S: Simd> = MemMask<S::m32s>;
 
     #[inline(always)]
     fn splat<S: Simd>(simd: S, value: Self) -> S::f32s {
@@ -129,6 +180,29 @@ impl Real for f32 {
     #[inline(always)]
     fn negate_mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
         simd.negate_mul_add_e_f32s(a, b, c)
+    }
+
+    #[inline(always)]
+    fn first<S: Simd>(simd: S, count: usize) -> MemMask<S::m32s> {
+        // From the bare mask: with it pulp inlines a masked instruction instead of a jump into a table.
+        MemMask::new(simd.mask_between_m32s(0, count as u32).mask())
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked<S: Simd>(simd: S, mask: MemMask<S::m32s>, from: *const Self) -> S::f32s {
+        // SAFETY: the caller's.
+        unsafe { simd.mask_load_ptr_f32s(mask, from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_masked<S: Simd>(
+        simd: S,
+        mask: MemMask<S::m32s>,
+        to: *mut Self,
+        value: S::f32s,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { simd.mask_store_ptr_f32s(mask, to, value) }
     }
 
     #[inline(always)]

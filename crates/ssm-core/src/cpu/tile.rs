@@ -1,61 +1,100 @@
 //! Matrix products whose operands are already in the first cache: register tiles, nothing packed.
 //!
 //! A product of a handful of columns spends its time in the packing of a general routine. Here the left operand is read
-//! in place, one element at a time into all lanes; the rows of the right operand and of the destination are whole
-//! vectors.
+//! in place, one element at a time into all lanes, and the right operand row by row.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::{Destination, MatrixRef, Real};
 
 /// `dst (+)= lhs * rhs`; `dst` is row-major `[lhs.rows, rhs.cols]`.
 ///
+/// A `LHS_STRIDE` other than 0 is the distance between rows of `lhs`, known to the compiler: it turns the addresses of a
+/// tile's rows into constants.
+///
 /// # Panics
-/// When a row of `rhs` is not contiguous, or not a whole number of vectors.
+/// When a row of `rhs` is not contiguous.
 #[inline(always)]
-pub(crate) fn tiled_product<S: Simd, T: Real>(
+pub(crate) fn tiled_product<const LHS_STRIDE: usize, S: Simd, T: Real>(
     simd: S,
     dst: &mut [T],
     mode: Destination,
     lhs: MatrixRef<'_, T>,
     rhs: MatrixRef<'_, T>,
 ) {
-    let (rows, cols, lanes) = (lhs.rows, rhs.cols, T::lanes::<S>());
     assert_eq!(lhs.cols, rhs.rows, "inner dimensions agree");
-    assert!(
-        rhs.col_stride == 1 && cols.is_multiple_of(lanes),
-        "rows of whole vectors"
+    assert_eq!(
+        rhs.col_stride, 1,
+        "rows of the right operand are contiguous"
     );
     assert!(
-        dst.len() >= rows * cols,
+        dst.len() >= lhs.rows * rhs.cols,
         "the destination holds the product"
     );
-    let wide = S::REGISTER_COUNT >= 32;
-    let mut col = 0;
-    while col < cols {
-        let vectors = (cols - col) / lanes;
-        let columns = Columns {
-            simd,
-            mode,
-            lhs,
-            rhs,
-            dst: &mut *dst,
-            col,
-        };
-        // Accumulators, one row of the right operand and one broadcast element must fit the registers.
-        col += lanes
-            * match (vectors, wide) {
-                (4.., true) => columns.all_rows::<6, 4>(),
-                (2.., true) => columns.all_rows::<12, 2>(),
-                (2.., false) => columns.all_rows::<6, 2>(),
-                _ => columns.all_rows::<12, 1>(),
-            };
+    assert!(
+        LHS_STRIDE == 0 || LHS_STRIDE == lhs.row_stride,
+        "the stride is what it is"
+    );
+    let columns = Columns::<LHS_STRIDE, T> {
+        mode,
+        lhs,
+        rhs,
+        dst,
+        col: 0,
+    };
+    // A function of its own, in one copy for all callers: with all its tiles it is large.
+    simd.vectorize(columns);
+}
+
+/// How vectors of the right operand and of the destination are read and written.
+trait Access<S: Simd, T: Real>: Copy {
+    /// # Safety
+    /// The elements that the access touches may be read.
+    unsafe fn load(self, simd: S, from: *const T) -> T::Lanes<S>;
+
+    /// # Safety
+    /// The elements that the access touches may be written.
+    unsafe fn store(self, simd: S, to: *mut T, value: T::Lanes<S>);
+}
+
+/// All lanes.
+#[derive(Clone, Copy)]
+struct Whole;
+
+impl<S: Simd, T: Real> Access<S, T> for Whole {
+    #[inline(always)]
+    unsafe fn load(self, _: S, from: *const T) -> T::Lanes<S> {
+        // SAFETY: the caller's.
+        unsafe { from.cast::<T::Lanes<S>>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, _: S, to: *mut T, value: T::Lanes<S>) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<T::Lanes<S>>().write_unaligned(value) }
     }
 }
 
-/// A few columns of a product, from `col` on.
-struct Columns<'a, S, T> {
-    simd: S,
+/// The lanes of a mask, for the columns behind the last whole vector.
+#[derive(Clone, Copy)]
+struct Masked<M>(M);
+
+impl<S: Simd, T: Real> Access<S, T> for Masked<T::Mask<S>> {
+    #[inline(always)]
+    unsafe fn load(self, simd: S, from: *const T) -> T::Lanes<S> {
+        // SAFETY: the caller's.
+        unsafe { T::load_masked(simd, self.0, from) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, simd: S, to: *mut T, value: T::Lanes<S>) {
+        // SAFETY: the caller's.
+        unsafe { T::store_masked(simd, self.0, to, value) }
+    }
+}
+
+/// The columns of a product from `col` on.
+struct Columns<'a, const LHS_STRIDE: usize, T> {
     mode: Destination,
     lhs: MatrixRef<'a, T>,
     rhs: MatrixRef<'a, T>,
@@ -63,45 +102,80 @@ struct Columns<'a, S, T> {
     col: usize,
 }
 
-impl<S: Simd, T: Real> Columns<'_, S, T> {
-    /// `V` vectors of columns, in tiles of `R` rows and smaller ones for the rest. Returns `V`.
+impl<const LHS_STRIDE: usize, T: Real> WithSimd for Columns<'_, LHS_STRIDE, T> {
+    type Output = ();
+
     #[inline(always)]
-    fn all_rows<const R: usize, const V: usize>(mut self) -> usize {
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (cols, lanes, wide) = (self.rhs.cols, T::lanes::<S>(), S::REGISTER_COUNT >= 32);
+        while self.col + lanes <= cols {
+            // Accumulators, one row of the right operand and one broadcast element must fit the registers.
+            match ((cols - self.col) / lanes, wide) {
+                (4.., true) => self.all_rows::<S, 6, 4>(simd, Whole),
+                (2.., true) => self.all_rows::<S, 12, 2>(simd, Whole),
+                (2.., false) => self.all_rows::<S, 6, 2>(simd, Whole),
+                _ => self.all_rows::<S, 12, 1>(simd, Whole),
+            }
+        }
+        if self.col < cols {
+            let left = cols - self.col;
+            self.all_rows::<S, 12, 1>(simd, Masked(T::first(simd, left)));
+        }
+    }
+}
+
+impl<const LHS_STRIDE: usize, T: Real> Columns<'_, LHS_STRIDE, T> {
+    /// The next `V` vectors of columns, in tiles of `R` rows and smaller ones for the rest.
+    #[inline(always)]
+    fn all_rows<S: Simd, const R: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        access: impl Access<S, T>,
+    ) {
         let rows = self.lhs.rows;
         let mut row = 0;
         while row < rows {
             row += match rows - row {
                 // Two tiles of four rows keep the arithmetic busy, one of two rows would wait for itself.
-                8 => self.tile::<4, V>(row),
-                left if left >= R => self.tile::<R, V>(row),
-                6.. => self.tile::<6, V>(row),
-                4.. => self.tile::<4, V>(row),
-                2.. => self.tile::<2, V>(row),
-                _ => self.tile::<1, V>(row),
+                8 => self.tile::<S, 4, V>(simd, row, access),
+                left if left >= R => self.tile::<S, R, V>(simd, row, access),
+                6.. => self.tile::<S, 6, V>(simd, row, access),
+                4.. => self.tile::<S, 4, V>(simd, row, access),
+                2.. => self.tile::<S, 2, V>(simd, row, access),
+                _ => self.tile::<S, 1, V>(simd, row, access),
             };
         }
-        V
+        self.col += V * T::lanes::<S>();
     }
 
     /// `R` rows of `V` vectors from `row` on. Returns `R`.
     #[inline(always)]
-    fn tile<const R: usize, const V: usize>(&mut self, row: usize) -> usize {
-        let (simd, lanes) = (self.simd, T::lanes::<S>());
-        let (lhs, rhs, cols) = (self.lhs, self.rhs, self.rhs.cols);
+    fn tile<S: Simd, const R: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        access: impl Access<S, T>,
+    ) -> usize {
+        let (lhs, rhs, cols, lanes) = (self.lhs, self.rhs, self.rhs.cols, T::lanes::<S>());
+        let lhs_stride = match LHS_STRIDE {
+            0 => lhs.row_stride,
+            known => known,
+        };
         let mut sums = [[T::splat(simd, T::ZERO); V]; R];
-        // SAFETY: `tiled_product` asserted that `lhs` and `rhs` agree, that their slices hold them (`MatrixRef::new`)
-        // and that `dst` holds the product; rows `row..row + R` and columns `col..col + V * lanes` lie inside it.
+        // SAFETY: `tiled_product` asserted that `lhs` and `rhs` agree and that `dst` holds the product; their slices
+        // hold them (`MatrixRef::new`). Rows `row..row + R` are inside, and so are the columns that `access` touches:
+        // `V` whole vectors, or those left.
         unsafe {
-            let a = lhs.data.as_ptr().add(row * lhs.row_stride);
+            let a = lhs.data.as_ptr().add(row * lhs_stride);
             let b = rhs.data.as_ptr().add(self.col);
             for k in 0..lhs.cols {
-                let b = b.add(k * rhs.row_stride).cast::<T::Lanes<S>>();
+                let b = b.add(k * rhs.row_stride);
                 let mut right = [T::splat(simd, T::ZERO); V];
                 for v in 0..V {
-                    right[v] = b.add(v).read_unaligned();
+                    right[v] = access.load(simd, b.add(v * lanes));
                 }
                 for r in 0..R {
-                    let left = *a.add(r * lhs.row_stride + k * lhs.col_stride);
+                    let left = *a.add(r * lhs_stride + k * lhs.col_stride);
                     let left = T::splat(simd, left);
                     for v in 0..V {
                         sums[r][v] = T::mul_add(simd, left, right[v], sums[r][v]);
@@ -111,17 +185,84 @@ impl<S: Simd, T: Real> Columns<'_, S, T> {
             for r in 0..R {
                 let dst = self.dst.as_mut_ptr().add((row + r) * cols + self.col);
                 for v in 0..V {
-                    let dst = dst.add(v * lanes).cast::<T::Lanes<S>>();
+                    let dst = dst.add(v * lanes);
                     let sum = match self.mode {
                         Destination::Overwrite => sums[r][v],
                         Destination::Accumulate => {
-                            T::add_lanes(simd, sums[r][v], dst.read_unaligned())
+                            T::add_lanes(simd, sums[r][v], access.load(simd, dst))
                         }
                     };
-                    dst.write_unaligned(sum);
+                    access.store(simd, dst, sum);
                 }
             }
         }
         R
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use super::*;
+    use crate::cpu::product;
+
+    struct Tiled<'a, T> {
+        dst: &'a mut [T],
+        mode: Destination,
+        lhs: MatrixRef<'a, T>,
+        rhs: MatrixRef<'a, T>,
+    }
+
+    impl<T: Real> pulp::WithSimd for Tiled<'_, T> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            match self.lhs.row_stride {
+                16 => tiled_product::<16, S, T>(simd, self.dst, self.mode, self.lhs, self.rhs),
+                _ => tiled_product::<0, S, T>(simd, self.dst, self.mode, self.lhs, self.rhs),
+            }
+        }
+    }
+
+    /// Small whole numbers: every order of summation gives the same sum.
+    fn numbers<T: Real>(len: usize) -> Vec<T> {
+        (0..len)
+            .map(|i| T::from_f64((i * 7 % 11) as f64 - 5.0))
+            .collect()
+    }
+
+    fn every_size_equals_the_blocked_product<T: Real>(_: PhantomData<T>) {
+        for rows in (0..=26).chain([60]) {
+            for inner in [0, 1, 3, 16] {
+                for cols in (1..=33).chain([64, 75]) {
+                    let (a, b) = (numbers::<T>(rows * inner), numbers::<T>(inner * cols));
+                    let transposed = MatrixRef::new(&a, inner, rows).transpose();
+                    let rhs = MatrixRef::new(&b, inner, cols);
+                    for lhs in [MatrixRef::new(&a, rows, inner), transposed] {
+                        for mode in [Destination::Overwrite, Destination::Accumulate] {
+                            let mut got = numbers::<T>(rows * cols);
+                            let mut want = got.clone();
+                            let dst = &mut got[..];
+                            pulp::Arch::new().dispatch(Tiled {
+                                dst,
+                                mode,
+                                lhs,
+                                rhs,
+                            });
+                            product(&mut want, mode, lhs, rhs);
+                            assert!(got == want, "{rows} x {inner} x {cols}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_of_every_size_equal_the_blocked_product() {
+        every_size_equals_the_blocked_product(PhantomData::<f32>);
+        every_size_equals_the_blocked_product(PhantomData::<f64>);
     }
 }

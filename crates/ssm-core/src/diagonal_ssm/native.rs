@@ -19,30 +19,14 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::DiagonalSsm;
-use crate::cpu::{Destination, MatrixRef, Real, add_assign, product, tiled_product};
+use crate::cpu::{Destination, MatrixRef, Products, Real, add_assign, product, tiled_product};
 use packed::Packed;
-use plan::{Plan, Products, TILED_LANES};
+use plan::{Plan, TILED_LANES};
 
 /// The parameters of a system on slices, shaped as in [`DiagonalSsm`].
 pub(crate) type System<'a, T> = DiagonalSsm<&'a [T]>;
 
-/// `dst (+)= lhs * rhs` by the routine of the plan.
-#[inline(always)]
-fn multiply<S: Simd, T: Real>(
-    simd: S,
-    products: Products,
-    dst: &mut [T],
-    mode: Destination,
-    lhs: MatrixRef<'_, T>,
-    rhs: MatrixRef<'_, T>,
-) {
-    match products {
-        Products::Tiled => tiled_product(simd, dst, mode, lhs, rhs),
-        Products::Blocked => product(dst, mode, lhs, rhs),
-    }
-}
-
-/// `dst += panel * rhs` for states of one panel, `[steps, 2 * lanes]`, and a matrix of `channels` columns.
+/// `dst += panel * rhs` for states of one panel, `[steps, 2 * lanes]`, and a matrix of `hidden` columns.
 #[inline(always)]
 fn read_panel<S: Simd, T: Real>(
     simd: S,
@@ -53,10 +37,9 @@ fn read_panel<S: Simd, T: Real>(
 ) {
     match plan.products {
         Products::Tiled => {
-            // A width known to the compiler turns the addresses of a tile's rows into constants.
             const WIDTH: usize = 2 * TILED_LANES;
             let panel = MatrixRef::new(panel, panel.len() / WIDTH, WIDTH);
-            tiled_product(simd, dst, Destination::Accumulate, panel, rhs);
+            tiled_product::<WIDTH, S, T>(simd, dst, Destination::Accumulate, panel, rhs);
         }
         Products::Blocked => {
             let panel = MatrixRef::new(panel, panel.len() / plan.width(), plan.width());
@@ -78,14 +61,8 @@ fn fill_states<S: Simd, T: Real>(
     states: &mut [T],
 ) {
     let input_matrix = packed.input(plan, panel);
-    multiply(
-        simd,
-        plan.products,
-        states,
-        Destination::Overwrite,
-        inputs,
-        input_matrix,
-    );
+    plan.products
+        .multiply(simd, states, Destination::Overwrite, inputs, input_matrix);
     recurrence::scan(simd, packed.lambda(plan, panel), state, states);
 }
 
@@ -107,29 +84,16 @@ fn sum_groups<T: Real>(plan: &Plan, mut parts: Vec<T>) -> Vec<T> {
     parts
 }
 
-/// D ∘ u in rows of `channels`, whatever comes after the last channel zero.
+/// `outputs = D ∘ inputs`, row by row.
 #[inline(always)]
-fn feed_through<T: Real>(feedthrough: &[T], inputs: &[T], outputs: &mut [T], channels: usize) {
+fn feed_through<T: Real>(feedthrough: &[T], inputs: &[T], outputs: &mut [T]) {
     let hidden = feedthrough.len();
-    for (y, u) in outputs
-        .chunks_exact_mut(channels)
-        .zip(inputs.chunks_exact(hidden))
-    {
-        let (y, padding) = y.split_at_mut(hidden);
-        padding.fill(T::ZERO);
-        for ((y, u), d) in y.iter_mut().zip(u).zip(feedthrough) {
+    let rows = outputs
+        .chunks_exact_mut(hidden)
+        .zip(inputs.chunks_exact(hidden));
+    for (outputs, inputs) in rows {
+        for ((y, u), d) in outputs.iter_mut().zip(inputs).zip(feedthrough) {
             *y = *d * *u;
         }
-    }
-}
-
-/// Rows of `hidden` out of rows of `channels`.
-#[inline(always)]
-fn unpad<T: Real>(padded: &[T], channels: usize, rows: &mut [T], hidden: usize) {
-    for (row, padded) in rows
-        .chunks_exact_mut(hidden)
-        .zip(padded.chunks_exact(channels))
-    {
-        row.copy_from_slice(&padded[..hidden]);
     }
 }

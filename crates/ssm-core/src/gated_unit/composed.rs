@@ -100,7 +100,7 @@ pub(crate) fn backward<B: Kernels>(
     dropout: Option<Dropout>,
     output_gradient: &FloatTensor<B>,
 ) -> GatedUnitGradients<FloatTensor<B>> {
-    let shape = input.shape();
+    let shape: [usize; 3] = input.shape().dims();
     let input = rows::<B>(input);
     let Gate {
         activated,

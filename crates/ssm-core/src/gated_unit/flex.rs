@@ -2,150 +2,22 @@
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitGradients};
 use crate::{
-    cpu::{
-        Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, dims, product, tensor,
-        vectorized,
-    },
+    affine::native::{Affine, AffineGradient},
+    cpu::{Destination, Products, REDUCTION_PIECES, Real, dims, tensor},
     dropout::{Dropout, Mask},
 };
 
-/// Elements of one block of rows: with the handful of buffers of its size, well inside an L2 cache.
-const BLOCK_ELEMENTS: usize = 4096;
+/// Elements of a block of tiled products, about: its five buffers and what they are made from and into stay in a first
+/// cache of 32 KiB.
+const TILED_ELEMENTS: usize = 960;
 
-/// One of the two affine maps.
-struct Affine<T> {
-    /// `[hidden, hidden]` as `[output, input]`.
-    weight: Vec<T>,
-    /// `[hidden]`.
-    bias: Vec<T>,
-}
-
-impl<T: Real> Affine<T> {
-    fn new(weight: &FlexTensor, bias: &FlexTensor) -> Self {
-        Self {
-            weight: weight.to_contiguous().storage::<T>().to_vec(),
-            bias: bias.to_contiguous().storage::<T>().to_vec(),
-        }
-    }
-
-    fn zeros(hidden: usize) -> Self {
-        Self {
-            weight: vec![T::ZERO; hidden * hidden],
-            bias: vec![T::ZERO; hidden],
-        }
-    }
-
-    fn weight(&self) -> MatrixRef<'_, T> {
-        let hidden = self.bias.len();
-        MatrixRef::new(&self.weight, hidden, hidden)
-    }
-
-    /// W a + b for the rows of `activation`.
-    fn apply(&self, activation: MatrixRef<'_, T>, output: &mut [T]) {
-        for row in output.chunks_exact_mut(self.bias.len()) {
-            row.copy_from_slice(&self.bias);
-        }
-        product(
-            output,
-            Destination::Accumulate,
-            activation,
-            self.weight().transpose(),
-        );
-    }
-
-    /// Adds the gradients that `gradient`, of the output, has in weight and bias.
-    fn accumulate(&mut self, gradient: &[T], activation: MatrixRef<'_, T>) {
-        let hidden = self.bias.len();
-        for row in gradient.chunks_exact(hidden) {
-            add_assign(&mut self.bias, row);
-        }
-        let gradient = MatrixRef::new(gradient, gradient.len() / hidden, hidden);
-        product(
-            &mut self.weight,
-            Destination::Accumulate,
-            gradient.transpose(),
-            activation,
-        );
-    }
-
-    fn add(&mut self, other: &Self) {
-        add_assign(&mut self.weight, &other.weight);
-        add_assign(&mut self.bias, &other.bias);
-    }
-}
-
-struct Unit<T> {
-    hidden: usize,
-    value: Affine<T>,
-    gate: Affine<T>,
-    masks: Option<[Mask; 2]>,
-}
-
-impl<T: Real> Unit<T> {
-    fn new(hidden: usize, weights: &GatedUnit<FlexTensor>, dropout: Option<Dropout>) -> Self {
-        Self {
-            hidden,
-            value: Affine::new(&weights.value_weight, &weights.value_bias),
-            gate: Affine::new(&weights.gate_weight, &weights.gate_bias),
-            masks: dropout.map(|d| [d.stream(0).mask(), d.stream(1).mask()]),
-        }
-    }
-
-    /// Elements of one block of whole rows.
-    fn block(&self) -> usize {
-        (BLOCK_ELEMENTS / self.hidden).max(1) * self.hidden
-    }
-
-    fn mask(&self, index: usize) -> Option<Mask> {
-        self.masks.map(|masks| masks[index])
-    }
-
-    /// Activation, value and gate of the rows in `x`, whose first element has position `start`.
-    fn activate(&self, x: &[T], start: usize, scratch: &mut Scratch<T>) {
-        let activation = &mut scratch.activation[..x.len()];
-        vectorized(
-            #[inline(always)]
-            || {
-                for (a, x) in activation.iter_mut().zip(x) {
-                    *a = gelu(*x);
-                }
-            },
-        );
-        drop_elements(self.mask(0), start, activation);
-        let rows = x.len() / self.hidden;
-        let activation = MatrixRef::new(&scratch.activation, rows, self.hidden);
-        self.value.apply(activation, &mut scratch.value[..x.len()]);
-        self.gate.apply(activation, &mut scratch.gate[..x.len()]);
-    }
-}
-
-/// Buffers for one block of rows, `[rows, hidden]` each.
-struct Scratch<T> {
-    /// a = drop(gelu(input)).
-    activation: Vec<T>,
-    /// W₁ a + b₁; in the backward pass then its gradient.
-    value: Vec<T>,
-    /// W₂ a + b₂; in the backward pass then its gradient.
-    gate: Vec<T>,
-    /// Gradient of the output, then of the activation.
-    gradient: Vec<T>,
-}
-
-impl<T: Real> Scratch<T> {
-    fn new(unit: &Unit<T>) -> Self {
-        let [activation, value, gate, gradient] = [(); 4].map(|()| vec![T::ZERO; unit.block()]);
-        Self {
-            activation,
-            value,
-            gate,
-            gradient,
-        }
-    }
-}
+/// Rows of a block of blocked products: enough that packing the weights, once per block, is a few percent.
+const BLOCKED_ROWS: usize = 256;
 
 pub(crate) fn forward(
     input: &FlexTensor,
@@ -171,38 +43,109 @@ pub(crate) fn backward(
     }
 }
 
-/// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential.
+struct Unit<T> {
+    hidden: usize,
+    value: Affine<T>,
+    gate: Affine<T>,
+    masks: Option<[Mask; 2]>,
+}
+
+impl<T: Real> Unit<T> {
+    fn new(hidden: usize, weights: &GatedUnit<FlexTensor>, dropout: Option<Dropout>) -> Self {
+        let affine = |weight: &FlexTensor, bias: &FlexTensor| {
+            let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
+            Affine::new(weight.storage::<T>(), bias.storage::<T>())
+        };
+        Self {
+            hidden,
+            value: affine(&weights.value_weight, &weights.value_bias),
+            gate: affine(&weights.gate_weight, &weights.gate_bias),
+            masks: dropout.map(|d| [d.stream(0).mask(), d.stream(1).mask()]),
+        }
+    }
+
+    /// Elements of one block of whole rows.
+    fn block(&self) -> usize {
+        let rows = match self.value.products() {
+            Products::Tiled => (TILED_ELEMENTS / self.hidden).next_multiple_of(12),
+            Products::Blocked => BLOCKED_ROWS,
+        };
+        rows * self.hidden
+    }
+
+    fn mask(&self, index: usize) -> Option<Mask> {
+        self.masks.map(|masks| masks[index])
+    }
+}
+
+/// Buffers for one block of rows, `[rows, hidden]` each.
+struct Scratch<T> {
+    /// a = drop(gelu(input)).
+    activation: Vec<T>,
+    /// ∂a/∂input.
+    slope: Vec<T>,
+    /// W₁ a + b₁; in the backward pass then its gradient.
+    value: Vec<T>,
+    /// W₂ a + b₂; in the backward pass then its gradient.
+    gate: Vec<T>,
+    /// Gradient of the gated product, then of the activation.
+    gradient: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    fn new(unit: &Unit<T>) -> Self {
+        let [activation, slope, value, gate, gradient] =
+            [(); 5].map(|()| vec![T::ZERO; unit.block()]);
+        Self {
+            activation,
+            slope,
+            value,
+            gate,
+            gradient,
+        }
+    }
+
+    /// The same for a block of this many elements, the last one being shorter.
+    fn resize(&mut self, len: usize) {
+        for buffer in [
+            &mut self.activation,
+            &mut self.slope,
+            &mut self.value,
+            &mut self.gate,
+            &mut self.gradient,
+        ] {
+            buffer.resize(len, T::ZERO);
+        }
+    }
+}
+
+/// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential. Returns its value and
+/// its derivative.
+#[inline(always)]
+fn gelu_and_slope<T: Real>(x: T) -> (T, T) {
+    let slope = T::from_f64(2.0 * GELU_SLOPE);
+    let square = x * x;
+    let s = (slope * x * (T::ONE + T::from_f64(GELU_CUBIC) * square)).sigmoid();
+    let dz = slope * (T::ONE + T::from_f64(3.0 * GELU_CUBIC) * square);
+    (x * s, s + x * s * (T::ONE - s) * dz)
+}
+
+/// The value alone.
 #[inline(always)]
 pub(crate) fn gelu<T: Real>(x: T) -> T {
-    let z = T::from_f64(2.0 * GELU_SLOPE) * (x + T::from_f64(GELU_CUBIC) * x * x * x);
-    x * z.sigmoid()
+    gelu_and_slope(x).0
 }
 
-/// Derivative of [`gelu`].
+/// Multiplies elements, of which the first has position `start`, by their dropout factors.
 #[inline(always)]
-fn gelu_derivative<T: Real>(x: T) -> T {
-    let slope = T::from_f64(2.0 * GELU_SLOPE);
-    let z = slope * (x + T::from_f64(GELU_CUBIC) * x * x * x);
-    let s = z.sigmoid();
-    let dz = slope * (T::ONE + T::from_f64(3.0 * GELU_CUBIC) * x * x);
-    s + x * s * (T::ONE - s) * dz
-}
-
-/// Multiplies the elements from position `start` on by their dropout factors.
 fn drop_elements<T: Real>(mask: Option<Mask>, start: usize, elements: &mut [T]) {
-    let Some(mask) = mask else {
-        return;
-    };
-    vectorized(
-        #[inline(always)]
-        || {
-            let (mask, start) = (mask, start as u32);
-            for (k, element) in elements.iter_mut().enumerate() {
-                let factor = mask.factor(start.wrapping_add(k as u32));
-                *element = *element * T::from_f32(factor);
-            }
-        },
-    );
+    if let Some(mask) = mask {
+        // Wrapping, as the position of a mask does.
+        let start = start as u32;
+        for (k, element) in elements.iter_mut().enumerate() {
+            *element = *element * T::from_f32(mask.factor(start.wrapping_add(k as u32)));
+        }
+    }
 }
 
 fn forward_typed<T: Real>(
@@ -215,8 +158,7 @@ fn forward_typed<T: Real>(
     let unit = Unit::<T>::new(hidden, weights, dropout);
     let (input, skip) = (input.to_contiguous(), skip.to_contiguous());
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
-    let (block, mask) = (unit.block(), unit.mask(1));
-
+    let block = unit.block();
     let mut output = vec![T::ZERO; x.len()];
     output
         .par_chunks_mut(block)
@@ -225,25 +167,55 @@ fn forward_typed<T: Real>(
         .enumerate()
         .for_each_init(
             || Scratch::new(&unit),
-            |scratch, (index, ((output, x), skip))| {
-                let start = index * block;
-                unit.activate(x, start, scratch);
-                let gated = &mut scratch.value[..x.len()];
-                vectorized(
-                    #[inline(always)]
-                    || {
-                        for (value, gate) in gated.iter_mut().zip(&scratch.gate) {
-                            *value = *value * gate.sigmoid();
-                        }
-                    },
-                );
-                drop_elements(mask, start, gated);
-                for ((output, skip), gated) in output.iter_mut().zip(skip).zip(&*gated) {
-                    *output = *skip + *gated;
-                }
+            |scratch, (index, ((output, input), skip))| {
+                scratch.resize(input.len());
+                pulp::Arch::new().dispatch(ForwardBlock {
+                    unit: &unit,
+                    start: index * block,
+                    input,
+                    skip,
+                    output,
+                    scratch,
+                });
             },
         );
     tensor(output, [batch, length, hidden])
+}
+
+/// A block of rows on its way forward.
+struct ForwardBlock<'a, T> {
+    unit: &'a Unit<T>,
+    /// Position of the first element.
+    start: usize,
+    input: &'a [T],
+    skip: &'a [T],
+    output: &'a mut [T],
+    scratch: &'a mut Scratch<T>,
+}
+
+impl<T: Real> WithSimd for ForwardBlock<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (unit, scratch) = (self.unit, self.scratch);
+        for (activation, x) in scratch.activation.iter_mut().zip(self.input) {
+            *activation = gelu(*x);
+        }
+        drop_elements(unit.mask(0), self.start, &mut scratch.activation);
+        unit.value
+            .apply(simd, &scratch.activation, &mut scratch.value);
+        unit.gate
+            .apply(simd, &scratch.activation, &mut scratch.gate);
+        let gated = &mut scratch.value;
+        for (value, gate) in gated.iter_mut().zip(&scratch.gate) {
+            *value = *value * gate.sigmoid();
+        }
+        drop_elements(unit.mask(1), self.start, gated);
+        for ((output, skip), gated) in self.output.iter_mut().zip(self.skip).zip(&*gated) {
+            *output = *skip + *gated;
+        }
+    }
 }
 
 fn backward_typed<T: Real>(
@@ -260,27 +232,35 @@ fn backward_typed<T: Real>(
     let piece = x.len().div_ceil(block).div_ceil(REDUCTION_PIECES).max(1) * block;
 
     let mut dx = vec![T::ZERO; x.len()];
-    let pieces: Vec<[Affine<T>; 2]> = dx
+    let pieces: Vec<[AffineGradient<T>; 2]> = dx
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .enumerate()
         .map(|(index, ((dx, x), g))| {
-            let mut sums = [Affine::zeros(hidden), Affine::zeros(hidden)];
+            let mut sums = [(); 2].map(|()| AffineGradient::zeros([hidden, hidden]));
             let mut scratch = Scratch::new(&unit);
             let blocks = dx
                 .chunks_mut(block)
                 .zip(x.chunks(block))
                 .zip(g.chunks(block));
-            for (k, ((dx, x), g)) in blocks.enumerate() {
-                let start = index * piece + k * block;
-                backward_block(&unit, start, [x, g], dx, &mut sums, &mut scratch);
+            for (k, ((input_gradient, input), output_gradient)) in blocks.enumerate() {
+                scratch.resize(input.len());
+                pulp::Arch::new().dispatch(BackwardBlock {
+                    unit: &unit,
+                    start: index * piece + k * block,
+                    input,
+                    output_gradient,
+                    input_gradient,
+                    sums: &mut sums,
+                    scratch: &mut scratch,
+                });
             }
             sums
         })
         .collect();
 
-    let [mut value, mut gate] = [Affine::zeros(hidden), Affine::zeros(hidden)];
+    let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::zeros([hidden, hidden]));
     for [value_part, gate_part] in &pieces {
         value.add(value_part);
         gate.add(gate_part);
@@ -296,50 +276,57 @@ fn backward_typed<T: Real>(
     }
 }
 
-/// Gradients of one block of rows; those of weights and biases are added to `sums` (value, gate).
-fn backward_block<T: Real>(
-    unit: &Unit<T>,
+/// A block of rows on its way back.
+struct BackwardBlock<'a, T> {
+    unit: &'a Unit<T>,
+    /// Position of the first element.
     start: usize,
-    [x, g]: [&[T]; 2],
-    dx: &mut [T],
-    sums: &mut [Affine<T>; 2],
-    scratch: &mut Scratch<T>,
-) {
-    let (hidden, rows, len) = (unit.hidden, x.len() / unit.hidden, x.len());
-    unit.activate(x, start, scratch);
+    input: &'a [T],
+    output_gradient: &'a [T],
+    input_gradient: &'a mut [T],
+    /// Of value and gate.
+    sums: &'a mut [AffineGradient<T>; 2],
+    scratch: &'a mut Scratch<T>,
+}
 
-    let (value, gate) = (&mut scratch.value[..len], &mut scratch.gate[..len]);
-    let gradient = &mut scratch.gradient[..len];
-    gradient.copy_from_slice(g);
-    drop_elements(unit.mask(1), start, gradient);
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((value, gate), g) in value.iter_mut().zip(gate.iter_mut()).zip(&*gradient) {
-                let s = gate.sigmoid();
-                *gate = *g * *value * s * (T::ONE - s);
-                *value = *g * s;
-            }
-        },
-    );
+impl<T: Real> WithSimd for BackwardBlock<'_, T> {
+    type Output = ();
 
-    let activation = MatrixRef::new(&scratch.activation, rows, hidden);
-    sums[0].accumulate(value, activation);
-    sums[1].accumulate(gate, activation);
-    let (value, gate) = (
-        MatrixRef::new(value, rows, hidden),
-        MatrixRef::new(gate, rows, hidden),
-    );
-    product(gradient, Destination::Overwrite, value, unit.value.weight());
-    product(gradient, Destination::Accumulate, gate, unit.gate.weight());
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (unit, scratch) = (self.unit, self.scratch);
+        let activations = scratch.activation.iter_mut().zip(&mut scratch.slope);
+        for ((activation, slope), x) in activations.zip(self.input) {
+            (*activation, *slope) = gelu_and_slope(*x);
+        }
+        drop_elements(unit.mask(0), self.start, &mut scratch.activation);
+        drop_elements(unit.mask(0), self.start, &mut scratch.slope);
+        unit.value
+            .apply(simd, &scratch.activation, &mut scratch.value);
+        unit.gate
+            .apply(simd, &scratch.activation, &mut scratch.gate);
 
-    drop_elements(unit.mask(0), start, gradient);
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((dx, x), gradient) in dx.iter_mut().zip(x).zip(&*gradient) {
-                *dx = *gradient * gelu_derivative(*x);
-            }
-        },
-    );
+        scratch.gradient.copy_from_slice(self.output_gradient);
+        drop_elements(unit.mask(1), self.start, &mut scratch.gradient);
+        let pairs = scratch.value.iter_mut().zip(&mut scratch.gate);
+        for ((value, gate), g) in pairs.zip(&scratch.gradient) {
+            let s = gate.sigmoid();
+            *gate = *g * *value * s * (T::ONE - s);
+            *value = *g * s;
+        }
+
+        let [value_sum, gate_sum] = self.sums;
+        let (products, activation) = (unit.value.products(), &scratch.activation);
+        value_sum.accumulate(simd, products, &scratch.value, activation);
+        gate_sum.accumulate(simd, products, &scratch.gate, activation);
+        let gradient = &mut scratch.gradient;
+        unit.value
+            .pull_back(simd, &scratch.value, Destination::Overwrite, gradient);
+        unit.gate
+            .pull_back(simd, &scratch.gate, Destination::Accumulate, gradient);
+        let gradients = self.input_gradient.iter_mut().zip(&*gradient);
+        for ((dx, gradient), slope) in gradients.zip(&scratch.slope) {
+            *dx = *gradient * *slope;
+        }
+    }
 }

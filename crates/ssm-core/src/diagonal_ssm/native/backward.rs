@@ -5,8 +5,8 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states, multiply,
-    packed::states_to_planes, read_panel, recurrence::adjoint_scan, sum_groups, unpad,
+    DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states, packed::states_to_planes,
+    read_panel, recurrence::adjoint_scan, sum_groups,
 };
 use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign};
 
@@ -218,12 +218,11 @@ fn multiply_conjugate<T: Real>(lambda: &[T], s: &mut [T]) {
     }
 }
 
-/// States and adjoint states of one panel, and input gradients, over one chunk.
+/// States and adjoint states of one panel over one chunk.
 struct Scratch<T> {
     states: Vec<T>,
     adjoints: Vec<T>,
     state: Vec<T>,
-    input_gradients: Vec<T>,
 }
 
 impl<T: Real> Scratch<T> {
@@ -233,7 +232,6 @@ impl<T: Real> Scratch<T> {
             states: panel.clone(),
             adjoints: panel,
             state: vec![T::ZERO; plan.width()],
-            input_gradients: vec![T::ZERO; plan.steps * plan.channels],
         }
     }
 }
@@ -261,19 +259,15 @@ impl<T: Real> Chunk<'_, T> {
         scratch: &mut Scratch<T>,
     ) {
         let (plan, packed) = (self.plan, self.packed);
-        let (h, width, channels) = (plan.shape.hidden, plan.width(), plan.channels);
+        let (h, width) = (plan.shape.hidden, plan.width());
         let steps = self.input.len() / h;
         let (u, g) = (
             MatrixRef::new(self.input, steps, h),
             MatrixRef::new(self.output_gradient, steps, h),
         );
-        let du = match channels == h {
-            true => &mut *input_gradient,
-            false => &mut scratch.input_gradients[..steps * channels],
-        };
         match self.group {
             0 => {
-                feed_through(&packed.feedthrough, self.output_gradient, du, channels);
+                feed_through(&packed.feedthrough, self.output_gradient, input_gradient);
                 let rows = self
                     .input
                     .chunks_exact(h)
@@ -284,7 +278,7 @@ impl<T: Real> Chunk<'_, T> {
                     }
                 }
             }
-            _ => du.fill(T::ZERO),
+            _ => input_gradient.fill(T::ZERO),
         }
         let panels = adjoint
             .chunks_exact_mut(width)
@@ -301,14 +295,8 @@ impl<T: Real> Chunk<'_, T> {
             scratch.state.copy_from_slice(before);
             fill_states(simd, plan, packed, panel, u, &mut scratch.state, states);
             let drive = packed.output_adjoint(plan, panel);
-            multiply(
-                simd,
-                plan.products,
-                adjoints,
-                Destination::Overwrite,
-                g,
-                drive,
-            );
+            plan.products
+                .multiply(simd, adjoints, Destination::Overwrite, g, drive);
             let lambda = packed.lambda(plan, panel);
             adjoint_scan(
                 simd,
@@ -319,19 +307,25 @@ impl<T: Real> Chunk<'_, T> {
                 lambda_sum,
             );
 
-            read_panel(simd, plan, du, adjoints, packed.input_adjoint(plan, panel));
+            read_panel(
+                simd,
+                plan,
+                input_gradient,
+                adjoints,
+                packed.input_adjoint(plan, panel),
+            );
             let (states, adjoints) = (
                 MatrixRef::new(states, steps, width),
                 MatrixRef::new(adjoints, steps, width),
             );
-            let add = |dst: &mut [T], lhs, rhs| {
-                multiply(simd, plan.products, dst, Destination::Accumulate, lhs, rhs)
-            };
-            add(input_sum, u.transpose(), adjoints);
-            add(output_sum, g.transpose(), states);
-        }
-        if channels != h {
-            unpad(&scratch.input_gradients, channels, input_gradient, h);
+            let sums = [
+                (input_sum, u.transpose(), adjoints),
+                (output_sum, g.transpose(), states),
+            ];
+            for (sum, lhs, rhs) in sums {
+                plan.products
+                    .multiply(simd, sum, Destination::Accumulate, lhs, rhs);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{
     Packed, Plan, Shape, System, feed_through, fill_states,
     packed::{states_to_panels, states_to_planes},
-    read_panel, sum_groups, unpad,
+    read_panel, sum_groups,
 };
 use crate::cpu::{MatrixRef, Real};
 
@@ -41,7 +41,7 @@ pub(crate) fn forward<T: Real>(
         .zip(chunk_states.par_chunks_mut(plan.chunks() * group_width))
         .enumerate()
         .for_each_init(
-            || Scratch::new(&plan),
+            || vec![T::ZERO; plan.steps * plan.width()],
             |scratch, (index, ((output, state), chunk_states))| {
                 let row_index = index % shape.batch;
                 pulp::Arch::new().dispatch(Row {
@@ -64,21 +64,6 @@ pub(crate) fn forward<T: Real>(
     }
 }
 
-/// States of one panel and outputs, over one chunk.
-struct Scratch<T> {
-    states: Vec<T>,
-    outputs: Vec<T>,
-}
-
-impl<T: Real> Scratch<T> {
-    fn new(plan: &Plan) -> Self {
-        Self {
-            states: vec![T::ZERO; plan.steps * plan.width()],
-            outputs: vec![T::ZERO; plan.steps * plan.channels],
-        }
-    }
-}
-
 /// One batch row through one group of panels.
 struct Row<'a, T> {
     plan: &'a Plan,
@@ -91,7 +76,8 @@ struct Row<'a, T> {
     /// x before the first step; becomes the one after the last.
     state: &'a mut [T],
     chunk_states: &'a mut [T],
-    scratch: &'a mut Scratch<T>,
+    /// States of one panel over one chunk.
+    scratch: &'a mut [T],
 }
 
 impl<T: Real> WithSimd for Row<'_, T> {
@@ -100,7 +86,7 @@ impl<T: Real> WithSimd for Row<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (plan, packed) = (self.plan, self.packed);
-        let (h, width, channels) = (plan.shape.hidden, plan.width(), plan.channels);
+        let (h, width) = (plan.shape.hidden, plan.width());
         let first_panel = self.group * plan.panels;
         for (index, boundary) in self
             .chunk_states
@@ -111,22 +97,15 @@ impl<T: Real> WithSimd for Row<'_, T> {
             let chunk = plan.chunk(index);
             let (steps, part) = (chunk.len(), chunk.start * h..chunk.end * h);
             let (u, y) = (&self.input[part.clone()], &mut self.output[part]);
-            let outputs = match channels == h {
-                true => &mut *y,
-                false => &mut self.scratch.outputs[..steps * channels],
-            };
             match self.group {
-                0 => feed_through(&packed.feedthrough, u, outputs, channels),
-                _ => outputs.fill(T::ZERO),
+                0 => feed_through(&packed.feedthrough, u, y),
+                _ => y.fill(T::ZERO),
             }
             for (k, state) in self.state.chunks_exact_mut(width).enumerate() {
-                let (panel, states) = (first_panel + k, &mut self.scratch.states[..steps * width]);
+                let (panel, states) = (first_panel + k, &mut self.scratch[..steps * width]);
                 let inputs = MatrixRef::new(u, steps, h);
                 fill_states(simd, plan, packed, panel, inputs, state, states);
-                read_panel(simd, plan, outputs, states, packed.output(plan, panel));
-            }
-            if channels != h {
-                unpad(&self.scratch.outputs, channels, y, h);
+                read_panel(simd, plan, y, states, packed.output(plan, panel));
             }
         }
     }

@@ -9,9 +9,9 @@ pub(super) struct Packed<T> {
     lambda: Vec<T>,
     /// Per panel `[hidden, 2 * lanes]`: Re Bᵀ, then Im Bᵀ.
     input: Vec<T>,
-    /// Per panel `[2 * lanes, channels]`: the same transposed.
+    /// Per panel `[2 * lanes, hidden]`: the same transposed.
     input_transposed: Vec<T>,
-    /// Per panel `[2 * lanes, channels]`: Re Cᵀ, then -Im Cᵀ.
+    /// Per panel `[2 * lanes, hidden]`: Re Cᵀ, then -Im Cᵀ.
     output: Vec<T>,
     /// Per panel `[hidden, 2 * lanes]`: the same transposed.
     output_transposed: Vec<T>,
@@ -21,13 +21,13 @@ pub(super) struct Packed<T> {
 impl<T: Real> Packed<T> {
     pub(super) fn new(plan: &Plan, system: &System<'_, T>) -> Self {
         let (n, h) = (plan.shape.state, plan.shape.hidden);
-        let (width, channels, panels) = (plan.width(), plan.channels, plan.all_panels());
+        let (width, panels) = (plan.width(), plan.all_panels());
         let zeros = |len: usize| vec![T::ZERO; panels * len];
         let mut packed = Self {
             lambda: zeros(width),
             input: zeros(h * width),
-            input_transposed: zeros(width * channels),
-            output: zeros(width * channels),
+            input_transposed: zeros(width * h),
+            output: zeros(width * h),
             output_transposed: zeros(h * width),
             feedthrough: system.feedthrough.to_vec(),
         };
@@ -51,7 +51,7 @@ impl<T: Real> Packed<T> {
                 ];
                 for (lane, b, c) in parts {
                     let by_channel = (panel * h + j) * width + lane;
-                    let by_lane = (panel * width + lane) * channels + j;
+                    let by_lane = (panel * width + lane) * h + j;
                     packed.input[by_channel] = b;
                     packed.input_transposed[by_lane] = b;
                     packed.output[by_lane] = c;
@@ -73,7 +73,7 @@ impl<T: Real> Packed<T> {
     }
 
     fn by_lane<'a>(matrix: &'a [T], plan: &Plan, panel: usize) -> MatrixRef<'a, T> {
-        let (rows, cols) = (plan.width(), plan.channels);
+        let (rows, cols) = (plan.width(), plan.shape.hidden);
         MatrixRef::new(&matrix[panel * rows * cols..], rows, cols)
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::{Real, register_lanes};
+use crate::cpu::{Products, Real, register_lanes};
 
 /// Sizes of a problem.
 #[derive(Clone, Copy, Debug)]
@@ -11,15 +11,6 @@ pub(crate) struct Shape {
     pub(crate) length: usize,
     pub(crate) hidden: usize,
     pub(crate) state: usize,
-}
-
-/// Which routine multiplies matrices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Products {
-    /// Register tiles on operands in the first cache.
-    Tiled,
-    /// A blocked product that packs its operands.
-    Blocked,
 }
 
 /// States in a panel of tiled products: real and imaginary parts are two vectors each with AVX2, one with AVX-512.
@@ -39,9 +30,6 @@ const BLOCKED_LANES: usize = 32;
 /// Batch rows times groups that a problem is cut into where its shape allows.
 const UNITS: usize = 8;
 
-/// Widest layer whose products are tiled.
-const TILED_HIDDEN: usize = 64;
-
 /// Pieces of a problem.
 ///
 /// States are cut into panels of `lanes`, the last one padded with states that are zero. A group of panels of one batch
@@ -50,8 +38,6 @@ const TILED_HIDDEN: usize = 64;
 pub(super) struct Plan {
     pub(super) shape: Shape,
     pub(super) products: Products,
-    /// Channels, padded to whole vectors.
-    pub(super) channels: usize,
     /// States in a panel.
     pub(super) lanes: usize,
     /// Panels in a group.
@@ -63,10 +49,7 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new<T: Real>(shape: Shape) -> Self {
-        let products = match shape.hidden {
-            ..=TILED_HIDDEN => Products::Tiled,
-            _ => Products::Blocked,
-        };
+        let products = Products::for_channels(shape.hidden);
         let wanted_groups = UNITS.div_ceil(shape.batch);
         match products {
             Products::Tiled => {
@@ -75,7 +58,6 @@ impl Plan {
                 Self {
                     shape,
                     products,
-                    channels: shape.hidden.next_multiple_of(register_lanes::<T>()),
                     lanes: TILED_LANES,
                     panels,
                     groups: all.div_ceil(panels),
@@ -91,7 +73,6 @@ impl Plan {
                 Self {
                     shape,
                     products,
-                    channels: shape.hidden,
                     lanes,
                     panels: 1,
                     groups: shape.state.div_ceil(lanes),

@@ -1,0 +1,35 @@
+//! The affine map in tensor operations, with the backward pass by hand: for backends without a kernel of their own.
+
+use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+
+use super::{AffineGradients, affine_reference};
+use crate::primitive::{primitive, tensor};
+
+pub(crate) fn forward<B: Backend>(
+    input: &FloatTensor<B>,
+    weight: &FloatTensor<B>,
+    bias: &FloatTensor<B>,
+) -> FloatTensor<B> {
+    primitive(affine_reference::<B>(
+        tensor(input.clone()),
+        tensor(weight.clone()),
+        tensor(bias.clone()),
+    ))
+}
+
+pub(crate) fn backward<B: Backend>(
+    input: &FloatTensor<B>,
+    weight: &FloatTensor<B>,
+    output_gradient: &FloatTensor<B>,
+    of_input: bool,
+) -> AffineGradients<FloatTensor<B>> {
+    let (input, weight): (Tensor<B, 2>, Tensor<B, 2>) =
+        (tensor(input.clone()), tensor(weight.clone()));
+    let gradient: Tensor<B, 2> = tensor(output_gradient.clone());
+    let [outputs, _] = weight.dims();
+    AffineGradients {
+        input: of_input.then(|| primitive(gradient.clone().matmul(weight))),
+        weight: primitive(gradient.clone().transpose().matmul(input)),
+        bias: primitive(gradient.sum_dim(0).reshape([outputs])),
+    }
+}

@@ -1,0 +1,69 @@
+//! Native CPU kernel: batch rows in parallel.
+
+use burn::tensor::DType;
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::cpu::{Real, add_assign, dims, tensor, vectorized};
+
+pub(crate) fn forward(input: &FlexTensor) -> FlexTensor {
+    match input.dtype() {
+        DType::F64 => forward_typed::<f64>(input),
+        _ => forward_typed::<f32>(input),
+    }
+}
+
+pub(crate) fn backward(gradient: &FlexTensor, length: usize) -> FlexTensor {
+    match gradient.dtype() {
+        DType::F64 => backward_typed::<f64>(gradient, length),
+        _ => backward_typed::<f32>(gradient, length),
+    }
+}
+
+fn forward_typed<T: Real>(input: &FlexTensor) -> FlexTensor {
+    let [batch, length, hidden] = dims(input);
+    let input = input.to_contiguous();
+    let scale = T::from_f64(1.0 / length as f64);
+    // Whole rows of channels, long enough that a loop over them vectorizes well even where `hidden` is small; many short
+    // sums also round less than one long one.
+    let tile = 256_usize.div_ceil(hidden) * hidden;
+    let mut means = vec![T::ZERO; batch * hidden];
+    means
+        .par_chunks_mut(hidden)
+        .zip(input.storage::<T>().par_chunks(length * hidden))
+        .for_each(|(mean, row)| {
+            let mut sums = vec![T::ZERO; tile];
+            vectorized(
+                #[inline(always)]
+                || {
+                    for part in row.chunks(tile) {
+                        add_assign(&mut sums, part);
+                    }
+                },
+            );
+            for part in sums.chunks_exact(hidden) {
+                add_assign(mean, part);
+            }
+            for mean in mean {
+                *mean = *mean * scale;
+            }
+        });
+    tensor(means, [batch, hidden])
+}
+
+fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
+    let [batch, hidden] = dims(gradient);
+    let gradient = gradient.to_contiguous();
+    let scale = T::from_f64(1.0 / length as f64);
+    let mut shares = vec![T::ZERO; batch * length * hidden];
+    shares
+        .par_chunks_mut(length * hidden)
+        .zip(gradient.storage::<T>().par_chunks(hidden))
+        .for_each(|(shares, gradient)| {
+            let share: Vec<T> = gradient.iter().map(|g| *g * scale).collect();
+            for step in shares.chunks_exact_mut(hidden) {
+                step.copy_from_slice(&share);
+            }
+        });
+    tensor(shares, [batch, length, hidden])
+}
