@@ -53,12 +53,12 @@ fn kernel<F: Float>(
     }
     let mut x = ABSOLUTE_POS as u32 ^ low;
     x ^= x >> 17;
-    x *= 0xed5a_d4bb;
+    x *= 0xed5a_d4bb_u32;
     x += high;
     x ^= x >> 11;
-    x *= 0xac4c_1b51;
+    x *= 0xac4c_1b51_u32;
     x ^= x >> 15;
-    x *= 0x3184_8bab;
+    x *= 0x3184_8bab_u32;
     x ^= x >> 14;
     let factor = select(x < threshold, 0.0, scale);
     factors[ABSOLUTE_POS] = F::cast_from(factor);
