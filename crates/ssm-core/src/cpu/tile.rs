@@ -3,6 +3,11 @@
 //! A product of a handful of columns spends its time in the packing of a general routine. Here the left operand is read
 //! in place, one element at a time into all lanes, and the right operand row by row.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "registers of a tile are named by row and vector, here as in its addresses"
+)]
+
 use pulp::{Simd, WithSimd};
 
 use super::{Destination, MatrixRef, Real};

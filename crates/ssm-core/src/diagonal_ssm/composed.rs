@@ -209,7 +209,7 @@ fn backward_in_segments<B: Kernels>(
                 .reshape([batch, steps.len(), width]);
         if let Some(carry) = carry {
             let last = s![.., steps.len() - 1, ..];
-            let total = state_gradient.clone().slice(last.clone()) + carry.unsqueeze_dim(1);
+            let total = state_gradient.clone().slice(last) + carry.unsqueeze_dim(1);
             state_gradient = state_gradient.slice_assign(last, total);
         }
         let scanned = B::linear_scan_backward(&scan, &states, &primitive(state_gradient));

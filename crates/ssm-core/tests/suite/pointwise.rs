@@ -1,9 +1,9 @@
-//! Normalization and the gated unit.
+//! Normalization, the gated unit, and what stands before and after the blocks.
 
 use burn::tensor::DType;
 use ssm_core::{
-    Dropout, GatedUnitTensors, TrainingBackend, batch_norm, batch_norm_reference, gated_unit,
-    gated_unit_reference, normalize,
+    Dropout, GatedUnitTensors, TrainingBackend, affine, affine_reference, batch_norm,
+    batch_norm_reference, gated_unit, gated_unit_reference, mean_over_time, normalize,
 };
 
 use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results, values};
@@ -152,4 +152,54 @@ fn run_normalize<B: TrainingBackend>(case: Case, mut placement: Placement, form:
         Form::Twin => (x - mean.unsqueeze()) / (variance + EPSILON).sqrt().unsqueeze(),
     };
     vec![Some(values(output))]
+}
+
+pub fn affine_maps_are_as_exact_as_their_twin<B: TrainingBackend>(effort: Effort) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        let kernel = |placement| run_affine::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_affine::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output, and gradients of the weight, the bias and the input, which is tracked in some cases only.
+fn run_affine<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
+    let draw = &mut Draw::new(case.seed);
+    let (rows, inputs) = (case.rows(), case.hidden);
+    let outputs = draw.one_of(&[1, 8, 10, 65]);
+    let weight = placement.place::<B, 2>(&draw.values(outputs * inputs), [outputs, inputs]);
+    let bias = placement.place::<B, 1>(&draw.values(outputs), [outputs]);
+    let x = placement.place::<B, 2>(&draw.values(rows * inputs), [rows, inputs]);
+    let map = match form {
+        Form::Kernel => affine,
+        Form::Twin => affine_reference,
+    };
+    let output = map(x.clone(), weight.clone(), bias.clone()).reshape([1, rows, outputs]);
+    let weights = draw.values(rows * outputs);
+    results!(output, &weights, placement, [weight, bias, x])
+}
+
+pub fn the_mean_over_time_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        let kernel = |placement| run_mean_over_time::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_mean_over_time::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output and gradient of the input.
+fn run_mean_over_time<B: TrainingBackend>(
+    case: Case,
+    mut placement: Placement,
+    form: Form,
+) -> Results {
+    let draw = &mut Draw::new(case.seed);
+    let x = placement.place::<B, 3>(&draw.affine(case.len(), 1.0, 0.5), case.shape());
+    let mean = match form {
+        Form::Kernel => mean_over_time(x.clone()),
+        Form::Twin => x.clone().mean_dim(1).squeeze_dim(1),
+    };
+    let output = mean.reshape([1, case.batch, case.hidden]);
+    let weights = draw.values(case.batch * case.hidden);
+    results!(output, &weights, placement, [x])
 }

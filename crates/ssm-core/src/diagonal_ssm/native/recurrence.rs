@@ -1,5 +1,10 @@
 //! The recurrence and its adjoint over one panel and one chunk, in place.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "vectors of a panel are named by plane and number, here as in their addresses"
+)]
+
 use pulp::Simd;
 
 use crate::cpu::Real;
