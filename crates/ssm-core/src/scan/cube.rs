@@ -4,7 +4,7 @@
 //! neighboring addresses. Three launches:
 //!
 //! 1. every chunk but the last is walked from a zero state; kept are its end state and the product of its
-//!    decays, which together say what the chunk does to any state that enters it;
+//!    decays if they vary, which together say what the chunk does to any state that enters it;
 //! 2. one thread per state walks over these summaries and leaves the state that enters each chunk;
 //! 3. every chunk is walked again, now from the state that enters it, and its states are written.
 //!
@@ -13,11 +13,13 @@
 //! is the same in reverse: the adjoint is the state, the conjugate decays carry it.
 //!
 //! Nothing is ever divided by a power of a decay, so that `|a| <= 1` cannot overflow, and a chunk's product
-//! underflows to the zero that it stands for. Sums and products are at least `f32`, whatever the tensors are.
+//! underflows to the zero that it stands for. The power of a constant decay has twice the digits of the rest
+//! ([`power`]). Sums and products are at least `f32`, whatever the tensors are.
 //! There are no atomics: the gradient of a constant decay is summed per chunk and then over chunks in a fixed
 //! order, and chunks depend on shapes only, so that a result repeats from run to run and device to device.
 
 mod kernels;
+mod power;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{
@@ -189,7 +191,10 @@ impl<R: CubeRuntime> Launch<R> {
     fn carries(&self, input: &CubeTensor<R>, initial_state: &CubeTensor<R>) -> CubeTensor<R> {
         let shape = [self.batch, self.chunks.count, self.width];
         let ends = self.empty(shape, self.sums);
-        let products = self.empty(shape, self.sums);
+        let products = match self.recurrence.per_step {
+            true => self.empty(shape, self.sums),
+            false => self.empty([1; 3], self.sums),
+        };
         let carries = self.empty(shape, self.sums);
         let cube_dim = CubeDim::new_1d(CUBE_SIZE);
         // SAFETY: every thread checks its position against the number of chunks, or states, and its steps
@@ -215,11 +220,17 @@ impl<R: CubeRuntime> Launch<R> {
                 self.cube_count(self.lanes()),
                 cube_dim,
                 self.address_type(),
+                self.decay.clone().into_tensor_arg(),
                 ends.into_tensor_arg(),
                 products.into_tensor_arg(),
                 initial_state.clone().into_tensor_arg(),
                 carries.clone().into_tensor_arg(),
+                self.chunks.length,
                 self.recurrence,
+                power::Kind {
+                    complex: self.recurrence.complex,
+                    double: self.sums == DType::F64,
+                },
                 self.types(),
             );
         }

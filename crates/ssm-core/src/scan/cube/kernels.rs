@@ -5,6 +5,8 @@
 
 use cubecl::prelude::*;
 
+use super::power::{Kind, head, power, tail};
+
 /// Which way a scan runs. Backward it carries the adjoint, with conjugate decays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Direction {
@@ -38,9 +40,9 @@ pub(super) const ROWS: u32 = 8;
 
 /// A number; `im` is dead in a real scan.
 #[derive(CubeType, CubeTypeMut, Clone, Copy)]
-struct Number<A: Float> {
-    re: A,
-    im: A,
+pub(super) struct Number<A: Float> {
+    pub(super) re: A,
+    pub(super) im: A,
 }
 
 /// Where a thread works: which state, and the flat positions that follow from it.
@@ -165,7 +167,8 @@ fn product<A: Float>(x: Number<A>, y: Number<A>, #[comptime] complex: bool) -> N
 }
 
 /// What a chunk does to a state that enters it: `state -> products * state + ends`, `[batch, chunks, width]`. The
-/// chunk that the scan reaches last is left out, nothing reads what it would write.
+/// chunk that the scan reaches last is left out, nothing reads what it would write. The products of a constant decay
+/// are its powers, and left to [`carries`].
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn summaries<F: Float, A: Float>(
     decay: &Tensor<F>,
@@ -208,25 +211,33 @@ pub(super) fn summaries<F: Float, A: Float>(
         } else {
             sum::<A>(product::<A>(a, end, recurrence.complex), b)
         };
-        decays = product::<A>(a, decays, recurrence.complex);
+        if comptime!(recurrence.per_step) {
+            decays = product::<A>(a, decays, recurrence.complex);
+        }
     }
     let row = at(&place, place.batch * chunks + place.chunk);
     store::<A, A>(ends, row, &place, end, recurrence.complex);
-    store::<A, A>(products, row, &place, decays, recurrence.complex);
+    if comptime!(recurrence.per_step) {
+        store::<A, A>(products, row, &place, decays, recurrence.complex);
+    }
 }
 
 /// The state that enters each chunk, `[batch, chunks, width]`. The adjoint starts from zero.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn carries<F: Float, A: Float>(
+    decay: &Tensor<F>,
     ends: &Tensor<A>,
     products: &Tensor<A>,
     initial_state: &Tensor<F>,
     carries: &mut Tensor<A>,
+    chunk_length: usize,
     #[comptime] recurrence: Recurrence,
+    #[comptime] kind: Kind,
     #[define(F, A)] _types: [StorageType; 2],
 ) {
+    let complex = comptime!(recurrence.complex);
     let chunks = ends.shape(1);
-    let place = place(ABSOLUTE_POS, 1, ends.shape(2), recurrence.complex);
+    let place = place(ABSOLUTE_POS, 1, ends.shape(2), complex);
     if place.batch >= ends.shape(0) {
         terminate!();
     }
@@ -235,20 +246,31 @@ pub(super) fn carries<F: Float, A: Float>(
     let mut carry = if backward {
         real::<A>(A::new(0.0))
     } else {
-        load::<F, A>(
-            initial_state,
-            at(&place, place.batch),
-            &place,
-            recurrence.complex,
-        )
+        load::<F, A>(initial_state, at(&place, place.batch), &place, complex)
     };
-    for i in 0..chunks - 1 {
-        let chunk = if backward { chunks - 1 - i } else { i };
-        let row = at(&place, place.batch * chunks + chunk);
-        store::<A, A>(carries, row, &place, carry, recurrence.complex);
-        let decays = load::<A, A>(products, row, &place, recurrence.complex);
-        let end = load::<A, A>(ends, row, &place, recurrence.complex);
-        carry = sum::<A>(product::<A>(decays, carry, recurrence.complex), end);
+    if comptime!(recurrence.per_step) {
+        for i in 0..chunks - 1 {
+            let chunk = if backward { chunks - 1 - i } else { i };
+            let row = at(&place, place.batch * chunks + chunk);
+            store::<A, A>(carries, row, &place, carry, complex);
+            let decays = load::<A, A>(products, row, &place, complex);
+            let end = load::<A, A>(ends, row, &place, complex);
+            carry = sum::<A>(product::<A>(decays, carry, complex), end);
+        }
+    } else {
+        // The last chunk may be shorter. Forward nothing enters a chunk behind it, backward it is entered by zero.
+        let a = load_decay::<F, A>(decay, 0, &place, recurrence);
+        let decays = power::<A>(a, chunk_length, kind);
+        let decays_head = head::<A>(decays);
+        let decays_tail = tail::<A>(decays);
+        for i in 0..chunks - 1 {
+            let chunk = if backward { chunks - 1 - i } else { i };
+            let row = at(&place, place.batch * chunks + chunk);
+            store::<A, A>(carries, row, &place, carry, complex);
+            let end = load::<A, A>(ends, row, &place, complex);
+            let small = sum::<A>(product::<A>(decays_tail, carry, complex), end);
+            carry = sum::<A>(product::<A>(decays_head, carry, complex), small);
+        }
     }
     let last = if backward {
         0usize.runtime()
@@ -256,7 +278,7 @@ pub(super) fn carries<F: Float, A: Float>(
         chunks - 1
     };
     let row = at(&place, place.batch * chunks + last);
-    store::<A, A>(carries, row, &place, carry, recurrence.complex);
+    store::<A, A>(carries, row, &place, carry, complex);
 }
 
 /// All states, each chunk from the state that enters it.
