@@ -223,9 +223,9 @@ impl Case {
             let (truth, plain, got) = (part(&truth), part(&plain), part(&got));
             assert_eq!(got.len(), truth.len(), "{name} of {case}");
             let largest = truth.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-            // The order of sums differs from the plain one's: as wrong as that is usual, twice is not. Where the
-            // plain one happens to be exact, one rounding of the largest value is still allowed.
-            let allowed = 2.0 * error(plain, truth) + f64::from(f32::EPSILON) * largest;
+            // The order of sums differs from the plain one's: as wrong as that is usual, twice is not. The plain one may
+            // be lucky: one complex product and sum, four roundings of the largest value, is still allowed.
+            let allowed = 2.0 * error(plain, truth) + 4.0 * f64::from(f32::EPSILON) * largest;
             let found = error(got, truth);
             assert!(
                 found <= allowed,
