@@ -12,6 +12,10 @@ use burn::{
         ops::FloatTensor,
     },
 };
+#[cfg(feature = "cube")]
+use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+#[cfg(feature = "cube")]
+use burn_fusion::{Fusion, FusionBackend};
 
 use crate::{
     affine::{self, AffineGradients},
@@ -264,6 +268,14 @@ macro_rules! plain_backend {
 }
 
 plain_backend!([] burn_flex::Flex);
+
+#[cfg(feature = "cube")]
+plain_backend!(
+    [R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement] CubeBackend<R, F, I, BT>
+);
+
+#[cfg(feature = "cube")]
+plain_backend!([B: FusionBackend + Kernels] Fusion<B>);
 
 #[cfg(feature = "libtorch")]
 plain_backend!([E: burn::backend::libtorch::TchElement] burn::backend::LibTorch<E>);

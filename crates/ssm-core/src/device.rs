@@ -47,7 +47,7 @@ pub fn probe_wgpu() -> Result<(), DeviceError> {
         wgpu::{AutoGraphicsApi, GraphicsApi, WgpuDevice, WgpuRuntime},
     };
 
-    let any = WgpuDevice::DefaultDevice.to_id().type_id;
+    let any = WgpuDevice::DefaultDevice.id().type_id;
     let adapters = WgpuRuntime::enumerate_devices(any, &AutoGraphicsApi::backend());
     if adapters.is_empty() {
         return Err(DeviceError::NoAdapter);

@@ -3,6 +3,9 @@
 //! A counter-based mask needs no memory between forward and backward, does not depend on the number of
 //! threads, and a resumed run draws the masks the unbroken run would have drawn.
 
+#[cfg(feature = "cube")]
+pub(crate) mod cube;
+
 use burn::tensor::{DType, Shape, TensorData, backend::Backend, ops::FloatTensor};
 use rayon::prelude::*;
 
@@ -85,10 +88,10 @@ pub(crate) fn factors_from_host<B: Backend>(
 /// Worked-out constants of a [`Dropout`].
 #[derive(Clone, Copy)]
 pub(crate) struct Mask {
-    low: u32,
-    high: u32,
-    threshold: u32,
-    scale: f32,
+    pub(crate) low: u32,
+    pub(crate) high: u32,
+    pub(crate) threshold: u32,
+    pub(crate) scale: f32,
 }
 
 impl Mask {

@@ -61,9 +61,13 @@ mod block;
 mod classifier;
 mod cpu;
 #[cfg(feature = "cube")]
+mod cube;
+#[cfg(feature = "cube")]
 mod device;
 mod diagonal_ssm;
 mod dropout;
+#[cfg(feature = "cube")]
+mod fusion;
 mod gated_unit;
 #[cfg(feature = "libtorch")]
 mod libtorch;

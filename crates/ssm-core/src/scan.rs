@@ -3,6 +3,8 @@
 pub(crate) mod autodiff;
 #[cfg(any(test, feature = "libtorch"))]
 pub(crate) mod blocked;
+#[cfg(feature = "cube")]
+pub(crate) mod cube;
 pub(crate) mod flex;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, ops::FloatTensor, s};

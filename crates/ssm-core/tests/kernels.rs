@@ -19,6 +19,7 @@ use suite::{Cpu, Effort, suite_on};
 const IN_BOTH_PRECISIONS: Effort = Effort {
     cases: 30,
     dtypes: &[DType::F32, DType::F64],
+    missing: || None,
 };
 
 suite_on!(flex, Autodiff<Flex>, IN_BOTH_PRECISIONS);
@@ -28,6 +29,20 @@ suite_on!(
     libtorch,
     Autodiff<burn::backend::LibTorch>,
     IN_BOTH_PRECISIONS
+);
+
+// The fused backend, on whatever adapter there is: in CI a processor that plays one, slow and without `f64`.
+#[cfg(feature = "wgpu")]
+suite_on!(
+    wgpu,
+    Autodiff<burn::backend::Wgpu>,
+    Effort {
+        cases: 8,
+        dtypes: &[DType::F32],
+        missing: || ssm_core::probe_wgpu()
+            .err()
+            .map(|reason| reason.to_string()),
+    }
 );
 
 #[test]

@@ -128,7 +128,7 @@ pub(crate) fn backward<B: Kernels>(
         + gate_gradient.matmul(tensor(weights.gate_weight.clone()));
     let input_gradient = masked(activated_gradient, first) * gelu_derivative(&input);
     GatedUnitGradients {
-        input: primitive(input_gradient.reshape(shape)),
+        input: primitive::<B, 3>(input_gradient.reshape(shape)),
         weights: gradients,
     }
 }

@@ -28,6 +28,18 @@ pub struct Effort {
     pub cases: u64,
     /// Element types that the backend computes in.
     pub dtypes: &'static [DType],
+    /// What the backend needs and does not find here: the suite is then skipped.
+    pub missing: fn() -> Option<String>,
+}
+
+/// Says so if it is.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub fn is_skipped(effort: Effort) -> bool {
+    let missing = (effort.missing)();
+    if let Some(reason) = &missing {
+        eprintln!("skipped: {reason}");
+    }
+    missing.is_some()
 }
 
 /// Instantiates the suite for one backend.
@@ -39,7 +51,9 @@ macro_rules! suite_on {
             $(
                 #[test]
                 fn $test() {
-                    suite::$operation::$test::<$backend>($effort);
+                    if !suite::is_skipped($effort) {
+                        suite::$operation::$test::<$backend>($effort);
+                    }
                 }
             )+
         }
