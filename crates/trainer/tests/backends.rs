@@ -14,13 +14,15 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A short run on generated digits, through two cuts.
+/// A short run on generated digits, through two cuts. Slow phases let it learn within its few hundred steps.
 const RUN: &[&str] = &[
     "model.state_dim=24",
-    "model.hidden_dim=4",
+    "model.hidden_dim=8",
+    "model.max_phase=0.1",
     "model.dropout=0.1",
     "training.steps=300",
-    "training.batch_size=10",
+    "training.batch_size=20",
+    "training.lr=1e-2",
     "training.eval_every=50",
     "compress.tau=0.2",
     "compress.start=0",
@@ -70,7 +72,7 @@ fn agrees_with_the_cpu(backend: &str) {
     let states = |line: &Value| line["state_dims"][0].as_u64().unwrap();
     assert!(states(&got[5]) < 24, "the run went through a cut");
     let loss = |line: &Value| line["train_loss"].as_f64().unwrap();
-    assert!(loss(&got[5]) < 0.9 * loss(&got[0]), "the run learned");
+    assert!(loss(&got[5]) < 0.8 * loss(&got[0]), "the run learned");
 }
 
 #[cfg(feature = "libtorch")]
