@@ -2,7 +2,11 @@
 //!
 //! One table per operation, by shape and number of states: measured times beside the time that arithmetic and memory
 //! alone would take at rates measured in the same run. `docs/performance.md` says how to read it.
-#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table, or why there is none, is what this program is for"
+)]
 
 mod diagonal_ssm;
 mod linear_scan;
@@ -124,9 +128,15 @@ fn main() {
     match options.backend {
         BackendKind::Cpu => on_processor::<Flex>(&options, &Default::default()),
         #[cfg(feature = "wgpu")]
-        BackendKind::Wgpu => on_device::<burn::backend::Wgpu>(&options, &Default::default()),
+        BackendKind::Wgpu => {
+            require(ssm_core::probe_wgpu());
+            on_device::<burn::backend::Wgpu>(&options, &Default::default());
+        }
         #[cfg(feature = "cuda")]
-        BackendKind::Cuda => on_device::<burn::backend::Cuda>(&options, &Default::default()),
+        BackendKind::Cuda => {
+            require(ssm_core::probe_cuda());
+            on_device::<burn::backend::Cuda>(&options, &Default::default());
+        }
         #[cfg(feature = "libtorch")]
         BackendKind::Libtorch => match ssm_core::libtorch_device() {
             device @ burn::backend::libtorch::LibTorchDevice::Cpu => {
@@ -134,6 +144,15 @@ fn main() {
             }
             device => on_device::<burn::backend::LibTorch>(&options, &device),
         },
+    }
+}
+
+/// Ends the program with one line where the device is missing.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn require(device: Result<(), ssm_core::DeviceError>) {
+    if let Err(missing) = device {
+        eprintln!("{missing}");
+        std::process::exit(2);
     }
 }
 
