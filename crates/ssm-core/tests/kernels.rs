@@ -31,7 +31,7 @@ suite_on!(
     IN_BOTH_PRECISIONS
 );
 
-// The fused backend, on whatever adapter there is: in CI a processor that plays one, slow and without `f64`.
+// The fused backend, on whatever adapter there is, if only a processor that plays one: slow and without `f64`.
 #[cfg(feature = "wgpu")]
 suite_on!(
     wgpu,
