@@ -248,7 +248,12 @@ pub fn loss<B: TrainingBackend>(
     let weights = Tensor::<B, 3>::from_data(weights, (&output.device(), output.dtype()));
     match placement.gradient_is_a_view() {
         false => (output * weights).sum(),
-        true => (output.swap_dims(0, 2) * weights.swap_dims(0, 2)).sum(),
+        true => {
+            let view = output.swap_dims(0, 2);
+            // A second owner: burn-tch 0.21 takes a transposed view for the only owner of its memory, and would multiply
+            // the output itself in place.
+            (view.clone() * weights.swap_dims(0, 2)).sum()
+        }
     }
 }
 
