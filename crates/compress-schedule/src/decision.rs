@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use crate::ScheduleError;
+use crate::{Budget, Scope};
 
 /// The outcome of a check for one layer. There is always exactly one, and it says why.
+///
+/// Written out, its fields are flat and none of them is called `step`, `layer` or `hsv`, so that it can be flattened
+/// into a record of the check. A record with a `state_dim` of its own nests it instead.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
@@ -15,8 +18,11 @@ pub enum Decision {
         from: usize,
         /// States to keep, smaller than `from`.
         to: usize,
-        /// Share of Σσᵢ that goes with the cut states, in `[0, 1)`.
+        /// Share of Σσᵢ that goes with the cut states, in `[0, 1]`.
         discarded_share: f64,
+        /// What asked for it.
+        #[serde(flatten)]
+        reason: CutReason,
     },
     /// Leave this layer as it is.
     Keep {
@@ -36,6 +42,62 @@ impl Decision {
             Self::Keep { state_dim, .. } => state_dim,
         }
     }
+
+    /// Whether a cut was decided.
+    pub fn is_cut(&self) -> bool {
+        matches!(self, Self::Cut { .. })
+    }
+}
+
+/// What asked for a cut: the policy, and whether the layer was looked at alone.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CutReason {
+    /// [`Policy::Tolerance`](crate::Policy::Tolerance).
+    Tolerance {
+        /// Share of Σσᵢ that may go; of all layers together where they share a budget.
+        tau: f64,
+        /// What the share is of.
+        scope: Scope,
+    },
+    /// [`Policy::Fraction`](crate::Policy::Fraction).
+    Fraction {
+        /// Share of the states that goes.
+        fraction: f64,
+        /// What the share is of.
+        scope: Scope,
+    },
+    /// [`Policy::Target`](crate::Policy::Target).
+    Target {
+        /// What the last check has to reach.
+        budget: Budget,
+        /// Checks to get there, this one included.
+        checks_left: usize,
+        /// Whether the layers share the budget, or shrink alike.
+        scope: Scope,
+    },
+    /// [`Policy::Pragmatic`](crate::Policy::Pragmatic): the cut is on trial.
+    Pragmatic {
+        /// Share of the states that goes.
+        fraction: f64,
+        /// Largest fall in accuracy that lets the cut stand.
+        max_drop: f64,
+        /// What the share is of.
+        scope: Scope,
+    },
+    /// [`Policy::Auto`](crate::Policy::Auto): the ranking has settled.
+    Auto {
+        /// Share of Σσᵢ that may go; of all layers together where they share a budget.
+        tau: f64,
+        /// Rank correlation with the previous snapshot.
+        rank_correlation: f64,
+        /// `(σ_k - δ) - (σ_{r+1} + δ)`, positive: what is left between the dominant and the discarded directions
+        /// even if the layer drifts once more as far, in the unit of the spectrum.
+        margin: f64,
+        /// What the share is of.
+        scope: Scope,
+    },
 }
 
 /// Why a check left a layer alone.
@@ -54,83 +116,55 @@ pub enum KeepReason {
     NothingToCut,
     /// Every Hankel singular value is zero: no state can be ranked above another.
     SpectrumIsZero,
-    /// A Hankel singular value is NaN or infinite. The layer needs attention; cutting it would hide that.
+    /// A Hankel singular value, or their sum, is NaN or infinite. The layer needs attention; cutting it would hide
+    /// that.
     SpectrumNotFinite,
+    /// The layer was cut a short while ago.
+    Cooldown {
+        /// First step at which it may be cut again.
+        until: u64,
+    },
+    /// The layer has no earlier snapshot with the same states to compare with.
+    NoEarlierSnapshot,
+    /// The ranking of the layer's directions still moves.
+    NotSettled {
+        /// By which measure.
+        #[serde(flatten)]
+        cause: Unsettled,
+    },
+    /// The target is met: the model is no larger than it has to be, or what is left of the way is up to layers that
+    /// took no part in this check.
+    TargetMet,
+    /// The target is a step time, and no check has been told how long a step takes.
+    StepTimeUnknown,
 }
 
-/// What a cut must achieve before it happens.
-///
-/// A cut costs a truncation and a changed basis; a few states less do not pay for that.
+/// By which measure a ranking has not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gate {
-    /// Share of a layer's states that a cut must exceed, in `[0, 1)`: a cut to `r` of `n` states happens only if
-    /// `r < (1 - min_drop) n`. Published: 0.05.
-    pub min_drop: f64,
-    /// Fewest states a layer may be left with, at least 1.
-    pub min_state: usize,
+#[serde(tag = "cause", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Unsettled {
+    /// The modal scores rank the modes in another order than before.
+    RankCorrelation {
+        /// Rank correlation with the previous snapshot.
+        rank_correlation: f64,
+        /// The smallest that would do.
+        min_correlation: f64,
+    },
+    /// The modal scores of the two snapshots have no rank correlation.
+    RankCorrelationUnknown,
+    /// A direction on its way out could become a dominant one if the layer drifts once more as far.
+    Margin {
+        /// `(σ_k - δ) - (σ_{r+1} + δ)`, not positive, in the unit of the spectrum.
+        margin: f64,
+        /// The drift `δ`, in the unit of the spectrum.
+        hankel_distance: f64,
+    },
+    /// How far the layer drifted is not a number, or infinite, or negative.
+    HankelDistanceUnknown,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
-        Self {
-            min_drop: 0.05,
-            min_state: 1,
-        }
-    }
-}
-
-impl Gate {
-    /// Checks that both fields are in their range.
-    ///
-    /// # Errors
-    /// [`ScheduleError::MinDropOutOfRange`], [`ScheduleError::ZeroMinState`].
-    pub fn validate(self) -> Result<(), ScheduleError> {
-        let min_drop = self.min_drop;
-        if !(0.0..1.0).contains(&min_drop) {
-            return Err(ScheduleError::MinDropOutOfRange { min_drop });
-        }
-        if self.min_state == 0 {
-            return Err(ScheduleError::ZeroMinState);
-        }
-        Ok(())
-    }
-
-    /// Decides on the `order` that a policy proposes for a layer with this finite, non-zero spectrum.
-    pub(crate) fn judge(self, hsv: &[f64], order: usize) -> Decision {
-        let state_dim = hsv.len();
-        let keep = |reason| Decision::Keep { state_dim, reason };
-        let order = order.max(self.min_state);
-        if order >= state_dim {
-            return keep(KeepReason::NothingToCut);
-        }
-        let min_drop = self.min_drop;
-        let large_enough = (order as f64) < (1.0 - min_drop) * state_dim as f64;
-        if !large_enough {
-            let would_drop = (state_dim - order) as f64 / state_dim as f64;
-            return keep(KeepReason::BelowMinDrop {
-                would_drop,
-                min_drop,
-            });
-        }
-        Decision::Cut {
-            from: state_dim,
-            to: order,
-            discarded_share: discarded_share(hsv, order),
-        }
-    }
-}
-
-/// Share of the sum of `hsv` behind its first `order` values.
-fn discarded_share(hsv: &[f64], order: usize) -> f64 {
-    // In units of the largest, so that the sum of a huge spectrum is finite and that of a tiny one is not zero;
-    // from the small end, so that the tail is not lost to rounding.
-    let sum_from_the_small_end =
-        |values: &[f64]| values.iter().rev().map(|sigma| sigma / hsv[0]).sum::<f64>();
-    sum_from_the_small_end(&hsv[order..]) / sum_from_the_small_end(hsv)
-}
-
-/// As in a table of cuts: `order 256 -> 61  discarded 0.99 %`, `order 256 kept  skipped: …`.
+/// As in a table of cuts: `order 256 -> 61  discarded 0.99 %  (tolerance 0.01)`, `order 256 kept  skipped: …`.
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,13 +172,67 @@ impl fmt::Display for Decision {
                 from,
                 to,
                 discarded_share,
+                reason,
             } => {
                 let percent = 100.0 * discarded_share;
-                write!(f, "order {from} -> {to}  discarded {percent:.2} %")
+                write!(
+                    f,
+                    "order {from} -> {to}  discarded {percent:.2} %  ({reason})"
+                )
             }
             Self::Keep { state_dim, reason } => {
                 write!(f, "order {state_dim} kept  skipped: {reason}")
             }
+        }
+    }
+}
+
+impl fmt::Display for CutReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = match self {
+            Self::Tolerance { tau, scope } => {
+                write!(f, "tolerance {tau}")?;
+                scope
+            }
+            Self::Fraction { fraction, scope } => {
+                write!(f, "fraction {fraction}")?;
+                scope
+            }
+            Self::Target {
+                budget,
+                checks_left,
+                scope,
+            } => {
+                match checks_left {
+                    1 => write!(f, "target {budget}, last check")?,
+                    _ => write!(f, "target {budget}, {checks_left} checks left")?,
+                }
+                scope
+            }
+            Self::Pragmatic {
+                fraction,
+                max_drop,
+                scope,
+            } => {
+                write!(f, "fraction {fraction} on trial, max_drop {max_drop}")?;
+                scope
+            }
+            Self::Auto {
+                tau,
+                rank_correlation,
+                margin,
+                scope,
+            } => {
+                write!(
+                    f,
+                    "tolerance {tau}, settled: rank correlation {rank_correlation:.3}, margin {margin:.1e}"
+                )?;
+                scope
+            }
+        };
+        match scope {
+            Scope::Layer => Ok(()),
+            Scope::Global => f.write_str(", all layers together"),
         }
     }
 }
@@ -165,6 +253,34 @@ impl fmt::Display for KeepReason {
             Self::NothingToCut => f.write_str("every state is needed"),
             Self::SpectrumIsZero => f.write_str("every Hankel singular value is zero"),
             Self::SpectrumNotFinite => f.write_str("a Hankel singular value is not finite"),
+            Self::Cooldown { until } => write!(f, "cooling down until step {until}"),
+            Self::NoEarlierSnapshot => f.write_str("no earlier snapshot of these states"),
+            Self::NotSettled { cause } => write!(f, "not settled: {cause}"),
+            Self::TargetMet => f.write_str("the target is met"),
+            Self::StepTimeUnknown => f.write_str("no step time was measured"),
+        }
+    }
+}
+
+impl fmt::Display for Unsettled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RankCorrelation {
+                rank_correlation,
+                min_correlation,
+            } => write!(
+                f,
+                "rank correlation {rank_correlation:.3}, min_correlation is {min_correlation}"
+            ),
+            Self::RankCorrelationUnknown => f.write_str("the rank correlation is undefined"),
+            Self::Margin {
+                margin,
+                hankel_distance,
+            } => write!(
+                f,
+                "margin {margin:.1e} after drifting by {hankel_distance:.1e}"
+            ),
+            Self::HankelDistanceUnknown => f.write_str("the drift is not a finite number"),
         }
     }
 }
@@ -173,122 +289,200 @@ impl fmt::Display for KeepReason {
 mod tests {
     use super::*;
 
-    fn flat(states: usize) -> Vec<f64> {
-        vec![1.0; states]
-    }
-
-    #[test]
-    fn a_cut_must_drop_more_than_min_drop() {
-        let gate = Gate::default();
-        // 5 % of 20 states is exactly one: not below 19, so it stays.
-        assert_eq!(
-            gate.judge(&flat(20), 19),
-            Decision::Keep {
-                state_dim: 20,
-                reason: KeepReason::BelowMinDrop {
-                    would_drop: 0.05,
-                    min_drop: 0.05
-                }
-            }
-        );
-        assert!(matches!(
-            gate.judge(&flat(20), 18),
-            Decision::Cut {
-                from: 20,
-                to: 18,
-                ..
-            }
-        ));
-    }
-
-    #[test]
-    fn an_open_gate_lets_a_single_state_go() {
-        let gate = Gate {
-            min_drop: 0.0,
-            min_state: 1,
-        };
-        assert_eq!(gate.judge(&flat(100), 99).order(), 99);
-    }
-
-    #[test]
-    fn no_cut_goes_below_min_state() {
-        let gate = Gate {
-            min_drop: 0.05,
-            min_state: 8,
-        };
-        assert_eq!(gate.judge(&flat(20), 3).order(), 8);
-        let at_the_floor = gate.judge(&flat(8), 3);
-        assert_eq!(
-            at_the_floor,
-            Decision::Keep {
-                state_dim: 8,
-                reason: KeepReason::NothingToCut
-            }
-        );
-        assert_eq!(Gate::default().judge(&flat(20), 0).order(), 1);
-    }
-
-    #[test]
-    fn the_discarded_share_survives_extreme_units() {
-        for unit in [1e-308, 1.0, f64::MAX] {
-            let hsv = [unit, unit, unit / 2.0, unit / 2.0];
-            let share = discarded_share(&hsv, 2);
-            // Four divisions and three additions of values of order one.
-            assert!(
-                (share - 1.0 / 3.0).abs() <= 8.0 * f64::EPSILON,
-                "{share} for unit {unit:e}"
-            );
+    fn cut(reason: CutReason) -> Decision {
+        Decision::Cut {
+            from: 256,
+            to: 61,
+            discarded_share: 0.0099,
+            reason,
         }
     }
 
-    #[test]
-    fn gates_outside_their_range_are_refused() {
-        for min_drop in [-0.01, 1.0, f64::NAN] {
-            let gate = Gate {
-                min_drop,
-                min_state: 1,
-            };
-            assert!(gate.validate().is_err(), "min_drop {min_drop}");
+    fn keep(reason: KeepReason) -> Decision {
+        Decision::Keep {
+            state_dim: 256,
+            reason,
         }
-        let nothing_left = Gate {
-            min_drop: 0.05,
-            min_state: 0,
-        };
-        assert_eq!(nothing_left.validate(), Err(ScheduleError::ZeroMinState));
+    }
+
+    /// Every reason there is, beside its flat JSON (without the fields that all decisions share) and its words.
+    fn all() -> Vec<(Decision, &'static str, &'static str)> {
+        use KeepReason as K;
+        let (layer, global) = (Scope::Layer, Scope::Global);
+        let unsettled = |cause| keep(K::NotSettled { cause });
+        vec![
+            (
+                cut(CutReason::Tolerance {
+                    tau: 0.01,
+                    scope: layer,
+                }),
+                r#""reason":"tolerance","tau":0.01,"scope":"layer""#,
+                "(tolerance 0.01)",
+            ),
+            (
+                cut(CutReason::Fraction {
+                    fraction: 0.25,
+                    scope: global,
+                }),
+                r#""reason":"fraction","fraction":0.25,"scope":"global""#,
+                "(fraction 0.25, all layers together)",
+            ),
+            (
+                cut(CutReason::Target {
+                    budget: Budget::States { per_layer: 32 },
+                    checks_left: 3,
+                    scope: layer,
+                }),
+                r#""reason":"target","budget":{"unit":"states","per_layer":32},"checks_left":3,"scope":"layer""#,
+                "(target 32 states per layer, 3 checks left)",
+            ),
+            (
+                cut(CutReason::Target {
+                    budget: Budget::Parameters { total: 5000 },
+                    checks_left: 1,
+                    scope: global,
+                }),
+                r#""reason":"target","budget":{"unit":"parameters","total":5000},"checks_left":1,"scope":"global""#,
+                "(target 5000 parameters, last check, all layers together)",
+            ),
+            (
+                cut(CutReason::Pragmatic {
+                    fraction: 0.1,
+                    max_drop: 0.02,
+                    scope: layer,
+                }),
+                r#""reason":"pragmatic","fraction":0.1,"max_drop":0.02,"scope":"layer""#,
+                "(fraction 0.1 on trial, max_drop 0.02)",
+            ),
+            (
+                cut(CutReason::Auto {
+                    tau: 0.05,
+                    rank_correlation: 0.987,
+                    margin: 0.125,
+                    scope: layer,
+                }),
+                r#""reason":"auto","tau":0.05,"rank_correlation":0.987,"margin":0.125,"scope":"layer""#,
+                "(tolerance 0.05, settled: rank correlation 0.987, margin 1.2e-1)",
+            ),
+            (
+                keep(K::BelowMinDrop {
+                    would_drop: 0.04,
+                    min_drop: 0.05,
+                }),
+                r#""reason":"below_min_drop","would_drop":0.04,"min_drop":0.05"#,
+                "would drop 4.0 % of the states, min_drop is 5.0 %",
+            ),
+            (
+                keep(K::NothingToCut),
+                r#""reason":"nothing_to_cut""#,
+                "every state is needed",
+            ),
+            (
+                keep(K::SpectrumIsZero),
+                r#""reason":"spectrum_is_zero""#,
+                "every Hankel singular value is zero",
+            ),
+            (
+                keep(K::SpectrumNotFinite),
+                r#""reason":"spectrum_not_finite""#,
+                "a Hankel singular value is not finite",
+            ),
+            (
+                keep(K::Cooldown { until: 700 }),
+                r#""reason":"cooldown","until":700"#,
+                "cooling down until step 700",
+            ),
+            (
+                keep(K::NoEarlierSnapshot),
+                r#""reason":"no_earlier_snapshot""#,
+                "no earlier snapshot of these states",
+            ),
+            (
+                unsettled(Unsettled::RankCorrelation {
+                    rank_correlation: 0.5,
+                    min_correlation: 0.9,
+                }),
+                r#""reason":"not_settled","cause":"rank_correlation","rank_correlation":0.5,"min_correlation":0.9"#,
+                "not settled: rank correlation 0.500, min_correlation is 0.9",
+            ),
+            (
+                unsettled(Unsettled::RankCorrelationUnknown),
+                r#""reason":"not_settled","cause":"rank_correlation_unknown""#,
+                "not settled: the rank correlation is undefined",
+            ),
+            (
+                unsettled(Unsettled::Margin {
+                    margin: -0.5,
+                    hankel_distance: 1.5,
+                }),
+                r#""reason":"not_settled","cause":"margin","margin":-0.5,"hankel_distance":1.5"#,
+                "not settled: margin -5.0e-1 after drifting by 1.5e0",
+            ),
+            (
+                unsettled(Unsettled::HankelDistanceUnknown),
+                r#""reason":"not_settled","cause":"hankel_distance_unknown""#,
+                "not settled: the drift is not a finite number",
+            ),
+            (
+                keep(K::TargetMet),
+                r#""reason":"target_met""#,
+                "the target is met",
+            ),
+            (
+                keep(K::StepTimeUnknown),
+                r#""reason":"step_time_unknown""#,
+                "no step time was measured",
+            ),
+        ]
     }
 
     #[test]
     fn a_decision_reads_as_a_line_of_the_table() {
-        let cut = Decision::Cut {
-            from: 256,
-            to: 61,
-            discarded_share: 0.0099,
-        };
-        assert_eq!(cut.to_string(), "order 256 -> 61  discarded 0.99 %");
-        let kept = Decision::Keep {
-            state_dim: 256,
-            reason: KeepReason::BelowMinDrop {
-                would_drop: 0.04,
-                min_drop: 0.05,
-            },
-        };
-        assert_eq!(
-            kept.to_string(),
-            "order 256 kept  skipped: would drop 4.0 % of the states, min_drop is 5.0 %"
-        );
+        for (decision, _, words) in all() {
+            let expected = if decision.is_cut() {
+                format!("order 256 -> 61  discarded 0.99 %  {words}")
+            } else {
+                format!("order 256 kept  skipped: {words}")
+            };
+            assert_eq!(decision.to_string(), expected);
+        }
     }
 
     #[test]
     fn a_decision_survives_serialization_with_flat_fields() {
-        let kept = Decision::Keep {
-            state_dim: 4,
-            reason: KeepReason::NothingToCut,
-        };
-        let text = serde_json::to_string(&kept).unwrap();
-        assert_eq!(
-            text,
-            r#"{"decision":"keep","state_dim":4,"reason":"nothing_to_cut"}"#
-        );
-        assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), kept);
+        for (decision, fields, _) in all() {
+            let text = serde_json::to_string(&decision).unwrap();
+            let head = if decision.is_cut() {
+                r#""decision":"cut","from":256,"to":61,"discarded_share":0.0099"#
+            } else {
+                r#""decision":"keep","state_dim":256"#
+            };
+            assert_eq!(text, format!("{{{head},{fields}}}"));
+            assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
+        }
+    }
+
+    #[test]
+    fn a_decision_can_be_flattened_into_a_record_of_its_check() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Record {
+            step: u64,
+            layer: usize,
+            #[serde(flatten)]
+            decision: Decision,
+        }
+        for (decision, _, _) in all() {
+            let record = Record {
+                step: 500,
+                layer: 1,
+                decision,
+            };
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Record>(&text).unwrap(),
+                record,
+                "{text}"
+            );
+        }
     }
 }

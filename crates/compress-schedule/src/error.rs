@@ -94,6 +94,51 @@ pub enum ScheduleError {
         /// What was given.
         tau: f64,
     },
+    /// A fraction to drop outside `(0, 1)`, or NaN.
+    #[error(
+        "`fraction` = {fraction} is out of range; it is the share of the current states that goes at every check, above 0 and below 1"
+    )]
+    DropOutOfRange {
+        /// What was given.
+        fraction: f64,
+    },
+    /// A fall in accuracy outside `[0, 1]`, or NaN.
+    #[error(
+        "`max_drop` = {max_drop} is out of range; it is the largest fall in validation accuracy that a cut may cause, as a fraction of 1: 0.01 is one point of 100"
+    )]
+    MaxDropOutOfRange {
+        /// What was given.
+        max_drop: f64,
+    },
+    /// A correlation outside `[-1, 1]`, or NaN.
+    #[error(
+        "`min_correlation` = {min_correlation} is out of range; it is a rank correlation, in [-1, 1]"
+    )]
+    MinCorrelationOutOfRange {
+        /// What was given.
+        min_correlation: f64,
+    },
+    /// A target of nothing.
+    #[error("the target is 0; ask for at least 1 state per layer, or 1 parameter")]
+    EmptyBudget,
+    /// A target below what the gate leaves in every layer.
+    #[error(
+        "the target of {per_layer} states per layer is below `min_state` = {min_state}; raise the target or lower `min_state`"
+    )]
+    TargetBelowMinState {
+        /// States per layer to reach.
+        per_layer: usize,
+        /// Fewest states a layer may be left with.
+        min_state: usize,
+    },
+    /// A target time that is zero, negative, infinite or NaN.
+    #[error(
+        "a step time of {milliseconds} ms cannot be a target; give a positive number of milliseconds"
+    )]
+    StepTimeOutOfRange {
+        /// What was given.
+        milliseconds: f64,
+    },
     /// A gate outside `[0, 1)`, or NaN.
     #[error(
         "`min_drop` = {min_drop} is out of range; it is the share of a layer's states that a cut must drop, in [0, 1)"
@@ -105,15 +150,11 @@ pub enum ScheduleError {
     /// A layer cannot lose its last state.
     #[error("`min_state` is 0; a layer keeps at least 1 state")]
     ZeroMinState,
-    /// A saved schedule whose checks are not strictly increasing, or whose position is outside of them.
-    #[error(
-        "the saved schedule is inconsistent: its checks must increase strictly and its position ({next_index} of {checks}) must be among them"
-    )]
+    /// A saved schedule that contradicts itself.
+    #[error("the saved schedule is inconsistent: {what}; start from another checkpoint")]
     Inconsistent {
-        /// Index of the next check.
-        next_index: usize,
-        /// Number of checks.
-        checks: usize,
+        /// What does not fit.
+        what: Contradiction,
     },
 
     /// Decisions were asked for at a step that has no check, or whose check is done.
@@ -133,6 +174,57 @@ pub enum ScheduleError {
         check: u64,
         /// Where training is.
         step: u64,
+    },
+    /// Training went on although the cuts of the latest check are still on trial.
+    #[error(
+        "the cuts at step {step} await their verdict; evaluate, and call `judge` with the accuracies before and after them"
+    )]
+    VerdictAwaited {
+        /// Step of the cuts.
+        step: u64,
+    },
+    /// A verdict was given, but no cut is on trial.
+    #[error(
+        "no cut is on trial; call `judge` only while `needs_verdict` says so, and once for every check"
+    )]
+    NoVerdictDue,
+    /// An accuracy outside `[0, 1]`.
+    #[error("{accuracy} is not an accuracy; give fractions of 1, not percents")]
+    AccuracyOutOfRange {
+        /// What was given.
+        accuracy: f64,
+    },
+    /// A target in parameters that no number of states can meet.
+    #[error(
+        "a target of {total} parameters is out of reach: {fixed} of them belong to no state, and with the fewest states allowed there are still {least}; raise the target to {least} or more, lower `min_state`, or make the model around the layers smaller"
+    )]
+    ParametersOutOfReach {
+        /// Parameters to reach.
+        total: u64,
+        /// Parameters that no cut touches.
+        fixed: u64,
+        /// Parameters with every layer at its smallest.
+        least: u128,
+    },
+    /// The counts of parameters do not match the layers.
+    #[error(
+        "a target in parameters needs the parameters per state of each of the {layers} layers, but there are {counts} counts"
+    )]
+    ParameterCounts {
+        /// Number of layers.
+        layers: usize,
+        /// Number of counts.
+        counts: usize,
+    },
+    /// The model has another number of layers than before.
+    #[error(
+        "the check was given {layers} layers, the earlier ones {expected}; hand over every layer at every check"
+    )]
+    LayersChanged {
+        /// Number of layers now.
+        layers: usize,
+        /// Number of layers at the first check.
+        expected: usize,
     },
     /// A spectrum does not have one value per state.
     #[error("layer {layer} has {state_dim} states but its spectrum has {values} values")]
@@ -156,6 +248,37 @@ pub enum ScheduleError {
         /// The value.
         value: f64,
     },
+}
+
+/// What does not fit in a saved schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Contradiction {
+    /// The steps of the checks do not increase strictly.
+    #[error("its checks do not increase strictly")]
+    ChecksNotIncreasing,
+    /// The next check is none of them.
+    #[error("its position is {next_index} of {checks} checks")]
+    Position {
+        /// Index of the next check.
+        next_index: usize,
+        /// Number of checks.
+        checks: usize,
+    },
+    /// A layer was cut at a step that is no check of the past.
+    #[error("layer {layer} was cut at step {step}, which is no check that was made")]
+    CutWithoutCheck {
+        /// Position of the layer.
+        layer: usize,
+        /// Step of its latest cut.
+        step: u64,
+    },
+    /// A step time that is none, or more of them than checks.
+    #[error("its step times are not those of its checks")]
+    StepTimes,
+    /// A verdict is awaited or was given that this policy and these cuts cannot have.
+    #[error("its trial does not fit its policy and its cuts")]
+    Trial,
 }
 
 fn next_or_none(next_check: &Option<u64>) -> String {

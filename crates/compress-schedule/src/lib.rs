@@ -64,12 +64,22 @@
 
 mod decision;
 mod error;
+mod gate;
+mod observation;
+mod plan;
 mod policy;
 mod schedule;
+mod settled;
+mod share;
+mod step_time;
+mod trial;
 mod window;
 
-pub use decision::{Decision, Gate, KeepReason};
-pub use error::ScheduleError;
-pub use policy::Policy;
-pub use schedule::{LayerSpectrum, Schedule};
+pub use decision::{CutReason, Decision, KeepReason, Unsettled};
+pub use error::{Contradiction, ScheduleError};
+pub use gate::Gate;
+pub use observation::{Drift, LayerSpectrum, Observation, ParameterCount};
+pub use policy::{Budget, Policy, Scope};
+pub use schedule::Schedule;
+pub use trial::{Stopped, Verdict};
 pub use window::{Spacing, StepPoint, Window};

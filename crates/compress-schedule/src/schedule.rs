@@ -1,17 +1,15 @@
-//! The state machine: which check is next, and what each check decides.
+//! The state machine: which check is next, what each check decides, and what became of it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Decision, Gate, KeepReason, Policy, ScheduleError, Window};
-
-/// What a check knows about one layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LayerSpectrum<'a> {
-    /// Current number of states.
-    pub state_dim: usize,
-    /// Hankel singular values, largest first, one per state. Their unit does not matter: only shares are compared.
-    pub hsv: &'a [f64],
-}
+use crate::gate::Worth;
+use crate::plan::{Check, Proposal};
+use crate::step_time::StepTimes;
+use crate::trial::Trial;
+use crate::{
+    Budget, Contradiction, Decision, Gate, KeepReason, LayerSpectrum, Observation, ParameterCount,
+    Policy, ScheduleError, Scope, Stopped, Verdict, Window,
+};
 
 /// When to cut and how far, for one run.
 ///
@@ -19,31 +17,44 @@ pub struct LayerSpectrum<'a> {
 /// saves it with each checkpoint: read back, it goes on as if the run had never been broken. A checkpoint written at
 /// the step of a check, before `decide`, makes the resumed run do that check; written after it, not again.
 ///
+/// A decided cut that cannot be carried out is reported with [`refused`](Self::refused). With [`Policy::Pragmatic`]
+/// every check that cuts is a trial: while [`needs_verdict`](Self::needs_verdict) says so, the next call is
+/// [`judge`](Self::judge), and every question about a step is an error. A verdict to revert concerns the model, the
+/// optimizer and whatever else the cut changed, but not the schedule: one read back from before the cut would try it
+/// again.
+///
 /// A schedule with [`Policy::None`] has no checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Saved")]
 pub struct Schedule {
     policy: Policy,
+    scope: Scope,
     gate: Gate,
     /// Steps of all checks, strictly increasing.
     checks: Vec<u64>,
     /// Index in `checks` of the next one; `checks.len()` when all are done.
     next_index: usize,
+    /// Step of the latest cut of every layer that was carried out; empty before the first check.
+    last_cuts: Vec<Option<u64>>,
+    /// What the checks were told, where the target is a step time.
+    step_times: StepTimes,
+    trial: Trial,
 }
 
 impl Schedule {
     /// Builds the schedule of a run of `total_steps` steps. With [`Policy::None`] the window is not looked at.
     ///
     /// # Errors
-    /// Anything impossible: a policy or gate out of range, a window without room for its checks.
+    /// Anything impossible: a policy or gate out of range, a target that the gate forbids, a window without room for
+    /// its checks.
     pub fn new(
         policy: Policy,
+        scope: Scope,
         gate: Gate,
         window: &Window,
         total_steps: u64,
     ) -> Result<Self, ScheduleError> {
-        policy.validate()?;
-        gate.validate()?;
+        validate(policy, gate)?;
         let checks = if policy.is_active() {
             window.check_steps(total_steps)?
         } else {
@@ -51,9 +62,10 @@ impl Schedule {
         };
         Ok(Self {
             policy,
+            scope,
             gate,
             checks,
-            next_index: 0,
+            ..Self::without_checks()
         })
     }
 
@@ -61,9 +73,13 @@ impl Schedule {
     pub fn without_checks() -> Self {
         Self {
             policy: Policy::None,
+            scope: Scope::default(),
             gate: Gate::default(),
             checks: Vec::new(),
             next_index: 0,
+            last_cuts: Vec::new(),
+            step_times: StepTimes::default(),
+            trial: Trial::Idle,
         }
     }
 
@@ -72,38 +88,55 @@ impl Schedule {
         self.policy
     }
 
-    /// The step of the next check; `None` when all are done.
+    /// What the policy looks at: each layer alone, or all together.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// The step of the next check; `None` when all are done, or none is left because a cut was reverted.
     pub fn next_check(&self) -> Option<u64> {
         self.remaining_checks().first().copied()
     }
 
     /// The steps of all checks still to come, in order.
     pub fn remaining_checks(&self) -> &[u64] {
-        &self.checks[self.next_index..]
+        match self.trial {
+            Trial::Stopped(_) => &[],
+            Trial::Idle | Trial::Awaited => &self.checks[self.next_index..],
+        }
     }
 
     /// Whether a check has to happen now, after `step` optimizer steps.
     ///
     /// # Errors
-    /// [`ScheduleError::MissedCheck`] if training is past a check that was never decided.
+    /// [`ScheduleError::MissedCheck`] if training is past a check that was never decided,
+    /// [`ScheduleError::VerdictAwaited`] while [`needs_verdict`](Self::needs_verdict).
     pub fn is_due(&self, step: u64) -> Result<bool, ScheduleError> {
+        if let (Trial::Awaited, Some(step)) = (self.trial, self.latest_check()) {
+            return Err(ScheduleError::VerdictAwaited { step });
+        }
         match self.next_check() {
             Some(check) if step > check => Err(ScheduleError::MissedCheck { check, step }),
             next_check => Ok(next_check == Some(step)),
         }
     }
 
-    /// Makes the check at `step`: one decision per layer, in the order of `layers`. The next check is then the
-    /// following one.
+    /// Makes the check at `step`: one decision per layer, in the order of the layers observed. The next check is then
+    /// the following one.
+    ///
+    /// A layer whose spectrum is not finite or zero, that cools down after a cut, or, with [`Policy::Auto`], has not
+    /// settled, keeps its states and takes no part in a budget shared by others.
     ///
     /// # Errors
     /// [`ScheduleError::NotDue`] at any other step and for a second call at the same one,
-    /// [`ScheduleError::MissedCheck`] past a check, and [`ScheduleError::SpectrumLength`] or
-    /// [`ScheduleError::SpectrumNotSorted`] for what is not a spectrum. The schedule is then unchanged.
+    /// [`ScheduleError::MissedCheck`] past a check, [`ScheduleError::VerdictAwaited`] before a verdict;
+    /// [`ScheduleError::SpectrumLength`] or [`ScheduleError::SpectrumNotSorted`] for what is not a spectrum,
+    /// [`ScheduleError::LayersChanged`] for another model than before, and what
+    /// [`validate_target`](Self::validate_target) finds. The schedule is then unchanged.
     pub fn decide(
         &mut self,
         step: u64,
-        layers: &[LayerSpectrum<'_>],
+        observation: &Observation<'_>,
     ) -> Result<Vec<Decision>, ScheduleError> {
         if !self.is_due(step)? {
             return Err(ScheduleError::NotDue {
@@ -111,56 +144,197 @@ impl Schedule {
                 next_check: self.next_check(),
             });
         }
-        let decisions = layers
+        let layers = observation.layers;
+        if self.next_index > 0 && self.last_cuts.len() != layers.len() {
+            return Err(ScheduleError::LayersChanged {
+                layers: layers.len(),
+                expected: self.last_cuts.len(),
+            });
+        }
+        let unusable = layers
             .iter()
             .enumerate()
-            .map(|(layer, spectrum)| self.decide_layer(layer, *spectrum))
-            .collect::<Result<_, _>>()?;
+            .map(|(layer, spectrum)| spectrum.unusable(layer))
+            .collect::<Result<Vec<_>, _>>()?;
+        let state_dims: Vec<usize> = layers.iter().map(|layer| layer.state_dim).collect();
+        self.validate_target(&state_dims, observation.parameters)?;
+
+        self.last_cuts.resize(layers.len(), None);
+        if self.targets_step_time() {
+            let states = state_dims.iter().sum();
+            self.step_times.record(states, observation.step_ms);
+        }
+        let cooling = self.last_cuts.iter().map(|cut| self.cooldown(*cut, step));
+        let barred: Vec<Option<KeepReason>> = unusable
+            .into_iter()
+            .zip(cooling)
+            .map(|(unusable, cooling)| unusable.or(cooling))
+            .collect();
+        let decisions = self.gated(observation, &barred);
+        for (last_cut, decision) in self.last_cuts.iter_mut().zip(&decisions) {
+            if decision.is_cut() {
+                *last_cut = Some(step);
+            }
+        }
         self.next_index += 1;
+        let on_trial = matches!(self.policy, Policy::Pragmatic { .. });
+        if on_trial && decisions.iter().any(Decision::is_cut) {
+            self.trial = Trial::Awaited;
+        }
         Ok(decisions)
     }
 
-    fn decide_layer(
+    /// What becomes of the policy's proposals at the gate.
+    fn gated(&self, observation: &Observation<'_>, barred: &[Option<KeepReason>]) -> Vec<Decision> {
+        let check = Check {
+            scope: self.scope,
+            gate: self.gate,
+            checks_left: self.remaining_checks().len(),
+            observation,
+            step_times: &self.step_times,
+        };
+        let targeted = matches!(self.policy, Policy::Target { .. });
+        let worth = if targeted && check.checks_left == 1 {
+            Worth::Waived
+        } else {
+            Worth::Demanded
+        };
+        let proposals = check.proposals(self.policy, barred);
+        let decide = |(layer, proposal): (&LayerSpectrum<'_>, Proposal)| match proposal {
+            Proposal::Keep(reason) => Decision::Keep {
+                state_dim: layer.state_dim,
+                reason,
+            },
+            Proposal::Order { order, reason } => self.gate.judge(layer.hsv, order, reason, worth),
+        };
+        observation
+            .layers
+            .iter()
+            .zip(proposals)
+            .map(decide)
+            .collect()
+    }
+
+    /// Why a layer whose latest cut was then is not cut again at `step`, if it is too early.
+    fn cooldown(&self, last_cut: Option<u64>, step: u64) -> Option<KeepReason> {
+        let until = last_cut?.saturating_add(self.gate.cooldown);
+        (step < until).then_some(KeepReason::Cooldown { until })
+    }
+
+    /// Checks that a model of these layers can meet a target in parameters. Every check does; the trainer may ask
+    /// before the first step. `Ok` for every other policy.
+    ///
+    /// # Errors
+    /// [`ScheduleError::ParameterCounts`], [`ScheduleError::ParametersOutOfReach`].
+    pub fn validate_target(
         &self,
-        layer: usize,
-        spectrum: LayerSpectrum<'_>,
-    ) -> Result<Decision, ScheduleError> {
-        let LayerSpectrum { state_dim, hsv } = spectrum;
-        let keep = |reason| Ok(Decision::Keep { state_dim, reason });
-        if hsv.len() != state_dim {
-            return Err(ScheduleError::SpectrumLength {
-                layer,
-                state_dim,
-                values: hsv.len(),
+        state_dims: &[usize],
+        parameters: ParameterCount<'_>,
+    ) -> Result<(), ScheduleError> {
+        let Policy::Target {
+            budget: Budget::Parameters { total },
+        } = self.policy
+        else {
+            return Ok(());
+        };
+        if parameters.per_state.len() != state_dims.len() {
+            return Err(ScheduleError::ParameterCounts {
+                layers: state_dims.len(),
+                counts: parameters.per_state.len(),
             });
         }
-        if !hsv.iter().all(|sigma| sigma.is_finite()) {
-            return keep(KeepReason::SpectrumNotFinite);
-        }
-        if let Some(index) = first_out_of_order(hsv) {
-            let value = hsv[index];
-            return Err(ScheduleError::SpectrumNotSorted {
-                layer,
-                index,
-                value,
+        let smallest = state_dims.iter().map(|&states| self.gate.floor(states));
+        let least = parameters.total(smallest);
+        if u128::from(total) < least {
+            return Err(ScheduleError::ParametersOutOfReach {
+                total,
+                fixed: parameters.fixed,
+                least,
             });
         }
-        match hsv.first() {
-            None => keep(KeepReason::NothingToCut),
-            Some(0.0) => keep(KeepReason::SpectrumIsZero), // the largest, so all of them are
-            Some(_) => Ok(self.gate.judge(hsv, self.policy.order(hsv))),
+        Ok(())
+    }
+
+    /// Takes back the cut of a layer that the latest check decided and nobody could carry out: no cooldown starts, and
+    /// a trial of which no cut remains is over. Nothing happens for a layer that was not cut, nor after a verdict to
+    /// revert.
+    pub fn refused(&mut self, layer: usize) {
+        if self.stopped().is_some() {
+            return;
         }
+        let latest = self.latest_check();
+        match self.last_cuts.get_mut(layer) {
+            // What was there before had cooled down, or there would have been no cut; so it can be forgotten.
+            Some(cut) if cut.is_some() && *cut == latest => *cut = None,
+            _ => return,
+        }
+        if self.trial == Trial::Awaited && !self.last_cuts.contains(&latest) {
+            self.trial = Trial::Idle;
+        }
+    }
+
+    /// Whether the cuts of the latest check are on trial: evaluate the model, then call [`judge`](Self::judge).
+    pub fn needs_verdict(&self) -> bool {
+        self.trial == Trial::Awaited
+    }
+
+    /// Judges the cuts of the latest check by the validation accuracy right before and right after them, fractions
+    /// of 1. If it fell by more than `max_drop`, or one of the two is NaN, the verdict is to revert, and no check is
+    /// left.
+    ///
+    /// # Errors
+    /// [`ScheduleError::NoVerdictDue`] unless [`needs_verdict`](Self::needs_verdict),
+    /// [`ScheduleError::AccuracyOutOfRange`]. The schedule is then unchanged.
+    pub fn judge(&mut self, before: f64, after: f64) -> Result<Verdict, ScheduleError> {
+        let (Trial::Awaited, Policy::Pragmatic { max_drop, .. }, Some(step)) =
+            (self.trial, self.policy, self.latest_check())
+        else {
+            return Err(ScheduleError::NoVerdictDue);
+        };
+        let verdict = Verdict::of(before, after, max_drop)?;
+        self.trial = if verdict.reverted {
+            Trial::Stopped(Stopped { step, verdict })
+        } else {
+            Trial::Idle
+        };
+        Ok(verdict)
+    }
+
+    /// Why no check is left before the window ends: the cut that had to be reverted. `None` as long as none was.
+    pub fn stopped(&self) -> Option<Stopped> {
+        match self.trial {
+            Trial::Stopped(stopped) => Some(stopped),
+            Trial::Idle | Trial::Awaited => None,
+        }
+    }
+
+    /// The step of the check that was made last.
+    fn latest_check(&self) -> Option<u64> {
+        self.checks[..self.next_index].last().copied()
+    }
+
+    fn targets_step_time(&self) -> bool {
+        let Policy::Target { budget } = self.policy else {
+            return false;
+        };
+        matches!(budget, Budget::StepTime { .. })
     }
 }
 
-/// Index of the first value that is negative, or larger than the one before it.
-fn first_out_of_order(hsv: &[f64]) -> Option<usize> {
-    let mut ceiling = f64::INFINITY;
-    hsv.iter().position(|&sigma| {
-        let fits = (0.0..=ceiling).contains(&sigma);
-        ceiling = sigma;
-        !fits
-    })
+/// Checks policy and gate, each for itself and against each other.
+fn validate(policy: Policy, gate: Gate) -> Result<(), ScheduleError> {
+    policy.validate()?;
+    gate.validate()?;
+    let min_state = gate.min_state;
+    match policy {
+        Policy::Target {
+            budget: Budget::States { per_layer },
+        } if per_layer < min_state => Err(ScheduleError::TargetBelowMinState {
+            per_layer,
+            min_state,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A schedule as it was written, before anyone has checked that it is one.
@@ -168,35 +342,75 @@ fn first_out_of_order(hsv: &[f64]) -> Option<usize> {
 #[serde(deny_unknown_fields)]
 struct Saved {
     policy: Policy,
+    scope: Scope,
     gate: Gate,
     checks: Vec<u64>,
     next_index: usize,
+    last_cuts: Vec<Option<u64>>,
+    step_times: StepTimes,
+    trial: Trial,
+}
+
+impl Saved {
+    /// What does not fit together, if anything.
+    fn contradiction(&self) -> Option<Contradiction> {
+        let checks = self.checks.len();
+        if !self.checks.windows(2).all(|pair| pair[0] < pair[1]) {
+            return Some(Contradiction::ChecksNotIncreasing);
+        }
+        let next_index = self.next_index;
+        let Some(done) = self.checks.get(..next_index) else {
+            return Some(Contradiction::Position { next_index, checks });
+        };
+        for (layer, cut) in self.last_cuts.iter().enumerate() {
+            if let Some(step) = cut.filter(|step| done.binary_search(step).is_err()) {
+                return Some(Contradiction::CutWithoutCheck { layer, step });
+            }
+        }
+        if done.len() < self.step_times.len() || !self.step_times.are_positive() {
+            return Some(Contradiction::StepTimes);
+        }
+        let cut_last =
+            |step: u64| done.last() == Some(&step) && self.last_cuts.contains(&Some(step));
+        let pragmatic = matches!(self.policy, Policy::Pragmatic { .. });
+        let fits = match self.trial {
+            Trial::Idle => true,
+            Trial::Awaited => pragmatic && done.last().is_some_and(|&step| cut_last(step)),
+            Trial::Stopped(stopped) => {
+                pragmatic && stopped.verdict.reverted && cut_last(stopped.step)
+            }
+        };
+        (!fits).then_some(Contradiction::Trial)
+    }
 }
 
 impl TryFrom<Saved> for Schedule {
     type Error = ScheduleError;
 
     fn try_from(saved: Saved) -> Result<Self, ScheduleError> {
+        validate(saved.policy, saved.gate)?;
+        if let Some(what) = saved.contradiction() {
+            return Err(ScheduleError::Inconsistent { what });
+        }
         let Saved {
             policy,
+            scope,
             gate,
             checks,
             next_index,
+            last_cuts,
+            step_times,
+            trial,
         } = saved;
-        policy.validate()?;
-        gate.validate()?;
-        let increasing = checks.windows(2).all(|pair| pair[0] < pair[1]);
-        if !increasing || next_index > checks.len() {
-            return Err(ScheduleError::Inconsistent {
-                next_index,
-                checks: checks.len(),
-            });
-        }
         Ok(Self {
             policy,
+            scope,
             gate,
             checks,
             next_index,
+            last_cuts,
+            step_times,
+            trial,
         })
     }
 }
@@ -206,27 +420,39 @@ mod tests {
     use super::*;
     use crate::{Spacing, StepPoint};
 
-    /// Checks at 10 and 20 of 100 steps.
     fn schedule() -> Schedule {
+        with(Policy::Tolerance { tau: 0.1 }, Gate::default())
+    }
+
+    /// Checks at 10 and 20 of 100 steps.
+    fn with(policy: Policy, gate: Gate) -> Schedule {
         let window = Window {
             start: StepPoint::Step(0),
             end: StepPoint::Step(20),
             spacing: Spacing::Checks(2),
         };
-        Schedule::new(
-            Policy::Tolerance { tau: 0.1 },
-            Gate::default(),
-            &window,
-            100,
-        )
-        .unwrap()
+        Schedule::new(policy, Scope::Layer, gate, &window, 100).unwrap()
     }
 
     fn layer(hsv: &[f64]) -> LayerSpectrum<'_> {
         LayerSpectrum {
             state_dim: hsv.len(),
             hsv,
+            drift: None,
         }
+    }
+
+    fn decide(
+        schedule: &mut Schedule,
+        step: u64,
+        layers: &[LayerSpectrum<'_>],
+    ) -> Result<Vec<Decision>, ScheduleError> {
+        let observation = Observation {
+            layers,
+            parameters: ParameterCount::default(),
+            step_ms: None,
+        };
+        schedule.decide(step, &observation)
     }
 
     fn reason(decision: Decision) -> KeepReason {
@@ -239,10 +465,10 @@ mod tests {
     #[test]
     fn a_second_decision_at_the_same_step_is_an_error_and_changes_nothing() {
         let mut schedule = schedule();
-        schedule.decide(10, &[]).unwrap();
+        decide(&mut schedule, 10, &[]).unwrap();
         let before = schedule.clone();
         assert_eq!(
-            schedule.decide(10, &[]),
+            decide(&mut schedule, 10, &[]),
             Err(ScheduleError::NotDue {
                 step: 10,
                 next_check: Some(20)
@@ -254,12 +480,12 @@ mod tests {
     #[test]
     fn a_decision_after_the_last_check_says_that_none_is_left() {
         let mut schedule = schedule();
-        schedule.decide(10, &[]).unwrap();
-        schedule.decide(20, &[]).unwrap();
+        decide(&mut schedule, 10, &[]).unwrap();
+        decide(&mut schedule, 20, &[]).unwrap();
         assert_eq!(schedule.next_check(), None);
         assert_eq!(schedule.is_due(21), Ok(false));
         assert_eq!(
-            schedule.decide(21, &[]),
+            decide(&mut schedule, 21, &[]),
             Err(ScheduleError::NotDue {
                 step: 21,
                 next_check: None
@@ -275,7 +501,7 @@ mod tests {
             step: 11,
         };
         assert_eq!(schedule.is_due(11), Err(missed.clone()));
-        assert_eq!(schedule.decide(11, &[]), Err(missed));
+        assert_eq!(decide(&mut schedule, 11, &[]), Err(missed));
         // Also when the step is that of a later check.
         assert!(schedule.is_due(20).is_err());
     }
@@ -283,16 +509,16 @@ mod tests {
     #[test]
     fn a_poisoned_spectrum_keeps_its_layer_and_leaves_the_others_alone() {
         let healthy = [9.0, 0.5, 0.3, 0.2];
-        let decisions = schedule()
-            .decide(
-                10,
-                &[
-                    layer(&[f64::NAN, 1.0]),
-                    layer(&healthy),
-                    layer(&[f64::INFINITY, 1.0]),
-                ],
-            )
-            .unwrap();
+        let decisions = decide(
+            &mut schedule(),
+            10,
+            &[
+                layer(&[f64::NAN, 1.0]),
+                layer(&healthy),
+                layer(&[f64::INFINITY, 1.0]),
+            ],
+        )
+        .unwrap();
         assert_eq!(reason(decisions[0]), KeepReason::SpectrumNotFinite);
         assert_eq!(decisions[1].order(), 1);
         assert_eq!(reason(decisions[2]), KeepReason::SpectrumNotFinite);
@@ -300,13 +526,13 @@ mod tests {
 
     #[test]
     fn a_layer_without_any_gain_keeps_its_states() {
-        let decisions = schedule().decide(10, &[layer(&[0.0, 0.0, 0.0])]).unwrap();
+        let decisions = decide(&mut schedule(), 10, &[layer(&[0.0, 0.0, 0.0])]).unwrap();
         assert_eq!(reason(decisions[0]), KeepReason::SpectrumIsZero);
     }
 
     #[test]
     fn a_layer_of_one_state_keeps_it() {
-        let decisions = schedule().decide(10, &[layer(&[3.0])]).unwrap();
+        let decisions = decide(&mut schedule(), 10, &[layer(&[3.0])]).unwrap();
         assert_eq!(reason(decisions[0]), KeepReason::NothingToCut);
     }
 
@@ -315,7 +541,7 @@ mod tests {
         let good = [2.0, 1.0];
         for (bad, index) in [([1.0, 2.0], 1), ([1.0, -1e-20], 1), ([-2.0, -3.0], 0)] {
             let mut schedule = schedule();
-            let error = schedule.decide(10, &[layer(&good), layer(&bad)]);
+            let error = decide(&mut schedule, 10, &[layer(&good), layer(&bad)]);
             assert_eq!(
                 error,
                 Err(ScheduleError::SpectrumNotSorted {
@@ -329,9 +555,10 @@ mod tests {
         let short = LayerSpectrum {
             state_dim: 3,
             hsv: &good,
+            drift: None,
         };
         assert_eq!(
-            schedule().decide(10, &[short]),
+            decide(&mut schedule(), 10, &[short]),
             Err(ScheduleError::SpectrumLength {
                 layer: 0,
                 state_dim: 3,
@@ -347,7 +574,8 @@ mod tests {
             end: StepPoint::Step(2),
             spacing: Spacing::Checks(0),
         };
-        let none = Schedule::new(Policy::None, Gate::default(), &impossible, 5).unwrap();
+        let none =
+            Schedule::new(Policy::None, Scope::Layer, Gate::default(), &impossible, 5).unwrap();
         assert_eq!(none, Schedule::without_checks());
         assert_eq!(none.next_check(), None);
         assert_eq!(none.is_due(5), Ok(false));
@@ -366,7 +594,7 @@ mod tests {
             ),
             (
                 "gate",
-                serde_json::json!({"min_drop": 0.05, "min_state": 0}),
+                serde_json::json!({"min_drop": 0.05, "min_state": 0, "cooldown": 0}),
             ),
             ("unheard_of", serde_json::json!(1)),
         ];
