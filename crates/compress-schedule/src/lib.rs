@@ -6,8 +6,8 @@
 //!
 //! 1. *When?* A [`Window`] says where in the run checks happen; it resolves to a sorted list of steps once the
 //!    length of the run is known.
-//! 2. *How far?* At a check, a [`Policy`] turns the spectrum of one layer into an order, and a gate keeps cuts that
-//!    would drop too little from happening at all.
+//! 2. *How far?* At a check, a [`Policy`] turns spectra into orders, for every layer alone or for all of them together
+//!    ([`Scope`]), and a [`Gate`] keeps cuts from happening that would drop too little or come too soon.
 //!
 //! [`Schedule`] ties both together: a small state machine that the trainer owns, asks before each step, and saves
 //! with every checkpoint. It speaks in step numbers, `&[f64]` spectra and orders; it has never seen a tensor, a
@@ -15,7 +15,7 @@
 //!
 //! ```
 //! use compress_schedule::{
-//!     Decision, Gate, LayerSpectrum, Policy, Schedule, Spacing, StepPoint, Window,
+//!     Decision, Gate, LayerSpectrum, Observation, ParameterCount, Policy, Schedule, Scope, Spacing, StepPoint, Window,
 //! };
 //!
 //! // Four checks in the first tenth of 20 000 steps, each discarding at most 5 % of the sum of the spectrum.
@@ -25,16 +25,65 @@
 //!     spacing: Spacing::Checks(4),
 //! };
 //! let policy = Policy::Tolerance { tau: 0.05 };
-//! let mut schedule = Schedule::new(policy, Gate::default(), &window, 20_000)?;
+//! let mut schedule = Schedule::new(policy, Scope::Layer, Gate::default(), &window, 20_000)?;
 //! assert_eq!(schedule.remaining_checks(), [500, 1000, 1500, 2000]);
 //!
 //! // The training loop asks at every step; at a check it hands over one spectrum per layer.
 //! assert!(!schedule.is_due(499)?);
 //! assert!(schedule.is_due(500)?);
 //! let spectrum = [8.0, 1.0, 0.2, 0.1];
-//! let decisions = schedule.decide(500, &[LayerSpectrum { state_dim: 4, hsv: &spectrum }])?;
+//! let observation = Observation {
+//!     layers: &[LayerSpectrum { state_dim: 4, hsv: &spectrum, drift: None }],
+//!     parameters: ParameterCount::default(),
+//!     step_ms: None,
+//! };
+//! let decisions = schedule.decide(500, &observation)?;
 //! assert!(matches!(decisions[0], Decision::Cut { from: 4, to: 2, .. }));
+//! assert_eq!(decisions[0].to_string(), "order 4 -> 2  discarded 3.23 %  (tolerance 0.05)");
 //! assert_eq!(schedule.next_check(), Some(1000));
+//! # Ok::<(), compress_schedule::ScheduleError>(())
+//! ```
+//!
+//! # The policies
+//!
+//! | policy | goes to | looks at, beside the spectra |
+//! |---|---|---|
+//! | [`None`](Policy::None) | never cuts | |
+//! | [`Tolerance`](Policy::Tolerance) | the smallest order that discards at most a share of Σσᵢ | |
+//! | [`Fraction`](Policy::Fraction) | a fixed share of the states less, at every check | |
+//! | [`Target`](Policy::Target) | a number of states, of parameters or of milliseconds, in equal ratios | parameter counts, step times |
+//! | [`Pragmatic`](Policy::Pragmatic) | a fraction less, until a cut costs too much accuracy | accuracy before and after each cut |
+//! | [`Auto`](Policy::Auto) | the order of a tolerance, once the ranking has settled | drift since the last snapshot |
+//!
+//! With [`Scope::Global`] the same numbers hold for all layers together: a share of the sum of all spectra, each
+//! normalized by its own sum, or a number of states that go to the layers that need them most.
+//!
+//! # A cut on trial
+//!
+//! ```
+//! # use compress_schedule::{
+//! #     Gate, LayerSpectrum, Observation, ParameterCount, Policy, Schedule, Scope, Spacing, StepPoint, Window,
+//! # };
+//! # let window = Window {
+//! #     start: StepPoint::Step(0),
+//! #     end: StepPoint::Step(2000),
+//! #     spacing: Spacing::Checks(4),
+//! # };
+//! # let spectrum = [8.0, 1.0, 0.2, 0.1];
+//! # let observation = Observation {
+//! #     layers: &[LayerSpectrum { state_dim: 4, hsv: &spectrum, drift: None }],
+//! #     parameters: ParameterCount::default(),
+//! #     step_ms: None,
+//! # };
+//! let policy = Policy::Pragmatic { fraction: 0.25, max_drop: 0.01 };
+//! let mut schedule = Schedule::new(policy, Scope::Layer, Gate::default(), &window, 20_000)?;
+//! let decisions = schedule.decide(500, &observation)?;
+//! // The trainer keeps a copy of model and optimizer, evaluates, cuts, and evaluates again.
+//! assert!(schedule.needs_verdict());
+//! let verdict = schedule.judge(0.97, 0.92)?;
+//! // It goes back to its copy, but not to an earlier schedule, which would try the cut again.
+//! assert!(verdict.reverted);
+//! assert_eq!(schedule.next_check(), None);
 //! # Ok::<(), compress_schedule::ScheduleError>(())
 //! ```
 //!
@@ -47,20 +96,30 @@
 //! | order | number of states a cut keeps | r, rank |
 //! | `hsv` | Hankel singular values of a layer, largest first | σ₁ ≥ … ≥ σₙ |
 //! | `tau` | share of Σσᵢ (not of Σσᵢ²) that one cut may *discard* | τ |
+//! | `fraction` | share of the current states that one check drops | |
 //! | `min_drop` | smallest share of a layer's states worth a cut | "reduction fraction" |
+//! | `max_drop` | largest fall in validation accuracy that a cut may cause | |
+//! | drift | how far a layer moved since its previous snapshot; its Hankel norm is `hankel_distance` | δ, ‖dH‖ |
 //!
 //! # How to add a policy
 //!
-//! A policy is a pure function from one spectrum to an order. Three places change, all in this crate:
+//! A policy is a pure function from one [`Observation`] to an order for every layer. These places change, all but the
+//! last in this crate:
 //!
-//! 1. `policy.rs`: a variant of [`Policy`] whose fields carry their unit and range, an arm in [`Policy::validate`]
-//!    that rejects what lies outside of it, and an arm in [`Policy::order`].
-//! 2. `tests/laws.rs`: one line in the list of policies. The laws (nothing before the window, no order raised, a
-//!    poisoned spectrum cuts nothing, equal inputs give equal decisions) then hold for it too, or fail.
-//! 3. `CHANGELOG.md`. A key in the configuration is one more line in the trainer's `config` module.
+//! 1. `policy.rs`: a variant of [`Policy`] whose fields carry their unit and range, and an arm in [`Policy::validate`]
+//!    that rejects what lies outside of it.
+//! 2. `decision.rs`: a [`CutReason`] of the same name, and a [`KeepReason`] for every new way to find nothing; the
+//!    compiler asks for their words.
+//! 3. `plan.rs`: an arm in `Check::proposals`, which is given the layers that take part and answers with one proposal
+//!    for each. A rule with mathematics of its own gets a module, as `settled.rs` is one. What it must remember from
+//!    check to check is a field of [`Schedule`], written with it and validated when read.
+//! 4. `tests/laws.rs`: one line in the list of policies. The laws (nothing before the window, no order raised, a
+//!    poisoned spectrum cuts nothing, equal inputs give equal decisions, a schedule read back goes on alike) then hold
+//!    for it too, or fail.
+//! 5. `CHANGELOG.md`. A key in the configuration is one more line in the trainer's `config` module.
 //!
-//! The gate, the clamping to the current size and the check for finite values are the schedule's; a policy need not
-//! repeat them. A policy that searches must be able to find nothing: "keep every state" is `hsv.len()`.
+//! The gate, the cooldown, the clamping to the current size and the checks of the spectra are the schedule's; a policy
+//! need not repeat them. A policy that searches must be able to find nothing: "keep every state" is `hsv.len()`.
 
 mod decision;
 mod error;

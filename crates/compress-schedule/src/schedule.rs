@@ -581,22 +581,164 @@ mod tests {
         assert_eq!(none.is_due(5), Ok(false));
     }
 
+    fn target(budget: Budget) -> Policy {
+        Policy::Target { budget }
+    }
+
+    #[test]
+    fn a_target_that_the_gate_forbids_is_refused_at_once() {
+        let gate = Gate {
+            min_state: 8,
+            ..Gate::default()
+        };
+        let window = Window {
+            start: StepPoint::Step(0),
+            end: StepPoint::Step(20),
+            spacing: Spacing::Checks(2),
+        };
+        let policy = target(Budget::States { per_layer: 7 });
+        assert_eq!(
+            Schedule::new(policy, Scope::Layer, gate, &window, 100),
+            Err(ScheduleError::TargetBelowMinState {
+                per_layer: 7,
+                min_state: 8
+            })
+        );
+    }
+
+    #[test]
+    fn a_target_that_no_cut_can_reach_is_an_error_before_the_first_one() {
+        let mut schedule = with(target(Budget::Parameters { total: 119 }), Gate::default());
+        let parameters = ParameterCount {
+            fixed: 100,
+            per_state: &[10, 10],
+        };
+        let out_of_reach = ScheduleError::ParametersOutOfReach {
+            total: 119,
+            fixed: 100,
+            least: 120,
+        };
+        assert_eq!(
+            schedule.validate_target(&[4, 4], parameters),
+            Err(out_of_reach.clone())
+        );
+        let hsv = [4.0, 2.0, 1.0, 0.5];
+        let observation = Observation {
+            layers: &[layer(&hsv), layer(&hsv)],
+            parameters,
+            step_ms: None,
+        };
+        let untouched = schedule.clone();
+        assert_eq!(schedule.decide(10, &observation), Err(out_of_reach));
+        assert_eq!(
+            decide(&mut schedule, 10, observation.layers),
+            Err(ScheduleError::ParameterCounts {
+                layers: 2,
+                counts: 0
+            })
+        );
+        assert_eq!(schedule, untouched);
+        // One parameter more, and the last check leaves one state each.
+        let mut schedule = with(target(Budget::Parameters { total: 120 }), Gate::default());
+        schedule.decide(10, &observation).unwrap();
+        let last = schedule.decide(20, &observation).unwrap();
+        assert_eq!((last[0].order(), last[1].order()), (1, 1));
+    }
+
+    #[test]
+    fn the_last_check_of_a_target_cuts_however_little() {
+        let hsv: Vec<f64> = (0..100).map(|i| 0.5_f64.powi(i)).collect();
+        let mut schedule = with(target(Budget::States { per_layer: 98 }), Gate::default());
+        let first = decide(&mut schedule, 10, &[layer(&hsv)]).unwrap();
+        assert!(matches!(reason(first[0]), KeepReason::BelowMinDrop { .. }));
+        let last = decide(&mut schedule, 20, &[layer(&hsv)]).unwrap();
+        assert_eq!(last[0].order(), 98);
+    }
+
+    #[test]
+    fn a_target_that_is_met_or_unmeasured_says_so() {
+        let hsv = [4.0, 2.0, 1.0, 0.5];
+        let mut met = with(target(Budget::States { per_layer: 4 }), Gate::default());
+        let kept = decide(&mut met, 10, &[layer(&hsv)]).unwrap();
+        assert_eq!(reason(kept[0]), KeepReason::TargetMet);
+
+        let milliseconds = 1.0;
+        let mut timed = with(target(Budget::StepTime { milliseconds }), Gate::default());
+        let kept = decide(&mut timed, 10, &[layer(&hsv)]).unwrap();
+        assert_eq!(reason(kept[0]), KeepReason::StepTimeUnknown);
+        let observation = Observation {
+            layers: &[layer(&hsv)],
+            parameters: ParameterCount::default(),
+            step_ms: Some(2.0),
+        };
+        assert_eq!(timed.decide(20, &observation).unwrap()[0].order(), 2);
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_cut_does_not_take_the_target_out_on_the_others() {
+        let hsv: Vec<f64> = (0..64).map(|i| 0.9_f64.powi(i)).collect();
+        let poisoned = [f64::NAN; 64];
+        for scope in [Scope::Layer, Scope::Global] {
+            let mut schedule = with(target(Budget::States { per_layer: 16 }), Gate::default());
+            schedule.scope = scope;
+            let layers = [layer(&hsv), layer(&poisoned), layer(&hsv)];
+            let first = decide(&mut schedule, 10, &layers).unwrap();
+            assert_eq!((first[0].order(), first[2].order()), (32, 32));
+            let layers = [layer(&hsv[..32]), layer(&poisoned), layer(&hsv[..32])];
+            let last = decide(&mut schedule, 20, &layers).unwrap();
+            assert_eq!((last[0].order(), last[2].order()), (16, 16));
+        }
+    }
+
+    #[test]
+    fn another_number_of_layers_is_another_model() {
+        let mut schedule = schedule();
+        let hsv = [2.0, 1.0];
+        decide(&mut schedule, 10, &[layer(&hsv), layer(&hsv)]).unwrap();
+        assert_eq!(
+            decide(&mut schedule, 20, &[layer(&hsv)]),
+            Err(ScheduleError::LayersChanged {
+                layers: 1,
+                expected: 2
+            })
+        );
+    }
+
     #[test]
     fn a_saved_schedule_that_contradicts_itself_is_refused() {
-        let good = serde_json::to_value(schedule()).unwrap();
+        use serde_json::json;
+        let pragmatic = Policy::Pragmatic {
+            fraction: 0.5,
+            max_drop: 0.1,
+        };
+        let mut schedule = with(pragmatic, Gate::default());
+        decide(&mut schedule, 10, &[layer(&[4.0, 3.0, 2.0, 1.0])]).unwrap();
+        let good = serde_json::to_value(&schedule).unwrap();
+        let verdict = |reverted: bool| json!({"before": 0.9, "after": null, "max_drop": 0.1, "reverted": reverted});
+        let stopped =
+            |step: u64, reverted| json!({"stopped": {"step": step, "verdict": verdict(reverted)}});
         let cases = [
-            ("checks", serde_json::json!([20, 10])),
-            ("checks", serde_json::json!([10, 10])),
-            ("next_index", serde_json::json!(3)),
-            (
-                "policy",
-                serde_json::json!({"kind": "tolerance", "tau": 1.0}),
-            ),
+            ("checks", json!([20, 10])),
+            ("checks", json!([10, 10])),
+            ("next_index", json!(3)),
+            ("policy", json!({"kind": "tolerance", "tau": 1.0})),
+            ("policy", json!({"kind": "tolerance", "tau": 0.5})), // has no trials
             (
                 "gate",
-                serde_json::json!({"min_drop": 0.05, "min_state": 0, "cooldown": 0}),
+                json!({"min_drop": 0.05, "min_state": 0, "cooldown": 0}),
             ),
-            ("unheard_of", serde_json::json!(1)),
+            ("scope", json!("everywhere")),
+            ("last_cuts", json!([20])),
+            ("last_cuts", json!([11])),
+            ("last_cuts", json!([null])), // then nothing is on trial
+            ("step_times", json!([{"states": 4, "nanoseconds": 0}])),
+            (
+                "step_times",
+                json!([{"states": 4, "nanoseconds": 9}, {"states": 2, "nanoseconds": 5}]),
+            ),
+            ("trial", stopped(20, true)),
+            ("trial", stopped(10, false)),
+            ("unheard_of", json!(1)),
         ];
         for (key, value) in cases {
             let mut bad = good.clone();
@@ -604,6 +746,10 @@ mod tests {
             let read = serde_json::from_value::<Schedule>(bad.clone());
             assert!(read.is_err(), "accepted {bad}");
         }
-        assert!(serde_json::from_value::<Schedule>(good).is_ok());
+        let mut after_revert = good.clone();
+        after_revert["trial"] = stopped(10, true);
+        for good in [good, after_revert] {
+            assert!(serde_json::from_value::<Schedule>(good).is_ok());
+        }
     }
 }
