@@ -76,7 +76,7 @@ pub struct Stopped {
     pub verdict: Verdict,
 }
 
-/// As in a log: `no more cuts: the one at step 500 was reverted (accuracy …)`.
+/// As in a log: `no more cuts since step 500: accuracy …: reverted`.
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { step, verdict } = self;
@@ -148,6 +148,12 @@ mod tests {
         assert_eq!(
             line(0.9, 0.91),
             "accuracy 0.9000 -> 0.9100  did not fall: kept"
+        );
+        let verdict = Verdict::of(0.9712, 0.9598, 0.01).unwrap();
+        let stopped = Stopped { step: 500, verdict };
+        assert_eq!(
+            stopped.to_string(),
+            format!("no more cuts since step 500: {verdict}")
         );
         assert_eq!(
             line(0.9, f64::NAN),
