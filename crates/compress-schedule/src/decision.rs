@@ -7,8 +7,8 @@ use crate::{Budget, Scope};
 
 /// The outcome of a check for one layer. There is always exactly one, and it says why.
 ///
-/// Written out, its fields are flat and none of them is called `step`, `layer` or `hsv`, so that it can be flattened
-/// into a record of the check. A record with a `state_dim` of its own nests it instead.
+/// Written out, its fields are flat and none of them is called `step`, `layer`, `state_dim` or `hsv`, so that it can be
+/// flattened into a record of the check that has those.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "decision", rename_all = "snake_case")]
 pub enum Decision {
@@ -26,7 +26,8 @@ pub enum Decision {
     },
     /// Leave this layer as it is.
     Keep {
-        /// Current number of states.
+        /// Current number of states; written as `order`, what the layer still has afterwards.
+        #[serde(rename = "order")]
         state_dim: usize,
         /// Why nothing is cut.
         #[serde(flatten)]
@@ -455,7 +456,7 @@ mod tests {
             let head = if decision.is_cut() {
                 r#""decision":"cut","from":256,"to":61,"discarded_share":0.0099"#
             } else {
-                r#""decision":"keep","state_dim":256"#
+                r#""decision":"keep","order":256"#
             };
             assert_eq!(text, format!("{{{head},{fields}}}"));
             assert_eq!(serde_json::from_str::<Decision>(&text).unwrap(), decision);
@@ -468,6 +469,8 @@ mod tests {
         struct Record {
             step: u64,
             layer: usize,
+            state_dim: usize,
+            hsv: Vec<f64>,
             #[serde(flatten)]
             decision: Decision,
         }
@@ -475,6 +478,8 @@ mod tests {
             let record = Record {
                 step: 500,
                 layer: 1,
+                state_dim: 256,
+                hsv: vec![2.0, 1.0],
                 decision,
             };
             let text = serde_json::to_string(&record).unwrap();
