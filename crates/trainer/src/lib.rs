@@ -16,6 +16,7 @@ pub mod learning_rate;
 pub mod optimizer;
 pub mod predict;
 pub mod progress;
+pub mod report;
 pub mod run_dir;
 mod seeds;
 pub mod step;

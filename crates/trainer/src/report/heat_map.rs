@@ -1,0 +1,168 @@
+//! A heat map of spectra over training, with its scale of colors.
+
+use plotters::prelude::*;
+
+use super::ReportError;
+use super::axis::Axis;
+use super::chart::{Area, DrawingResult, Grid, Mark, draw, draw_marks, frame, px, scale_frame};
+use super::color::{NOTHING, viridis};
+
+/// Shades told apart: a column of a thousand values then is at most so many rectangles.
+const SHADES: f64 = 64.0;
+
+/// Width of the scale with its labels, in pixels.
+const SCALE: f64 = 96.0;
+
+/// The values of one stretch of training, from the first state up.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) values: Vec<f64>,
+}
+
+/// A heat map. Values are shown by their logarithm.
+#[derive(Debug)]
+pub(super) struct HeatMap<'a> {
+    pub(super) description: String,
+    /// Pixels.
+    pub(super) size: (f64, f64),
+    pub(super) columns: Vec<Column>,
+    /// Powers of ten between which the colors change.
+    pub(super) range: (f64, f64),
+    pub(super) marks: &'a [Mark],
+}
+
+/// The color of a value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Shade {
+    /// Zero.
+    Nothing,
+    /// From 0 to `SHADES` - 1.
+    Number(u32),
+}
+
+impl Shade {
+    /// None if the value is not known.
+    fn of(value: f64, (low, high): (f64, f64)) -> Option<Self> {
+        if !value.is_finite() {
+            None
+        } else if value <= 0.0 {
+            Some(Self::Nothing)
+        } else {
+            let share = ((value.log10() - low) / (high - low)).clamp(0.0, 1.0);
+            Some(Self::Number((share * SHADES).min(SHADES - 1.0) as u32))
+        }
+    }
+
+    fn color(self) -> RGBColor {
+        match self {
+            Self::Nothing => NOTHING,
+            Self::Number(number) => viridis(f64::from(number) / (SHADES - 1.0)),
+        }
+    }
+}
+
+impl HeatMap<'_> {
+    /// The picture; none if there is no range to show.
+    pub(super) fn svg(&self) -> Result<Option<String>, ReportError> {
+        let ends = |column: &Column| (column.from, column.to);
+        let (Some(first), Some(last)) = (self.columns.first(), self.columns.last()) else {
+            return Ok(None);
+        };
+        let states = self.columns.iter().map(|column| column.values.len()).max();
+        let x = Axis::whole(ends(first).0, ends(last).1);
+        let y = Axis::whole(0.0, states.unwrap_or(0) as f64);
+        let scale = Axis::decades(self.range.0, self.range.1);
+        let (Some(x), Some(y), Some(scale)) = (x, y, scale) else {
+            return Ok(None);
+        };
+        let svg = draw(self.size, &self.description, |area| {
+            let (map, bar) = area.split_horizontally(px(self.size.0 - SCALE));
+            self.draw_map(&map, &x, &y)?;
+            self.draw_scale(&bar, &scale)
+        })?;
+        Ok(Some(svg))
+    }
+
+    fn draw_map(&self, area: &Area<'_>, x: &Axis, y: &Axis) -> DrawingResult<()> {
+        let mut chart = frame(area, (x, "step"), (y, "state i"), Grid::None)?;
+        for column in &self.columns {
+            let shades: Vec<Option<Shade>> = column
+                .values
+                .iter()
+                .map(|value| Shade::of(*value, self.range))
+                .collect();
+            let mut low = 0;
+            // A spectrum falls, so equal shades lie together.
+            let cells = shades.chunk_by(|a, b| a == b).filter_map(|run| {
+                let bottom = low as f64;
+                low += run.len();
+                let corners = [(column.from, bottom), (column.to, low as f64)];
+                run[0].map(|shade| Rectangle::new(corners, shade.color().filled()))
+            });
+            let cells: Vec<_> = cells.collect();
+            chart.draw_series(cells)?;
+        }
+        draw_marks(&mut chart, self.marks, x, y)
+    }
+
+    fn draw_scale(&self, area: &Area<'_>, scale: &Axis) -> DrawingResult<()> {
+        let mut chart = scale_frame(area, (scale, "σᵢ"))?;
+        let (low, high) = self.range;
+        let border = |index: f64| 10f64.powf(low + (high - low) * index / SHADES);
+        chart.draw_series((0..SHADES as u32).map(|number| {
+            let index = f64::from(number);
+            let corners = [(0.0, border(index)), (1.0, border(index + 1.0))];
+            Rectangle::new(corners, Shade::Number(number).color().filled())
+        }))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shades_span_the_range_and_know_nothing_from_unknown() {
+        let range = (-2.0, 2.0);
+        assert_eq!(Shade::of(1e-9, range), Some(Shade::Number(0)));
+        assert_eq!(Shade::of(1.0, range), Some(Shade::Number(32)));
+        assert_eq!(Shade::of(1e9, range), Some(Shade::Number(63)));
+        assert_eq!(Shade::of(0.0, range), Some(Shade::Nothing));
+        assert_eq!(Shade::of(f64::NAN, range), None);
+    }
+
+    #[test]
+    fn equal_neighbors_become_one_rectangle() {
+        let map = |values: Vec<f64>| HeatMap {
+            description: String::new(),
+            size: (300.0, 200.0),
+            columns: vec![Column {
+                from: 0.0,
+                to: 10.0,
+                values,
+            }],
+            range: (-1.0, 1.0),
+            marks: &[],
+        };
+        let rectangles = |map: HeatMap<'_>| map.svg().unwrap().unwrap().matches("<rect").count();
+        assert_eq!(
+            rectangles(map(vec![9.0; 500])) + 1,
+            rectangles(map([vec![9.0; 250], vec![0.2; 250]].concat()))
+        );
+    }
+
+    #[test]
+    fn no_columns_make_no_picture() {
+        let map = HeatMap {
+            description: String::new(),
+            size: (300.0, 200.0),
+            columns: Vec::new(),
+            range: (-1.0, 1.0),
+            marks: &[],
+        };
+        assert!(map.svg().unwrap().is_none());
+    }
+}
