@@ -7,7 +7,7 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 use super::number::{grouped, power_of_ten, significant};
 
 /// Ticks that a linear axis aims for.
-const TICKS: f64 = 5.0;
+const TICKS: f64 = 7.0;
 
 /// Room between the data and the ends of an axis, as a share of its length.
 const MARGIN: f64 = 0.04;
@@ -50,7 +50,7 @@ impl Axis {
         // Below this, rounding would show as structure.
         let flat = high - low <= 1e-9 * size;
         let room = match (flat, size > 0.0) {
-            (true, true) => 0.1 * size,
+            (true, true) => (0.1 * size).max(f64::MIN_POSITIVE),
             (true, false) => 1.0,
             (false, _) => MARGIN * (high - low),
         };
@@ -116,6 +116,13 @@ impl Axis {
             ends: (low, high),
             ticks: logarithmic_ticks(low, high),
         })
+    }
+
+    /// Values and labels of the ticks.
+    pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
+        self.ticks
+            .iter()
+            .map(|tick| (tick.value, tick.label.as_str()))
     }
 
     /// Characters of the longest label.
@@ -260,11 +267,24 @@ mod tests {
     #[test]
     fn linear_ticks_are_round_and_inside() {
         let axis = Axis::between(0.0, 600.0).unwrap();
-        assert_eq!(labels(&axis), ["0", "200", "400", "600"]);
+        assert_eq!(
+            labels(&axis),
+            ["0", "100", "200", "300", "400", "500", "600"]
+        );
         let axis = Axis::between(0.97, 1.0).unwrap();
-        assert_eq!(labels(&axis), ["0.97", "0.98", "0.99", "1.00"]);
+        assert_eq!(
+            labels(&axis),
+            [
+                "0.970", "0.975", "0.980", "0.985", "0.990", "0.995", "1.000"
+            ]
+        );
         let axis = Axis::between(0.0, 60_000.0).unwrap();
-        assert_eq!(labels(&axis), ["0", "20,000", "40,000", "60,000"]);
+        assert_eq!(
+            labels(&axis),
+            [
+                "0", "10,000", "20,000", "30,000", "40,000", "50,000", "60,000"
+            ]
+        );
     }
 
     #[test]

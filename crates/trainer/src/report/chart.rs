@@ -6,6 +6,7 @@ use plotters::chart::ChartContext;
 use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::ReportError;
 use super::axis::Axis;
@@ -101,29 +102,27 @@ pub(super) fn frame<'a, 'b>(
     Ok(chart)
 }
 
-/// Draws a scale at the right of a narrow area: the axis of colors.
+/// Draws a scale with its labels at the right and its title below, and returns the bar to be filled.
 pub(super) fn scale_frame<'a, 'b>(
     area: &'b Area<'a>,
-    (y, y_label): (&Axis, &str),
+    (y, title): (&Axis, &str),
 ) -> DrawingResult<Frame<'a, 'b>> {
-    let nothing = Axis::between(0.0, 1.0).expect("zero is below one");
+    let bar = 22.0;
+    let (width, height) = area.dim_in_pixel();
+    let breadth = Axis::between(0.0, 1.0).expect("zero is below one");
     let mut chart = ChartBuilder::on(area)
         .margin_top(px(10.0))
         .margin_bottom(px(44.0))
-        .set_label_area_size(
-            LabelAreaPosition::Right,
-            px(36.0 + 0.58 * LABEL * y.label_width() as f64),
-        )
-        .build_cartesian_2d(nothing, y.clone())?;
-    chart
-        .configure_mesh()
-        .disable_mesh()
-        .axis_style(stroke(INK, 1.0))
-        .set_all_tick_mark_size(px(4.0))
-        .label_style(font(LABEL))
-        .axis_desc_style(font(LABEL))
-        .y_desc(y_label)
-        .draw()?;
+        .margin_right(width as i32 - px(bar))
+        .build_cartesian_2d(breadth, y.clone())?;
+    let beside = font(LABEL).pos(Pos::new(HPos::Left, VPos::Center));
+    chart.draw_series(y.ticks().map(|(value, label)| {
+        EmptyElement::at((1.0, value))
+            + PathElement::new([(0, 0), (px(4.0), 0)], stroke(INK, 1.0))
+            + Text::new(label.to_owned(), (px(8.0), 0), beside.clone())
+    }))?;
+    let below = font(LABEL).pos(Pos::new(HPos::Center, VPos::Top));
+    area.draw_text(title, &below, (px(bar / 2.0), height as i32 - px(20.0)))?;
     Ok(chart)
 }
 

@@ -72,7 +72,7 @@ fn row(run: &Run, number: usize, event: &Event<'_>) -> Vec<Cell> {
             Some(verdict) => Cell::text(verdict_text(&verdict)),
             None => Cell::text(UNKNOWN),
         },
-        Cell::text(match event.check.and_then(reason) {
+        Cell::Prose(match event.check.and_then(reason) {
             Some(reason) => reason,
             // Before cuts had reasons of their own, the policy was the reason.
             None => run
@@ -93,17 +93,17 @@ fn exceeds(event: &Event<'_>) -> bool {
 }
 
 fn verdict_text(verdict: &Verdict) -> String {
-    let outcome = if verdict.reverted { "reverted" } else { "kept" };
-    let mut text = match (verdict.before, verdict.after) {
-        (None, None) => outcome.to_owned(),
-        (before, after) => format!(
-            "{outcome}: {} → {}",
-            known(before, percent),
-            known(after, percent)
-        ),
-    };
+    let mut text = if verdict.reverted { "reverted" } else { "kept" }.to_owned();
+    if verdict.before.is_some() || verdict.after.is_some() {
+        let (before, after) = (
+            known(verdict.before, percent),
+            known(verdict.after, percent),
+        );
+        // The two stay on one line.
+        text += &format!(": {}", format!("{before} → {after}").replace(' ', "\u{a0}"));
+    }
     if let Some(drop) = verdict.max_drop {
-        text += &format!(" (may fall by {})", percent(drop));
+        text += &format!(" (at most −{})", percent(drop));
     }
     text
 }
@@ -160,6 +160,6 @@ fn left_alone_row(check: &LayerRecord) -> Vec<Cell> {
         Cell::number(check.layer.to_string()),
         Cell::number(states.unwrap_or_else(|| UNKNOWN.to_owned())),
         outcome,
-        Cell::text(why.unwrap_or_else(|| UNKNOWN.to_owned())),
+        Cell::Prose(why.unwrap_or_else(|| UNKNOWN.to_owned())),
     ]
 }

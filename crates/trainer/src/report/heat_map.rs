@@ -11,7 +11,7 @@ use super::color::{NOTHING, viridis};
 const SHADES: f64 = 64.0;
 
 /// Width of the scale with its labels, in pixels.
-const SCALE: f64 = 96.0;
+const SCALE: f64 = 70.0;
 
 /// The values of one stretch of training, from the first state up.
 #[derive(Debug, Clone)]
@@ -87,21 +87,34 @@ impl HeatMap<'_> {
 
     fn draw_map(&self, area: &Area<'_>, x: &Axis, y: &Axis) -> DrawingResult<()> {
         let mut chart = frame(area, (x, "step"), (y, "state i"), Grid::None)?;
-        for column in &self.columns {
-            let shades: Vec<Option<Shade>> = column
-                .values
-                .iter()
-                .map(|value| Shade::of(*value, self.range))
-                .collect();
-            let mut low = 0;
+        for (index, column) in self.columns.iter().enumerate() {
+            // Cells reach under their neighbors that are drawn later: side by side, some viewers would show seams.
+            let right = match self.columns.get(index + 1) {
+                Some(next) if next.values.len() == column.values.len() => {
+                    (column.to + next.to) / 2.0
+                }
+                _ => column.to,
+            };
+            let shades = column.values.iter().map(|v| Shade::of(*v, self.range));
+            let shades: Vec<Option<Shade>> = shades.collect();
             // A spectrum falls, so equal shades lie together.
-            let cells = shades.chunk_by(|a, b| a == b).filter_map(|run| {
-                let bottom = low as f64;
-                low += run.len();
-                let corners = [(column.from, bottom), (column.to, low as f64)];
-                run[0].map(|shade| Rectangle::new(corners, shade.color().filled()))
-            });
-            let cells: Vec<_> = cells.collect();
+            let runs: Vec<&[Option<Shade>]> = shades.chunk_by(|a, b| a == b).collect();
+            let mut cells = Vec::with_capacity(runs.len());
+            let mut bottom = 0;
+            for (run, above) in runs.iter().zip(runs.iter().skip(1).map(Some).chain([None])) {
+                let top = bottom + run.len();
+                let covered = above
+                    .filter(|above| above[0].is_some())
+                    .map_or(0, |a| a.len());
+                if let Some(shade) = run[0] {
+                    let corners = [
+                        (column.from, bottom as f64),
+                        (right, (top + covered) as f64),
+                    ];
+                    cells.push(Rectangle::new(corners, shade.color().filled()));
+                }
+                bottom = top;
+            }
             chart.draw_series(cells)?;
         }
         draw_marks(&mut chart, self.marks, x, y)
@@ -113,7 +126,8 @@ impl HeatMap<'_> {
         let border = |index: f64| 10f64.powf(low + (high - low) * index / SHADES);
         chart.draw_series((0..SHADES as u32).map(|number| {
             let index = f64::from(number);
-            let corners = [(0.0, border(index)), (1.0, border(index + 1.0))];
+            let top = (index + 2.0).min(SHADES);
+            let corners = [(0.0, border(index)), (1.0, border(top))];
             Rectangle::new(corners, Shade::Number(number).color().filled())
         }))?;
         Ok(())

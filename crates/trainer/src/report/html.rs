@@ -1,5 +1,6 @@
 //! The page: escaping, sections, figures and tables. What it writes is HTML and well-formed XML at once.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use plotters::style::RGBColor;
@@ -34,7 +35,11 @@ pub(super) fn escape(text: &str) -> String {
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
     Text(String),
+    /// A sentence.
+    Prose(String),
     Number(String),
+    /// Numbers too many for a line.
+    Numbers(String),
     /// What the reader should not miss.
     Alert(String),
 }
@@ -51,7 +56,9 @@ impl Cell {
     fn html(&self) -> String {
         let (class, text) = match self {
             Self::Text(text) => ("", text),
+            Self::Prose(text) => (" class=\"prose\"", text),
             Self::Number(text) => (" class=\"number\"", text),
+            Self::Numbers(text) => (" class=\"wrap\"", text),
             Self::Alert(text) => (" class=\"alert\"", text),
         };
         format!("<td{class}>{}</td>", escape(text))
@@ -69,7 +76,7 @@ impl Table {
     fn html(&self) -> String {
         let numeric = |column: usize| {
             let cell = self.rows.first().and_then(|row| row.get(column));
-            matches!(cell, Some(Cell::Number(_)))
+            matches!(cell, Some(Cell::Number(_) | Cell::Numbers(_)))
         };
         let head: String = self
             .head
@@ -170,6 +177,8 @@ pub(super) struct Page {
     body: String,
     figures: usize,
     tables: usize,
+    /// The figure that explains those of its kind.
+    explained: BTreeMap<&'static str, usize>,
     in_section: bool,
 }
 
@@ -241,6 +250,25 @@ impl Page {
             escape(title),
             escape(caption)
         );
+    }
+
+    /// A figure of a kind of which there are several: the first is explained, the others point to it. What `outcome`
+    /// says is said of each.
+    pub(super) fn figure_of_kind(
+        &mut self,
+        kind: &'static str,
+        svg: &str,
+        keys: &[Key],
+        title: &str,
+        explanation: &str,
+        outcome: &str,
+    ) {
+        let caption = match self.explained.get(kind) {
+            Some(figure) => format!("As figure {figure}. {outcome}"),
+            None => format!("{explanation} {outcome}"),
+        };
+        self.figure(svg, keys, title, caption.trim_end());
+        self.explained.entry(kind).or_insert(self.figures);
     }
 
     /// Two figures side by side where the screen has room.

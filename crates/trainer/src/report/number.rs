@@ -13,12 +13,16 @@ pub(super) fn known(value: Option<f64>, text: impl Fn(f64) -> String) -> String 
     }
 }
 
-/// A share in `[0, 1]` as a percentage.
+/// A share, usually in `[0, 1]`, as a percentage.
 pub(super) fn percent(share: f64) -> String {
-    // A share that is not zero should not read as if it were.
-    match share.abs() {
-        small if small > 0.0 && small < 5e-5 => format!("{} %", significant(100.0 * share)),
-        _ => format!("{:.2} %", 100.0 * share),
+    let percent = 100.0 * share;
+    match percent.abs() {
+        0.0 => "0.00 %".to_owned(),
+        // A share that is not zero should not read as if it were.
+        size if !(5e-3..1e3).contains(&size) => {
+            format!("{} %", known(Some(percent), significant))
+        }
+        _ => format!("{percent:.2} %"),
     }
 }
 
@@ -98,13 +102,13 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// One number per layer; said once if all are the same.
+/// One number per layer; `4 × 256` if all four are the same.
 pub(super) fn per_layer(dims: &[usize]) -> String {
     match dims {
         [] => UNKNOWN.to_owned(),
         [one] => count(*one as u64),
         [first, rest @ ..] if rest.iter().all(|dim| dim == first) => {
-            format!("{} in each of {} layers", count(*first as u64), dims.len())
+            format!("{} × {}", dims.len(), count(*first as u64))
         }
         _ => {
             let words: Vec<String> = dims.iter().map(|dim| count(*dim as u64)).collect();
@@ -147,6 +151,7 @@ mod tests {
         assert_eq!(percent(0.0297), "2.97 %");
         assert_eq!(percent(0.0), "0.00 %");
         assert_eq!(percent(1e-9), "1.00 × 10⁻⁷ %");
+        assert_eq!(percent(1e308), "– %");
     }
 
     #[test]
@@ -170,7 +175,7 @@ mod tests {
     fn equal_layers_are_said_once() {
         assert_eq!(per_layer(&[]), UNKNOWN);
         assert_eq!(per_layer(&[256]), "256");
-        assert_eq!(per_layer(&[64, 64]), "64 in each of 2 layers");
+        assert_eq!(per_layer(&[64, 64]), "2 × 64");
         assert_eq!(per_layer(&[64, 32]), "64, 32");
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn write(page: &mut Page, run: &Run) {
     page.raw(&format!(
         "<p class=\"lead\">{}</p>\n</header>\n",
         escape(&format!(
-            "A run of compressm on {dataset}, seed {seed}, in {}.",
+            "A run of compressm on {dataset}, seed {seed}, with {}.",
             plural(run.cuts().len(), "cut")
         ))
     ));
@@ -155,12 +155,12 @@ fn gains(run: &Run, summary: &SummaryRecord) -> Table {
     let float = |number: Option<usize>| number.map(|number| number as f64);
     let ms = |ms: Option<f64>| known(ms, |ms| format!("{} ms", significant(ms)));
     let speedup = match step_ms {
-        (Some(before), Some(after)) => format!("{} times faster", significant(before / after)),
+        (Some(before), Some(after)) => format!("{} × faster", significant(before / after)),
         _ => UNKNOWN.to_owned(),
     };
     let row = |name: &str, before: String, after: String, change: String| {
-        let [before, after, change] = [before, after, change].map(Cell::number);
-        vec![Cell::text(name), before, after, change]
+        let [before, after] = [before, after].map(Cell::Numbers);
+        vec![Cell::text(name), before, after, Cell::number(change)]
     };
     let (before, after) = (summary.initial_parameters, summary.final_parameters);
     Table {

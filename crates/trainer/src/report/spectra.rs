@@ -34,6 +34,7 @@ pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     }
     for_layers(
         page,
+        Flow::Stacked,
         layers.into_iter().collect(),
         |page, (layer, records)| {
             page.subtitle(&format!("Layer {layer}"));
@@ -45,9 +46,32 @@ pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     )
 }
 
+/// How the layers follow each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Flow {
+    /// Each below the one before.
+    Stacked,
+    /// Side by side where the screen has room.
+    SideBySide,
+}
+
+impl Flow {
+    fn around(
+        self,
+        page: &mut Page,
+        content: impl FnOnce(&mut Page) -> Result<(), ReportError>,
+    ) -> Result<(), ReportError> {
+        match self {
+            Self::Stacked => content(page),
+            Self::SideBySide => page.row(content),
+        }
+    }
+}
+
 /// Does `show` for every layer; of many, for the first, the middle and the last, and folded for the others.
 pub(super) fn for_layers<T>(
     page: &mut Page,
+    flow: Flow,
     layers: Vec<T>,
     mut show: impl FnMut(&mut Page, &T) -> Result<(), ReportError>,
 ) -> Result<(), ReportError> {
@@ -64,18 +88,19 @@ pub(super) fn for_layers<T>(
             plural(number, "layer")
         ));
     }
-    for (_, layer) in shown {
-        show(page, layer)?;
-    }
+    let mut show_all = |page: &mut Page, layers: Vec<(usize, &T)>| {
+        flow.around(page, |page| {
+            layers
+                .into_iter()
+                .try_for_each(|(_, layer)| show(page, layer))
+        })
+    };
+    show_all(page, shown)?;
     if folded.is_empty() {
         return Ok(());
     }
     let summary = format!("The other {}", plural(folded.len(), "layer"));
-    page.details(&summary, |page| {
-        folded
-            .into_iter()
-            .try_for_each(|(_, layer)| show(page, layer))
-    })
+    page.details(&summary, |page| show_all(page, folded))
 }
 
 /// Powers of ten of the values worth telling apart, and whether there are smaller ones.
@@ -122,27 +147,32 @@ fn heat_map(
         page.left_out(&title, "all its spectra were taken at the same step.");
         return Ok(());
     };
-    let mut caption = "Each column is one spectrum, the largest value at the bottom; it ends at the step it was taken at \
-        and begins at the one before. Bright states carry the input to the output; the map grows shorter where states \
-        are cut."
-        .to_owned();
+    let mut outcome = String::new();
     if deeper {
-        caption += &format!(
-            " Values below {} of the largest are rounding and share the darkest color.",
+        outcome += &format!(
+            "Values below {} of the largest are rounding and share the darkest color. ",
             power_of_ten(-(DEPTH as i32))
         );
     }
     if stride > 1 {
-        caption += &format!(
-            " Of {}, one in {stride} is shown, and every cut.",
-            plural(snapshots, "spectrum").replace("spectrums", "spectra")
+        outcome += &format!(
+            "Of {} spectra, one in {stride} is shown, and every cut.",
+            count(snapshots as u64)
         );
     }
     let mut keys = mark_keys(&marks);
     if spectra.iter().flatten().any(|value| *value == 0.0) {
         keys.push(Key::area("zero", NOTHING));
     }
-    page.figure(&svg, &keys, &title, &caption);
+    page.figure_of_kind(
+        "heat map",
+        &svg,
+        &keys,
+        &title,
+        "Each column is one spectrum, the largest value at the bottom; it ends at the step it was taken at and begins at \
+         the one before. Bright states carry the input to the output; the map grows shorter where states are cut.",
+        &outcome,
+    );
     Ok(())
 }
 
@@ -284,27 +314,30 @@ fn curves(page: &mut Page, layer: usize, records: &[&LayerRecord]) -> Result<(),
         ),
         size: HALF,
         x: (x, "state i"),
-        y: (y, "σᵢ"),
+        y: (y, "Hankel singular value σᵢ"),
         marks: no_marks,
         series: &series,
     }
     .svg()?;
-    let mut caption =
-        "Hankel singular values by rank, dark early and bright late in training.".to_owned();
-    if moments.iter().any(|moment| moment.record.cut.is_some()) {
-        caption += " The dot on a curve is the last state that its cut kept.";
-    }
-    caption += " The steeper the fall, the more states go at little cost.";
+    let mut outcome = String::new();
     if spectra.iter().flatten().any(|value| *value <= 0.0) {
-        caption += " Zeros are not drawn.";
+        outcome += "Zeros are not drawn. ";
     }
     if deeper {
-        caption += &format!(
-            " Values below {} of the largest are rounding and not drawn.",
+        outcome += &format!(
+            "Values below {} of the largest are rounding and not drawn.",
             power_of_ten(-(DEPTH as i32))
         );
     }
-    page.figure(&svg, &keys, &title, &caption);
+    page.figure_of_kind(
+        "curves",
+        &svg,
+        &keys,
+        &title,
+        "Hankel singular values by rank, dark early and bright late in training; the dot on a curve is the last state \
+         that its cut kept. The steeper the fall, the more states go at little cost.",
+        &outcome,
+    );
     Ok(())
 }
 

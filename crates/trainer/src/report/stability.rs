@@ -7,7 +7,7 @@ use super::color::{self, ALERT};
 use super::html::Page;
 use super::number::{count, plural};
 use super::records::{LayerRecord, Run};
-use super::spectra::for_layers;
+use super::spectra::{Flow, for_layers};
 use super::training::{keys, marks};
 
 /// The section on stability.
@@ -26,12 +26,9 @@ pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
         );
         return Ok(());
     }
-    page.raw("<div class=\"row\">\n");
-    for_layers(page, layers, |page, (layer, changes)| {
+    for_layers(page, Flow::SideBySide, layers, |page, (layer, changes)| {
         weyl(page, run, *layer, changes)
-    })?;
-    page.raw("</div>\n");
-    Ok(())
+    })
 }
 
 fn correlations(page: &mut Page, run: &Run) -> Result<(), ReportError> {
@@ -80,8 +77,8 @@ fn correlations(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     }
     .svg()?;
     let caption = format!(
-        "Spearman's rank correlation between the states' shares in a layer and in its spectrum before; 1 means that no \
-         two states have changed places. The lowest is {:.4}, at step {}.",
+        "Spearman's rank correlation of a layer's states between one spectrum and the one before; 1 means that no two \
+         states have changed places. The lowest is {:.4}, at step {}.",
         lowest.1,
         count(lowest.0 as u64)
     );
@@ -189,10 +186,9 @@ fn weyl(page: &mut Page, run: &Run, layer: usize, changes: &[Change]) -> Result<
     }
     .svg()?;
     let outcome = match broken.len() {
-        0 if changes.len() == 1 => "the one point does.".to_owned(),
-        0 => format!("all {} points do.", count(changes.len() as u64)),
+        0 => format!("None of {} lies above it.", plural(changes.len(), "point")),
         broken => format!(
-            "{} of {} do not.",
+            "{} of {} above it: the distance or the spectra are at fault.",
             count(broken as u64),
             plural(changes.len(), "point")
         ),
@@ -205,11 +201,15 @@ fn weyl(page: &mut Page, run: &Run, layer: usize, changes: &[Change]) -> Result<
         0 => String::new(),
         zeros => format!(" {} of no change cannot be shown.", plural(zeros, "point")),
     };
-    let caption = format!(
+    page.figure_of_kind(
+        "weyl",
+        &svg,
+        &keys(&all, &marks),
+        &title,
         "Largest change of a Hankel singular value between two spectra of the same size, and the norm of the change of \
-         the Hankel operator. By Weyl's inequality no point may lie above the line: {outcome}{unseen}"
+         the Hankel operator. By Weyl's inequality no point may lie above the line.",
+        &format!("{outcome}{unseen}"),
     );
-    page.figure(&svg, &keys(&all, &marks), &title, &caption);
     Ok(())
 }
 
