@@ -126,8 +126,8 @@ fn left_alone(page: &mut Page, run: &Run) {
     }
     let refused = checks.iter().filter(|check| check.refusal.is_some());
     let summary = format!(
-        "{} left a layer as it was ({} refused)",
-        plural(checks.len(), "decision"),
+        "Where a check left a layer as it was: {} (refused: {})",
+        count(checks.len() as u64),
         refused.count()
     );
     let table = Table {

@@ -183,7 +183,7 @@ fn columns(records: &[&LayerRecord]) -> (Vec<Column>, usize) {
         .iter()
         .enumerate()
         .filter(|(index, record)| {
-            index % stride == 0 || index + 1 == records.len() || record.cut.is_some()
+            index.is_multiple_of(stride) || index + 1 == records.len() || record.cut.is_some()
         })
         .map(|(_, record)| *record)
         .collect();

@@ -96,7 +96,7 @@ fn too_few(series: &[Series]) -> Option<String> {
     }
     Some(
         match values(series).filter(|value| value.is_finite()).count() {
-            0 => "no evaluation holds such a number.".to_owned(),
+            0 => "no evaluation tells of it.".to_owned(),
             _ => "there is one evaluation so far, and a curve needs two.".to_owned(),
         },
     )
@@ -250,13 +250,11 @@ fn state_dims(page: &mut Page, run: &Run, marks: &[Mark]) -> Result<(), ReportEr
         series: &series,
     }
     .svg()?;
-    page.figure(
-        &svg,
-        &keys(&series, marks),
-        TITLE,
-        "States of each layer; every step down is a cut. Lines that lie on each other are layers of the same size, the \
-         later ones drawn thinner.",
-    );
+    let mut caption = "States of each layer; every step down is a cut.".to_owned();
+    if layers > 1 {
+        caption += " Lines that lie on each other are layers of the same size, the later ones drawn thinner.";
+    }
+    page.figure(&svg, &keys(&series, marks), TITLE, &caption);
     Ok(())
 }
 
