@@ -249,12 +249,15 @@ impl Run {
 
     /// Every cut, by step and layer.
     pub(super) fn cuts(&self) -> Vec<Event<'_>> {
-        let of_check = |check| {
-            let cut = LayerRecord::cut_of(check)?;
-            let check = Some(check);
-            Some(Event { cut, check })
-        };
-        let mut events: Vec<Event<'_>> = self.checks.iter().filter_map(of_check).collect();
+        let mut events: Vec<Event<'_>> = self
+            .checks
+            .iter()
+            .filter_map(|check| {
+                let cut = check.cut.as_ref()?;
+                let check = Some(check);
+                Some(Event { cut, check })
+            })
+            .collect();
         for cut in self.summary.iter().flat_map(|summary| &summary.cuts) {
             let place = |cut: &CutRecord| (cut.step, cut.layer, cut.from, cut.to);
             if !events.iter().any(|event| place(event.cut) == place(cut)) {
@@ -290,12 +293,6 @@ impl Run {
             Some(summary) => summary.train_seconds.or_else(last),
             None => last(),
         }
-    }
-}
-
-impl LayerRecord {
-    fn cut_of(check: &Self) -> Option<&CutRecord> {
-        check.cut.as_ref()
     }
 }
 
