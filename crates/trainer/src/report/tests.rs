@@ -182,6 +182,7 @@ fn every_cut_and_every_refusal_is_in_a_table() {
     assert_eq!(row(&["150", "1", "4", "kept", "below min drop"]), 1);
     assert_eq!(row(&["250", "0", "2", "refused", "layer 0 is unstable"]), 1);
     assert!(page.contains("1 cut changed the output by more than the bound allows"));
+    assert!(page.contains("<td class=\"alert\">0.500</td>"));
 }
 
 #[test]

@@ -330,4 +330,22 @@ mod tests {
         ];
         assert_eq!(stairs(&run, 0), corners);
     }
+
+    #[test]
+    fn a_cut_that_was_taken_back_is_no_stair() {
+        let run = |reverted: bool| {
+            let line = format!(
+                r#"{{"step":30,"layer":0,"state_dim":9,"cut":{{"step":30,"layer":0,"from":9,"to":4}},"verdict":{{"reverted":{reverted}}}}}"#
+            );
+            Run {
+                checks: vec![serde_json::from_str(&line).unwrap()],
+                ..Run::default()
+            }
+        };
+        assert_eq!(stairs(&run(true), 0), [(0.0, 9.0), (30.0, 9.0)]);
+        assert_eq!(
+            stairs(&run(false), 0),
+            [(0.0, 9.0), (30.0, 9.0), (30.0, 4.0)]
+        );
+    }
 }
