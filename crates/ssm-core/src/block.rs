@@ -143,9 +143,14 @@ impl<B: BurnBackend> Block<B> {
 }
 
 impl<B: Backend> Block<B> {
+    /// What goes into the recurrence in evaluation.
+    pub(crate) fn normalized(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.norm.forward(input)
+    }
+
     /// Evaluation: running statistics, no dropout.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        let normalized = self.norm.forward(input.clone());
+        let normalized = self.normalized(input.clone());
         gated_unit(
             self.lru.forward(normalized),
             input,

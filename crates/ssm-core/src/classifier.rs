@@ -282,6 +282,22 @@ impl<B: Backend> Classifier<B> {
         self.head(features)
     }
 
+    /// What goes into every block's recurrence in evaluation, each `[batch, length, hidden]`, first block first.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn recurrence_inputs(&self, input: Sequences<B>) -> Vec<Tensor<B, 3>> {
+        let mut features = self.encode(input);
+        let mut inputs = Vec::with_capacity(self.blocks.len());
+        for (index, block) in self.blocks.iter().enumerate() {
+            inputs.push(block.normalized(features.clone()));
+            if index + 1 < self.blocks.len() {
+                features = block.forward(features);
+            }
+        }
+        inputs
+    }
+
     /// Logits with batch statistics and dropout, and the statistics of every block for
     /// [`update_statistics`](Self::update_statistics).
     pub fn forward_train(

@@ -39,7 +39,7 @@
 //! // Rank the states, keep the ten that matter most, and build the layer that has only those.
 //! let system = layer.to_system()?;
 //! let truncation = system.hankel()?.balanced_truncation(10)?;
-//! let small = layer.reduced(&truncation.diagonalize()?)?;
+//! let small = layer.reduced(&truncation.diagonalize()?.system)?;
 //! assert_eq!(small.state_dim(), 10);
 //!
 //! let input = Tensor::<Flex, 3>::random([2, 100, 4], Distribution::Default, &device);
@@ -108,7 +108,7 @@ pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use mean_over_time::mean_over_time;
-pub use reduction::{Reducible, ReductionError};
+pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
 };

@@ -15,7 +15,7 @@ use burn::{
 use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{GradientKind, Lru, LruGradient, LruInit, Reducible};
+use ssm_core::{GradientKind, Lru, LruGradient, LruInit, Reducible, StateMaps};
 
 type Cpu = Autodiff<Flex>;
 
@@ -102,7 +102,7 @@ fn the_output_of_a_smaller_layer_stays_within_the_bound() {
     let full = values(layer.forward(u.clone()));
     for order in [30, 12, 3] {
         let (truncation, bound) = truncate(&layer, order);
-        let small = layer.reduced(&truncation).unwrap();
+        let small = layer.reduced(&truncation.system).unwrap();
         assert_eq!(small.state_dim(), order);
         let error: Vec<f64> = values(small.forward(u.clone()))
             .iter()
@@ -124,7 +124,11 @@ fn the_output_of_a_smaller_layer_stays_within_the_bound() {
 fn a_reduced_layer_is_the_reduced_system() {
     let layer = layer::<Flex>(24, 3, 3);
     let (truncation, _) = truncate(&layer, 9);
-    let small = layer.reduced(&truncation).unwrap().to_system().unwrap();
+    let small = layer
+        .reduced(&truncation.system)
+        .unwrap()
+        .to_system()
+        .unwrap();
     for omega in [0.0, 0.7, 2.9, -1.3] {
         let (got, want) = (small.transfer(omega), truncation.system.transfer(omega));
         for i in 0..3 {
@@ -135,7 +139,7 @@ fn a_reduced_layer_is_the_reduced_system() {
         }
     }
     // Input rows of the length that the initialization gives them.
-    let small = layer.reduced(&truncation).unwrap();
+    let small = layer.reduced(&truncation.system).unwrap();
     let (re, im) = (values(small.B_re.val()), values(small.B_im.val()));
     for i in 0..9 {
         let row = norm(&[&re[i * 3..][..3], &im[i * 3..][..3]].concat());
@@ -143,16 +147,11 @@ fn a_reduced_layer_is_the_reduced_system() {
     }
 }
 
-/// A truncation that is no truncation: the system itself.
-fn identity(lambda: &[c64]) -> DiagonalForm {
+/// A system with these eigenvalues.
+fn system(lambda: Vec<c64>) -> DiscreteDiagonalSystem {
     let n = lambda.len();
     let matrix = Mat::from_fn(n, n, |i, j| c64::new(f64::from(i == j), 0.1));
-    DiagonalForm {
-        system: DiscreteDiagonalSystem::new(lambda.to_vec(), matrix.clone(), matrix).unwrap(),
-        right: Mat::identity(n, n),
-        left: Mat::identity(n, n),
-        eigenvector_condition: 1.0,
-    }
+    DiscreteDiagonalSystem::new(lambda, matrix.clone(), matrix).unwrap()
 }
 
 #[test]
@@ -166,7 +165,7 @@ fn eigenvalues_on_the_real_axis_and_near_the_circle_stay_representable() {
         c64::new(0.0, -(1.0 - 1e-9)),
     ];
     let layer = layer::<Flex>(8, 6, 4);
-    let reduced = layer.reduced(&identity(&lambda)).unwrap();
+    let reduced = layer.reduced(&system(lambda.to_vec())).unwrap();
     for parameter in [&reduced.nu_log, &reduced.theta_log, &reduced.gamma_log] {
         assert!(values(parameter.val()).iter().all(|v| v.is_finite()));
     }
@@ -181,7 +180,7 @@ fn eigenvalues_on_the_real_axis_and_near_the_circle_stay_representable() {
 fn an_eigenvalue_of_zero_is_refused_and_the_layer_unchanged() {
     let layer = layer::<Flex>(3, 2, 5);
     let error = layer
-        .reduced(&identity(&[c64::new(0.0, 0.0), c64::new(0.5, 0.1)]))
+        .reduced(&system(vec![c64::new(0.0, 0.0), c64::new(0.5, 0.1)]))
         .unwrap_err();
     assert!(error.to_string().contains("cannot represent"), "{error}");
 }
@@ -189,11 +188,10 @@ fn an_eigenvalue_of_zero_is_refused_and_the_layer_unchanged() {
 #[test]
 fn entries_beyond_f32_are_refused() {
     let layer = layer::<Flex>(3, 1, 5);
-    let huge = Mat::from_fn(1, 1, |_, _| c64::new(1e60, 0.0));
-    let mut truncation = identity(&[c64::new(0.5, 0.1)]);
-    let input = truncation.system.input_matrix().clone();
-    truncation.system = DiscreteDiagonalSystem::new(vec![c64::new(0.5, 0.1)], input, huge).unwrap();
-    let error = layer.reduced(&truncation).unwrap_err();
+    let one = |value: f64| Mat::from_fn(1, 1, |_, _| c64::new(value, 0.0));
+    let lambda = vec![c64::new(0.5, 0.1)];
+    let huge = DiscreteDiagonalSystem::new(lambda, one(1.0), one(1e60)).unwrap();
+    let error = layer.reduced(&huge).unwrap_err();
     assert!(error.to_string().contains("range of f32"), "{error}");
 }
 
@@ -238,9 +236,54 @@ fn a_carried_gradient_is_the_gradient_in_the_new_basis() {
     }
     let (truncation, bound) = truncate(&layer, 5);
     assert!(bound < 1e-9);
-    let small = layer.reduced(&truncation).unwrap();
-    let carried =
-        gradient(&layer).after_truncation(GradientKind::Gradient, &layer, &small, &truncation);
+    let maps = StateMaps::from(&truncation);
+    assert_carries_the_gradient(&layer, &truncation.system, &maps);
+}
+
+#[test]
+fn a_gradient_is_carried_through_conjugates_too() {
+    let (state, hidden) = (5, 2);
+    let mut layer = layer::<Cpu>(state, hidden, 8);
+    // State 1 is the conjugate of state 0: to the real part of the output the two are one mode.
+    let merge = |parameter: &mut Param<Tensor<Cpu, 2>>, sign: f64| {
+        let mut entries = values(parameter.val());
+        for k in 0..hidden {
+            entries[hidden + k] = sign * entries[k];
+        }
+        let data = TensorData::new(entries, [state, hidden]).convert::<f32>();
+        *parameter = Param::from_tensor(Tensor::from_data(data, &Default::default()));
+    };
+    merge(&mut layer.B_re, 1.0);
+    merge(&mut layer.B_im, -1.0);
+    for (parameter, conjugate) in [
+        (&mut layer.nu_log, (|v| v) as fn(f64) -> f64),
+        (&mut layer.theta_log, |v| (TAU - v.exp()).ln()),
+        (&mut layer.gamma_log, |v| v),
+    ] {
+        let mut entries = values(parameter.val());
+        entries[1] = conjugate(entries[0]);
+        let data = TensorData::new(entries, [state]).convert::<f32>();
+        *parameter = Param::from_tensor(Tensor::from_data(data, &Default::default()));
+    }
+    let hankel = layer.to_system().unwrap().real_part().hankel().unwrap();
+    let truncation = hankel.balanced_truncation(2 * (state - 1)).unwrap();
+    // The phase of state 1 is rounded to f32.
+    assert!(truncation.h_infinity_bound() < 1e-4 * hankel.singular_values()[0]);
+    let form = truncation.diagonalize().unwrap();
+    let maps = StateMaps::from(&form);
+    let conjugate = maps.conjugate.as_ref().unwrap();
+    assert!(conjugate.right.norm_max() > 0.1 && conjugate.left.norm_max() > 0.1);
+    assert_carries_the_gradient(&layer, &form.system, &maps);
+}
+
+/// For a reduction that leaves the output as it was: the gradient carried over is the small layer's own.
+fn assert_carries_the_gradient(
+    layer: &Lru<Cpu>,
+    reduced: &DiscreteDiagonalSystem,
+    maps: &StateMaps,
+) {
+    let small = layer.reduced(reduced).unwrap();
+    let carried = gradient(layer).after_reduction(GradientKind::Gradient, layer, &small, maps);
     let want = gradient(&small);
     for (name, got, want) in [
         ("nu_log", &carried.nu_log, &want.nu_log),
@@ -261,13 +304,7 @@ fn a_carried_gradient_is_the_gradient_in_the_new_basis() {
 #[test]
 fn carried_squared_gradients_are_squares_where_nothing_mixes() {
     let layer = layer::<Cpu>(4, 2, 7);
-    let system = layer.to_system().unwrap();
-    let unchanged = DiagonalForm {
-        right: Mat::identity(4, 4),
-        left: Mat::identity(4, 4),
-        system,
-        eigenvector_condition: 1.0,
-    };
+    let unchanged = StateMaps::selection(4, &[0, 1, 2, 3]);
     let gradient = gradient(&layer);
     let square = |v: &Vec<f64>| v.iter().map(|x| x * x).collect::<Vec<f64>>();
     let squared = LruGradient {
@@ -279,7 +316,7 @@ fn carried_squared_gradients_are_squares_where_nothing_mixes() {
         C_re: square(&gradient.C_re),
         C_im: square(&gradient.C_im),
     };
-    let carried = squared.after_truncation(GradientKind::Squared, &layer, &layer, &unchanged);
+    let carried = squared.after_reduction(GradientKind::Squared, &layer, &layer, &unchanged);
     for (got, want) in [
         (&carried.nu_log, &squared.nu_log),
         (&carried.theta_log, &squared.theta_log),

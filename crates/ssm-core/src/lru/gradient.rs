@@ -2,19 +2,26 @@
 //! through the change of basis.
 //!
 //! A change δB', δC', δΛ' of the small layer acts on the large one as δB = R δB', δC = δC' L and
-//! δΛ = diag(R δΛ' L), where R (`right`) and L (`left`) are the projections of the truncation. Gradients transform
+//! δΛ = diag(R δΛ' L), where R and L are the maps between the states, `x ≈ R z` and `z = L x`. Gradients transform
 //! with the adjoint: g_B' = Rᴴ g_B, g_C' = g_C Lᴴ, g_λ'_i = Σ_j conj(R_ji L_ij) g_λ_j. For B and C this is the chain
 //! rule. For Λ it leaves out what the off-diagonal part of R δΛ' L would contribute, which no gradient of a diagonal
 //! layer contains; where modes are removed without mixing the others, nothing is left out.
 //!
-//! Complex gradients are ∂/∂Re + i ∂/∂Im. Squared gradients transform with squared magnitudes, as if the
-//! components were uncorrelated.
+//! Where the maps also take conjugates, `x ≈ R z + R̃ z̄` and `z = L x + L̃ x̄` with a real input and the real part of
+//! the output, δB = R δB' + R̃ conj(δB') and so on, and the adjoints gain g_B' += R̃ᵀ conj(g_B),
+//! g_C' += conj(g_C) L̃ᴴ and g_λ'_i += Σ_j R̃_ji conj(L̃_ij) conj(g_λ_j).
+//!
+//! Complex gradients are ∂/∂Re + i ∂/∂Im. Squared gradients transform with the squared entries of the real map from
+//! components to components, as if the components were uncorrelated.
 
 use burn::tensor::backend::Backend as BurnBackend;
-use hsv::{DiagonalForm, c64};
+use hsv::{Mat, c64};
 
 use super::Lru;
-use crate::{parameter::values, reduction::Reducible};
+use crate::{
+    parameter::values,
+    reduction::{MapPair, Reducible, StateMaps},
+};
 
 /// One value per parameter of an [`Lru`] that depends on its state, row-major, in the parameter's shape.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,15 +54,14 @@ impl GradientKind {
         }
     }
 
-    /// What a complex factor makes of the values at real and imaginary part.
-    fn rotate(self, factor: c64, value: c64) -> c64 {
-        match self {
-            Self::Gradient => factor * value,
-            Self::Squared => {
-                let (re, im) = (factor.re * factor.re, factor.im * factor.im);
-                c64::new(re * value.re + im * value.im, im * value.re + re * value.im)
-            }
-        }
+    /// What `z ↦ a z + b z̄` makes of the values at real and imaginary part.
+    fn map(self, a: c64, b: c64, value: c64) -> c64 {
+        let [re_re, re_im] = [a.re + b.re, b.im - a.im];
+        let [im_re, im_im] = [a.im + b.im, a.re - b.re];
+        c64::new(
+            self.scale(re_re, value.re) + self.scale(re_im, value.im),
+            self.scale(im_re, value.re) + self.scale(im_im, value.im),
+        )
     }
 }
 
@@ -89,18 +95,24 @@ impl Modes {
 }
 
 impl LruGradient {
-    /// The same gradient in the basis of `smaller`, which `truncation` made out of `layer`.
-    pub fn after_truncation<B: BurnBackend>(
+    /// The same gradient in the basis of `smaller`, a reduction of `layer` whose states `maps` connects with its own.
+    pub fn after_reduction<B: BurnBackend>(
         &self,
         kind: GradientKind,
         layer: &Lru<B>,
         smaller: &Lru<B>,
-        truncation: &DiagonalForm,
+        maps: &StateMaps,
     ) -> Self {
         let (old, new) = (Modes::of(layer), Modes::of(smaller));
         let (n, r) = (layer.state_dim(), smaller.state_dim());
         let h = self.B_re.len() / n;
-        let (right, left) = (&truncation.right, &truncation.left);
+        let (right, left) = (&maps.linear.right, &maps.linear.left);
+        let conjugate = |side: fn(&MapPair) -> &Mat<c64>, row, col| {
+            let pair = maps.conjugate.as_ref();
+            pair.map_or(c64::new(0.0, 0.0), |pair| side(pair)[(row, col)])
+        };
+        let right_conjugate = |row, col| conjugate(|pair| &pair.right, row, col);
+        let left_conjugate = |row, col| conjugate(|pair| &pair.left, row, col);
         let mut result = Self::zeros(r, h);
 
         // With λ = exp(-e^ν + iφ): conj(λ) g_λ = -g_ν / e^ν + i g_θ / φ, and back.
@@ -111,8 +123,10 @@ impl LruGradient {
                     kind.scale(-1.0 / old.decay[j], self.nu_log[j]),
                     kind.scale(1.0 / old.phase[j], self.theta_log[j]),
                 );
-                let weight = (right[(j, i)] * left[(i, j)]).conj();
-                sum += kind.rotate(weight * new.conjugate(i) / old.conjugate(j), z);
+                let a = (right[(j, i)] * left[(i, j)]).conj() / old.conjugate(j);
+                let b =
+                    right_conjugate(j, i) * left_conjugate(i, j).conj() / old.conjugate(j).conj();
+                sum += kind.map(a * new.conjugate(i), b * new.conjugate(i), z);
             }
             result.nu_log[i] = kind.scale(-new.decay[i], sum.re);
             result.theta_log[i] = kind.scale(new.phase[i], sum.im);
@@ -125,7 +139,9 @@ impl LruGradient {
                 let mut sum = c64::new(0.0, 0.0);
                 for j in 0..n {
                     let g = c64::new(self.B_re[j * h + k], self.B_im[j * h + k]);
-                    sum += kind.rotate(right[(j, i)].conj() * (new.gamma[i] / old.gamma[j]), g);
+                    let gain = new.gamma[i] / old.gamma[j];
+                    let (a, b) = (right[(j, i)].conj(), right_conjugate(j, i));
+                    sum += kind.map(a * gain, b * gain, g);
                 }
                 let at = i * h + k;
                 (result.B_re[at], result.B_im[at]) = (sum.re, sum.im);
@@ -138,7 +154,7 @@ impl LruGradient {
                 let mut sum = c64::new(0.0, 0.0);
                 for j in 0..n {
                     let g = c64::new(self.C_re[k * n + j], self.C_im[k * n + j]);
-                    sum += kind.rotate(left[(i, j)].conj(), g);
+                    sum += kind.map(left[(i, j)].conj(), left_conjugate(i, j).conj(), g);
                 }
                 (result.C_re[k * r + i], result.C_im[k * r + i]) = (sum.re, sum.im);
             }

@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
-use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
+use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 
 use super::Lru;
 use crate::{
@@ -36,8 +36,7 @@ impl<B: BurnBackend> Reducible for Lru<B> {
         )?)
     }
 
-    fn reduced(&self, truncation: &DiagonalForm) -> Result<Self, ReductionError> {
-        let system = &truncation.system;
+    fn reduced(&self, system: &DiscreteDiagonalSystem) -> Result<Self, ReductionError> {
         let (order, hidden) = (system.state_dim(), system.inputs());
         let device = self.D.device();
         let (mut nu, mut theta, mut gamma) = (Vec::new(), Vec::new(), Vec::new());
@@ -75,6 +74,17 @@ impl<B: BurnBackend> Reducible for Lru<B> {
         let b_re = part(b, &|i, z| z.re / normalization[i])?;
         let b_im = part(b, &|i, z| z.im / normalization[i])?;
         let (c_re, c_im) = (part(c, &|_, z| z.re)?, part(c, &|_, z| z.im)?);
+        let feedthrough = match system.feedthrough() {
+            None => self.D.clone(),
+            Some(direct) => {
+                let sum = values(&self.D).into_iter().enumerate();
+                let sum: Vec<f32> = sum.map(|(i, d)| (d + direct[(i, i)].re) as f32).collect();
+                if !sum.iter().all(|d| d.is_finite()) {
+                    return Err(ReductionError::OutOfRange);
+                }
+                parameter(sum, [hidden], &device)
+            }
+        };
         let (n, h) = (order, hidden);
         Ok(Self {
             nu_log: parameter(nu, [n], &device),
@@ -83,7 +93,7 @@ impl<B: BurnBackend> Reducible for Lru<B> {
             B_im: parameter(b_im, [n, h], &device),
             C_re: parameter(c_re, [h, n], &device),
             C_im: parameter(c_im, [h, n], &device),
-            D: self.D.clone(),
+            D: feedthrough,
             gamma_log: parameter(gamma, [n], &device),
         })
     }
