@@ -92,6 +92,7 @@ pub enum CutReason {
         /// Share of Σσᵢ that may go; of all layers together where they share a budget.
         tau: f64,
         /// Rank correlation with the previous snapshot.
+        #[serde(rename = "correlation")]
         rank_correlation: f64,
         /// `(σ_k - δ) - (σ_{r+1} + δ)`, positive: what is left between the dominant and the discarded directions
         /// even if the layer drifts once more as far, in the unit of the spectrum.
@@ -148,6 +149,7 @@ pub enum Unsettled {
     /// The modal scores rank the modes in another order than before.
     RankCorrelation {
         /// Rank correlation with the previous snapshot.
+        #[serde(rename = "correlation")]
         rank_correlation: f64,
         /// The smallest that would do.
         min_correlation: f64,
@@ -159,6 +161,7 @@ pub enum Unsettled {
         /// `(σ_k - δ) - (σ_{r+1} + δ)`, not positive, in the unit of the spectrum.
         margin: f64,
         /// The drift `δ`, in the unit of the spectrum.
+        #[serde(rename = "distance")]
         hankel_distance: f64,
     },
     /// How far the layer drifted is not a number, or infinite, or negative.
@@ -362,7 +365,7 @@ mod tests {
                     margin: 0.125,
                     scope: layer,
                 }),
-                r#""reason":"auto","tau":0.05,"rank_correlation":0.987,"margin":0.125,"scope":"layer""#,
+                r#""reason":"auto","tau":0.05,"correlation":0.987,"margin":0.125,"scope":"layer""#,
                 "(tolerance 0.05, settled: rank correlation 0.987, margin 1.2e-1)",
             ),
             (
@@ -403,7 +406,7 @@ mod tests {
                     rank_correlation: 0.5,
                     min_correlation: 0.9,
                 }),
-                r#""reason":"not_settled","cause":"rank_correlation","rank_correlation":0.5,"min_correlation":0.9"#,
+                r#""reason":"not_settled","cause":"correlation","correlation":0.5,"min_correlation":0.9"#,
                 "not settled: rank correlation 0.500, min_correlation is 0.9",
             ),
             (
@@ -416,7 +419,7 @@ mod tests {
                     margin: -0.5,
                     hankel_distance: 1.5,
                 }),
-                r#""reason":"not_settled","cause":"margin","margin":-0.5,"hankel_distance":1.5"#,
+                r#""reason":"not_settled","cause":"margin","margin":-0.5,"distance":1.5"#,
                 "not settled: margin -5.0e-1 after drifting by 1.5e0",
             ),
             (

@@ -83,6 +83,19 @@ impl Schedule {
         }
     }
 
+    /// The same rules for a run that goes on from `step` by new settings: checks before it are dropped, and what
+    /// earlier ones left behind is forgotten.
+    pub fn restarted_at(&self, step: u64) -> Self {
+        let checks = self.checks.iter().copied();
+        Self {
+            policy: self.policy,
+            scope: self.scope,
+            gate: self.gate,
+            checks: checks.filter(|check| *check >= step).collect(),
+            ..Self::without_checks()
+        }
+    }
+
     /// The rule that turns spectra into orders.
     pub fn policy(&self) -> Policy {
         self.policy
@@ -460,6 +473,19 @@ mod tests {
             Decision::Keep { reason, .. } => reason,
             Decision::Cut { .. } => panic!("nothing should be cut: {decision:?}"),
         }
+    }
+
+    #[test]
+    fn a_restarted_schedule_has_the_checks_that_are_left_and_no_past() {
+        let mut schedule = schedule();
+        decide(&mut schedule, 10, &[]).unwrap();
+        let mut again = schedule.restarted_at(20);
+        assert_eq!(again.remaining_checks(), [20]);
+        assert_eq!(schedule.restarted_at(10).remaining_checks(), [10, 20]);
+        assert_eq!(schedule.restarted_at(21).next_check(), None);
+        let spectrum = [9.0, 0.1];
+        let decisions = decide(&mut again, 20, &[layer(&spectrum)]);
+        assert!(decisions.unwrap()[0].is_cut());
     }
 
     #[test]
