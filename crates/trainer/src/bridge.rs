@@ -1,18 +1,30 @@
-//! One compression event: layers to systems, the schedule's decision, smaller layers back, optimizer state with them.
+//! Compression events: layers to systems, the ranking of their states, smaller layers back, optimizer state with them.
 //!
-//! A layer is replaced together with its optimizer state, or not at all.
+//! [`examine`] ranks the states of every layer; [`carry_out`] does what the schedule decided. A layer is replaced
+//! together with its optimizer state, or not at all: a system that cannot be reduced, and a smaller layer whose output
+//! on a calibration batch is not within the bound, leave both as they were.
+
+mod calibration;
+mod moments;
+mod ranking;
 
 use std::time::Instant;
 
+use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use compress_schedule::{Decision, LayerSpectrum, Schedule, ScheduleError};
-use hsv::{DiagonalForm, DiscreteDiagonalSystem, HankelDecomposition, LinearSystem, Truncation};
+use compress_schedule::{Decision, Drift, LayerSpectrum, Verdict};
+use hsv::{DiscreteDiagonalSystem, hankel_norm, spearman};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use ssm_core::{Classifier, GradientKind, Lru, LruGradient, Reducible, TrainingBackend};
+use ssm_core::{Classifier, Lru, Reducible, TrainingBackend};
 
-use crate::config::OptimizerState;
-use crate::optimizer::{AdamW, Moments};
+use crate::config::{OptimizerState, Realization};
+use crate::optimizer::AdamW;
+
+pub use calibration::OutputError;
+use moments::Succession;
+pub use ranking::Method;
+use ranking::{Ranking, mode_scores};
 
 /// One truncation that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,251 +39,252 @@ pub struct Cut {
     pub to: usize,
     /// Share of the sum of the Hankel singular values that went, in `[0, 1)`.
     pub discarded: f64,
-    /// Twice the sum of the discarded Hankel singular values: bounds the H-infinity error.
+    /// Bounds the H-infinity error: twice the sum of the discarded Hankel singular values.
     pub bound: f64,
+    /// Error of the layer's output on a calibration batch, and what the bound allows there.
+    pub measured: OutputError,
     /// Time from the layer's parameters to the smaller layer's, spectrum included.
     pub seconds: f64,
 }
 
-/// What a check found and did in one layer.
+/// What a snapshot found in one layer, and a check did there: one line of `hsv.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerReport {
-    /// Optimizer steps taken before the check.
+    /// Optimizer steps taken before.
     pub step: u64,
     /// Index of the layer.
     pub layer: usize,
-    /// States before the check.
+    /// States before a cut.
     pub state_dim: usize,
     /// Hankel singular values, largest first; empty when the layer is not a valid system.
     pub hsv: Vec<f64>,
-    /// What the schedule decided.
+    /// Spearman's rank correlation of the modes' energies with those of the snapshot before.
+    pub rank_correlation: Option<f64>,
+    /// Norm of the change of the Hankel operator since the snapshot before.
+    pub hankel_distance: Option<f64>,
+    /// What the schedule decided, at a check.
     #[serde(flatten)]
-    pub decision: Decision,
+    pub decision: Option<Decision>,
+    /// The decision in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<String>,
     /// The cut, if one happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Cut>,
     /// Why a layer has no spectrum or a decided cut did not happen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+    /// What became of the cut when the model was judged after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
 }
 
-/// A layer's spectrum and what a truncation starts from.
-struct Analysis {
-    outcome: Result<Ranked, String>,
+/// A layer's spectrum and what a reduction starts from.
+#[derive(Debug)]
+pub struct Examined {
+    outcome: Result<Ranking, String>,
     state_dim: usize,
     /// NaN when there is no spectrum: the schedule then leaves the layer alone.
     hsv: Vec<f64>,
+    drift: Option<Drift>,
     seconds: f64,
 }
 
-fn analyze<B: TrainingBackend>(layer: &Lru<B>) -> Analysis {
+impl Examined {
+    /// As the schedule wants to see it.
+    pub fn spectrum(&self) -> LayerSpectrum<'_> {
+        LayerSpectrum {
+            state_dim: self.state_dim,
+            hsv: &self.hsv,
+            drift: self.drift,
+        }
+    }
+
+    /// The line of a snapshot.
+    pub fn report(&self, step: u64, layer: usize) -> LayerReport {
+        let distance = self.drift.map(|drift| drift.hankel_distance);
+        LayerReport {
+            step,
+            layer,
+            state_dim: self.state_dim,
+            hsv: match &self.outcome {
+                Ok(_) => self.hsv.clone(),
+                Err(_) => Vec::new(),
+            },
+            rank_correlation: self.drift.and_then(|drift| drift.rank_correlation),
+            hankel_distance: distance.filter(|distance| distance.is_finite()),
+            decision: None,
+            explanation: None,
+            cut: None,
+            refusal: self.outcome.as_ref().err().cloned(),
+            verdict: None,
+        }
+    }
+}
+
+/// Ranks the states of every layer. `previous` is the model at the snapshot before.
+pub fn examine<B: TrainingBackend>(
+    model: &Classifier<B>,
+    previous: Option<&Classifier<B::InnerBackend>>,
+    method: Method,
+) -> Vec<Examined> {
+    model
+        .blocks
+        .par_iter()
+        .enumerate()
+        .map(|(index, block)| {
+            let previous = previous.map(|model| &model.blocks[index].lru);
+            examine_layer(&block.lru, previous, method)
+        })
+        .collect()
+}
+
+fn examine_layer<B: TrainingBackend>(
+    layer: &Lru<B>,
+    previous: Option<&Lru<B::InnerBackend>>,
+    method: Method,
+) -> Examined {
     let start = Instant::now();
     let state_dim = layer.state_dim();
-    let outcome = layer
-        .to_system()
-        .map_err(|e| e.to_string())
-        .and_then(|system| system.hankel().map_err(|e| e.to_string()));
+    let system = layer.to_system().map_err(|e| e.to_string());
+    let previous = previous
+        .filter(|previous| previous.state_dim() == state_dim)
+        .and_then(|previous| previous.to_system().ok());
+    let drift = match (&system, &previous) {
+        (Ok(now), Some(before)) => drift(before, now, method.realization),
+        _ => None,
+    };
+    let outcome = system.and_then(|system| Ranking::of(system, method));
     let hsv = match &outcome {
-        Ok(hankel) => hankel.singular_values().to_vec(),
+        Ok(ranking) => ranking.values(),
         Err(_) => vec![f64::NAN; state_dim],
     };
-    Analysis {
+    Examined {
         outcome,
         state_dim,
         hsv,
+        drift,
         seconds: start.elapsed().as_secs_f64(),
     }
 }
 
-/// Does the check that is due at `step`: ranks every layer, asks the schedule, cuts.
+/// How far a layer has come from an earlier snapshot.
+fn drift(
+    before: &DiscreteDiagonalSystem,
+    now: &DiscreteDiagonalSystem,
+    realization: Realization,
+) -> Option<Drift> {
+    let difference = now.minus(before).ok()?;
+    let hankel_distance = match realization {
+        Realization::Complex => hankel_norm(&difference).ok()?,
+        // Reported values are sums of two, each of which moves by at most the norm.
+        Realization::Real => 2.0 * hankel_norm(&difference.real_part()).ok()?,
+    };
+    Some(Drift {
+        rank_correlation: spearman(&mode_scores(before), &mode_scores(now)),
+        hankel_distance,
+    })
+}
+
+/// How decided cuts are carried out.
+#[derive(Debug, Clone, Copy)]
+pub struct Treatment {
+    /// How the smaller systems are made.
+    pub method: Method,
+    /// What becomes of the optimizer's moments.
+    pub optimizer_state: OptimizerState,
+}
+
+/// Does what the schedule decided at `step`, layer by layer. `inputs` are those of the layers on a calibration batch.
 ///
-/// # Errors
-/// [`ScheduleError`] when no check is due. A layer that cannot be cut is left as it is, and its report says why.
-pub fn check<B: TrainingBackend>(
+/// A layer that cannot be cut is left as it is, and its report says why.
+pub fn carry_out<B: TrainingBackend>(
     model: &mut Classifier<B>,
     optimizer: &mut AdamW<B>,
-    schedule: &mut Schedule,
     step: u64,
-    treatment: OptimizerState,
-) -> Result<Vec<LayerReport>, ScheduleError> {
-    let analyses: Vec<Analysis> = model
-        .blocks
-        .par_iter()
-        .map(|block| analyze(&block.lru))
-        .collect();
-    let spectra: Vec<LayerSpectrum<'_>> = analyses
-        .iter()
-        .map(|analysis| LayerSpectrum {
-            state_dim: analysis.state_dim,
-            hsv: &analysis.hsv,
-        })
-        .collect();
-    let decisions = schedule.decide(step, &spectra)?;
-
-    let mut reports = Vec::with_capacity(decisions.len());
-    for (layer, (analysis, decision)) in analyses.into_iter().zip(decisions).enumerate() {
-        let mut report = LayerReport {
-            step,
-            layer,
-            state_dim: analysis.state_dim,
-            hsv: Vec::new(),
-            decision,
-            cut: None,
-            refusal: None,
-        };
-        match (analysis.outcome, decision) {
-            (Err(reason), _) => report.refusal = Some(reason),
-            (Ok(_), Decision::Keep { .. }) => report.hsv = analysis.hsv,
-            (Ok(ranked), Decision::Cut { to, .. }) => {
-                report.hsv = analysis.hsv;
-                let start = Instant::now();
-                let path = format!("blocks.{layer}.lru");
-                let lru = &mut model.blocks[layer].lru;
-                match cut(lru, optimizer, &path, treatment, &ranked, to) {
-                    Err(reason) => report.refusal = Some(reason),
-                    Ok(truncation) => {
-                        report.cut = Some(Cut {
-                            step,
-                            layer,
-                            from: analysis.state_dim,
-                            to,
-                            discarded: truncation.discarded_share(),
-                            bound: truncation.h_infinity_bound(),
-                            seconds: analysis.seconds + start.elapsed().as_secs_f64(),
-                        });
-                    }
+    decided: Vec<(Examined, Decision)>,
+    inputs: &[Tensor<B::InnerBackend, 3>],
+    treatment: Treatment,
+) -> Vec<LayerReport> {
+    let mut reports = Vec::with_capacity(decided.len());
+    for (layer, (examined, decision)) in decided.into_iter().enumerate() {
+        let mut report = examined.report(step, layer);
+        report.decision = Some(decision);
+        report.explanation = Some(decision.to_string());
+        if let (Ok(ranking), Decision::Cut { to, .. }) = (&examined.outcome, decision) {
+            let start = Instant::now();
+            let lru = &mut model.blocks[layer].lru;
+            let place = Place {
+                path: format!("blocks.{layer}.lru"),
+                input: inputs[layer].clone(),
+            };
+            match cut(lru, optimizer, place, treatment, ranking, to) {
+                Err(reason) => report.refusal = Some(reason),
+                Ok(outcome) => {
+                    report.cut = Some(Cut {
+                        step,
+                        layer,
+                        from: examined.state_dim,
+                        to: lru.state_dim(),
+                        discarded: outcome.discarded,
+                        bound: outcome.bound,
+                        measured: outcome.measured,
+                        seconds: examined.seconds + start.elapsed().as_secs_f64(),
+                    });
                 }
             }
         }
         reports.push(report);
     }
-    Ok(reports)
+    reports
 }
 
-/// A layer as a system, and its Hankel singular values.
-type Ranked = HankelDecomposition<DiscreteDiagonalSystem>;
+/// Where a layer stands in the model.
+struct Place<B: TrainingBackend> {
+    path: String,
+    /// Its input on the calibration batch.
+    input: Tensor<B::InnerBackend, 3>,
+}
 
-/// Replaces a layer and its optimizer state by their truncation to `order`, or leaves both as they are.
+struct Outcome {
+    discarded: f64,
+    bound: f64,
+    measured: OutputError,
+}
+
+/// Replaces a layer and its optimizer state by their reduction to `order` states, or leaves both as they are.
 fn cut<B: TrainingBackend>(
     layer: &mut Lru<B>,
     optimizer: &mut AdamW<B>,
-    path: &str,
-    treatment: OptimizerState,
-    ranked: &Ranked,
+    place: Place<B>,
+    treatment: Treatment,
+    ranking: &Ranking,
     order: usize,
-) -> Result<Truncation<DiscreteDiagonalSystem>, String> {
-    let reduction = reduce(layer, ranked, order)?;
-    carry_moments(optimizer, path, treatment, layer, &reduction);
-    *layer = reduction.layer;
-    Ok(reduction.truncation)
-}
-
-/// A smaller layer and how it came about.
-struct Reduction<B: TrainingBackend> {
-    layer: Lru<B>,
-    truncation: Truncation<DiscreteDiagonalSystem>,
-    diagonal: DiagonalForm,
-}
-
-fn reduce<B: TrainingBackend>(
-    layer: &Lru<B>,
-    hankel: &Ranked,
-    order: usize,
-) -> Result<Reduction<B>, String> {
-    let truncation = hankel
-        .balanced_truncation(order)
-        .map_err(|e| e.to_string())?;
-    let diagonal = truncation.diagonalize().map_err(|e| e.to_string())?;
-    let layer = layer.reduced(&diagonal).map_err(|e| e.to_string())?;
-    Ok(Reduction {
+) -> Result<Outcome, String> {
+    let reduced = ranking.reduce(order, treatment.method)?;
+    let smaller = layer.reduced(&reduced.system).map_err(|e| e.to_string())?;
+    let distances = reduced.system.lambda().iter().map(|l| 1.0 - l.norm());
+    let decay = distances.fold(f64::INFINITY, f64::min);
+    let (before, after) = (layer.valid(), smaller.valid());
+    let measured = calibration::output_error(place.input, &before, &after, reduced.bound, decay);
+    if !measured.is_allowed() {
+        return Err(format!(
+            "the smaller layer's output is off by {:.2e} on a calibration batch where {:.2e} is the most that the \
+             bound allows",
+            measured.error, measured.allowed
+        ));
+    }
+    let succession = Succession {
+        path: &place.path,
         layer,
-        truncation,
-        diagonal,
-    })
-}
-
-/// The parameters whose shape a cut changes.
-const STATE_PARAMETERS: [&str; 7] = [
-    "nu_log",
-    "theta_log",
-    "gamma_log",
-    "B_re",
-    "B_im",
-    "C_re",
-    "C_im",
-];
-
-/// Brings the optimizer's moments of one layer into the basis of its smaller successor.
-fn carry_moments<B: TrainingBackend>(
-    optimizer: &mut AdamW<B>,
-    path: &str,
-    treatment: OptimizerState,
-    layer: &Lru<B>,
-    reduction: &Reduction<B>,
-) {
-    let names = STATE_PARAMETERS.map(|name| format!("{path}.{name}"));
-    if treatment == OptimizerState::Reset {
-        names.iter().for_each(|name| optimizer.reset(name));
-        return;
-    }
-    let shift = |gradient: LruGradient, kind| {
-        gradient.after_truncation(kind, layer, &reduction.layer, &reduction.diagonal)
+        smaller: &smaller,
+        maps: reduced.maps.as_ref(),
     };
-    for kind in [GradientKind::Gradient, GradientKind::Squared] {
-        let Some(old) = gather(optimizer, &names, kind) else {
-            // No gradient has reached this layer yet (its parameters are frozen): nothing to carry.
-            return;
-        };
-        for (name, values) in names.iter().zip(fields(shift(old, kind))) {
-            let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
-            if let Some(moments) = optimizer.moments_mut(name) {
-                let slot = slot(moments, kind);
-                *slot = Tensor::from_floats(values.as_slice(), &slot.device());
-            }
-        }
-    }
-}
-
-fn slot<B: burn::tensor::backend::Backend>(
-    moments: &mut Moments<B>,
-    kind: GradientKind,
-) -> &mut Tensor<B, 1> {
-    match kind {
-        GradientKind::Gradient => &mut moments.first,
-        GradientKind::Squared => &mut moments.second,
-    }
-}
-
-fn gather<B: TrainingBackend>(
-    optimizer: &mut AdamW<B>,
-    names: &[String; 7],
-    kind: GradientKind,
-) -> Option<LruGradient> {
-    let mut read = |name: &String| -> Option<Vec<f64>> {
-        let moments = optimizer.moments_mut(name)?;
-        Some(slot(moments, kind).to_data().iter().collect())
-    };
-    let [nu_log, theta_log, gamma_log, b_re, b_im, c_re, c_im] = names;
-    Some(LruGradient {
-        nu_log: read(nu_log)?,
-        theta_log: read(theta_log)?,
-        gamma_log: read(gamma_log)?,
-        B_re: read(b_re)?,
-        B_im: read(b_im)?,
-        C_re: read(c_re)?,
-        C_im: read(c_im)?,
+    succession.carry(optimizer, treatment.optimizer_state);
+    *layer = smaller;
+    Ok(Outcome {
+        discarded: reduced.discarded,
+        bound: reduced.bound,
+        measured,
     })
-}
-
-/// The fields in the order of [`STATE_PARAMETERS`].
-fn fields(gradient: LruGradient) -> [Vec<f64>; 7] {
-    [
-        gradient.nu_log,
-        gradient.theta_log,
-        gradient.gamma_log,
-        gradient.B_re,
-        gradient.B_im,
-        gradient.C_re,
-        gradient.C_im,
-    ]
 }

@@ -32,7 +32,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use compress_schedule::{Gate, Policy, Schedule, ScheduleError, Spacing, StepPoint, Window};
+use compress_schedule::{
+    Budget, Gate, Policy, Schedule, ScheduleError, Scope, Spacing, StepPoint, Window,
+};
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
@@ -163,6 +165,8 @@ pub struct TrainingConfig {
     pub eval_every: u64,
     /// Steps from one checkpoint to the next, at least 1.
     pub checkpoint_every: u64,
+    /// Checkpoints to keep, the newest ones, at least 1. Those written before a cut are kept besides, all of them.
+    pub keep_checkpoints: usize,
     /// Seed of everything random in the run; at most 2⁶³ - 1, the largest integer in TOML.
     pub seed: u64,
 }
@@ -179,6 +183,7 @@ impl Default for TrainingConfig {
             warmup_fraction: 0.1,
             eval_every: 500,
             checkpoint_every: 1000,
+            keep_checkpoints: 2,
             seed: 0,
         }
     }
@@ -203,11 +208,31 @@ pub enum LearningRateSchedule {
     expecting = "a section of keys, as in `[compress]`"
 )]
 pub struct CompressConfig {
-    /// The rule that turns a layer's spectrum into an order.
+    /// The rule that turns the layers' spectra into orders.
     pub policy: PolicyKind,
     /// Share of Σσᵢ (Hankel singular values, not their squares) that one cut may discard, in `[0, 1)`. Read by the
-    /// policy `tolerance`.
+    /// policies `tolerance` and `auto`.
     pub tau: f64,
+    /// Share of its states that one cut takes from a layer, in `(0, 1)`. Read by `fraction` and `pragmatic`.
+    pub fraction: f64,
+    /// Largest loss of validation accuracy that a cut may cause, a share in `[0, 1]`; one that costs more is taken back,
+    /// and no further cut is made. Read by `pragmatic`.
+    pub max_drop: f64,
+    /// Smallest rank correlation of a layer's modes between two snapshots at which their ranking counts as settled, in
+    /// `[-1, 1]`. Read by `auto`.
+    pub min_correlation: f64,
+    /// Budget of `target`: mean number of states per layer, at least 1. One of the three budgets must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_states: Option<usize>,
+    /// Budget of `target`: parameters of the whole model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_parameters: Option<u64>,
+    /// Budget of `target`: milliseconds of one training step on the machine that trains. The clock decides then, so two
+    /// runs need not make the same cuts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_step_ms: Option<f64>,
+    /// Whether each layer is judged by itself or all of them share one budget.
+    pub scope: Scope,
     /// Where the warm-up ends: an integer is a step number, a float a fraction of the run in `[0, 1]`.
     pub start: StepPoint,
     /// The last step that may hold a check; same units as `start`, after it and inside the run.
@@ -221,12 +246,20 @@ pub struct CompressConfig {
     pub interval: Option<u64>,
     /// Share of a layer's states that a cut must drop to happen at all, in `[0, 1)`. Published: 0.05.
     pub min_drop: f64,
+    /// Fewest states a layer is left with, at least 1.
+    pub min_state: usize,
+    /// Steps after a cut of a layer before it may be cut again.
+    pub cooldown: u64,
     /// Which states a cut keeps.
     pub selection: Selection,
     /// The system whose Hankel singular values rank the states.
     pub realization: Realization,
+    /// How the smaller system is made.
+    pub reduction: Reduction,
     /// What becomes of the optimizer's moments when a cut changes the basis.
     pub optimizer_state: OptimizerState,
+    /// Steps from one snapshot of the spectra in `hsv.jsonl` to the next, besides those of the checks; 0 for none.
+    pub snapshot_every: u64,
 }
 
 impl Default for CompressConfig {
@@ -234,14 +267,25 @@ impl Default for CompressConfig {
         Self {
             policy: PolicyKind::Tolerance,
             tau: 0.03,
+            fraction: 0.2,
+            max_drop: 0.01,
+            min_correlation: 0.95,
+            target_states: None,
+            target_parameters: None,
+            target_step_ms: None,
+            scope: Scope::Layer,
             start: StepPoint::Fraction(0.1),
             end: StepPoint::Fraction(0.3),
             checks: Some(4),
             interval: None,
             min_drop: 0.05,
+            min_state: 1,
+            cooldown: 0,
             selection: Selection::Largest,
             realization: Realization::Complex,
+            reduction: Reduction::Balanced,
             optimizer_state: OptimizerState::Transform,
+            snapshot_every: 500,
         }
     }
 }
@@ -251,10 +295,18 @@ impl Default for CompressConfig {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum PolicyKind {
-    /// Ordinary training: no checks, no cuts, and every other key of the section is unused.
+    /// Ordinary training: no checks, no cuts, and of the section only `snapshot_every` is used.
     None,
     /// Keep a share `1 - tau` of the sum of the spectrum.
     Tolerance,
+    /// Drop the same share of the states at every check.
+    Fraction,
+    /// Reach a budget of states, parameters or step time by the last check.
+    Target,
+    /// Drop a share of the states at every check for as long as the validation accuracy bears it.
+    Pragmatic,
+    /// As `tolerance`, once the ranking of the states has settled.
+    Auto,
 }
 
 /// Which states a cut keeps.
@@ -264,6 +316,10 @@ pub enum PolicyKind {
 pub enum Selection {
     /// Those with the largest Hankel singular values.
     Largest,
+    /// Those with the smallest, for comparison.
+    Smallest,
+    /// Any, drawn from the run's seed, for comparison.
+    Random,
 }
 
 /// The system whose Hankel singular values rank the states.
@@ -273,6 +329,23 @@ pub enum Selection {
 pub enum Realization {
     /// The complex system as the layer stores it, before the real part of its output is taken.
     Complex,
+    /// The real system that the rest of the model sees, with a conjugate pair of states for each of the layer's. Its
+    /// spectrum is reported as the sum of two values for every state.
+    Real,
+}
+
+/// How the smaller system is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reduction {
+    /// Balanced truncation.
+    Balanced,
+    /// Singular perturbation: the weak balanced states are set to rest. Of the feed-through that this makes a layer can
+    /// hold the diagonal only.
+    SingularPerturbation,
+    /// The modes with the largest energies, as they are; their scores take the place of Hankel singular values.
+    Modal,
 }
 
 /// What becomes of the optimizer's moments when a cut changes the basis.
@@ -284,6 +357,8 @@ pub enum OptimizerState {
     Transform,
     /// Set to zero.
     Reset,
+    /// The first entries as they are, although they belong to another basis: what the published code does.
+    Slice,
 }
 
 /// Section `run`.
@@ -377,24 +452,62 @@ impl Config {
             Policy::None => return Ok(Schedule::without_checks()),
             _ => compress.window()?,
         };
-        Schedule::new(policy, compress.gate(), &window, self.training.steps)
+        Schedule::new(
+            policy,
+            compress.scope,
+            compress.gate(),
+            &window,
+            self.training.steps,
+        )
     }
 }
 
 impl CompressConfig {
     /// The rule, with its parameters.
     pub fn policy(&self) -> Policy {
+        let Self {
+            tau,
+            fraction,
+            max_drop,
+            min_correlation,
+            ..
+        } = *self;
         match self.policy {
             PolicyKind::None => Policy::None,
-            PolicyKind::Tolerance => Policy::Tolerance { tau: self.tau },
+            PolicyKind::Tolerance => Policy::Tolerance { tau },
+            PolicyKind::Fraction => Policy::Fraction { fraction },
+            PolicyKind::Target => Policy::Target {
+                budget: self.budget(),
+            },
+            PolicyKind::Pragmatic => Policy::Pragmatic { fraction, max_drop },
+            PolicyKind::Auto => Policy::Auto {
+                tau,
+                min_correlation,
+            },
         }
+    }
+
+    /// The budget of a target; validation has seen to it that there is exactly one.
+    fn budget(&self) -> Budget {
+        let states = self
+            .target_states
+            .map(|per_layer| Budget::States { per_layer });
+        let parameters = self
+            .target_parameters
+            .map(|total| Budget::Parameters { total });
+        let step_time = self
+            .target_step_ms
+            .map(|milliseconds| Budget::StepTime { milliseconds });
+        let budget = states.or(parameters).or(step_time);
+        budget.expect("a validated configuration with a target has a budget")
     }
 
     /// What a cut must achieve to happen.
     pub fn gate(&self) -> Gate {
         Gate {
             min_drop: self.min_drop,
-            ..Gate::default()
+            min_state: self.min_state,
+            cooldown: self.cooldown,
         }
     }
 

@@ -11,6 +11,8 @@ pub(crate) enum Purpose {
     Order = 3,
     /// Dropout masks.
     Dropout = 4,
+    /// States that a cut keeps at random.
+    Selection = 5,
 }
 
 /// Seed of one stream, by the finalizer of SplitMix64.

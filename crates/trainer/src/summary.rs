@@ -43,6 +43,9 @@ pub struct Summary {
     pub median_step_ms_last: f64,
     /// Every truncation, in order.
     pub cuts: Vec<Cut>,
+    /// Those that were made, judged and taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reverted_cuts: Vec<Cut>,
 }
 
 fn dims(dims: &[usize]) -> String {

@@ -3,8 +3,8 @@
 use std::f64::consts::TAU;
 use std::fmt::Display;
 
-use super::{CompressConfig, Config, ConfigError, DataConfig, ModelConfig, PolicyKind};
-use super::{RunConfig, TrainingConfig};
+use super::{CompressConfig, Config, ConfigError, DataConfig, ModelConfig, OptimizerState};
+use super::{PolicyKind, Realization, Reduction, RunConfig, Selection, TrainingConfig};
 
 impl Config {
     /// Checks every value against its range, and the compression window against the length of the run.
@@ -89,6 +89,7 @@ impl TrainingConfig {
         at_least_one("training.batch_size", self.batch_size)?;
         at_least_one("training.eval_every", self.eval_every)?;
         at_least_one("training.checkpoint_every", self.checkpoint_every)?;
+        at_least_one("training.keep_checkpoints", self.keep_checkpoints)?;
         require(
             self.lr > 0.0 && self.lr.is_finite(),
             "training.lr",
@@ -124,19 +125,90 @@ impl TrainingConfig {
 
 impl CompressConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        // Without a policy nothing reads `tau`; turning compression off must not depend on it.
-        let unused = self.policy == PolicyKind::None;
+        // What a policy does not read may hold anything; turning compression off must not depend on it.
+        let reads = |policies: &[PolicyKind]| policies.contains(&self.policy);
         require(
-            unused || (0.0..1.0).contains(&self.tau),
+            !reads(&[PolicyKind::Tolerance, PolicyKind::Auto]) || (0.0..1.0).contains(&self.tau),
             "compress.tau",
             self.tau,
             "it is the share of the sum of Hankel singular values that a cut may discard, at least 0 and below 1",
         )?;
         require(
+            !reads(&[PolicyKind::Fraction, PolicyKind::Pragmatic])
+                || (self.fraction > 0.0 && self.fraction < 1.0),
+            "compress.fraction",
+            self.fraction,
+            "it is the share of its states that a cut takes from a layer, above 0 and below 1",
+        )?;
+        require(
+            !reads(&[PolicyKind::Pragmatic]) || (0.0..=1.0).contains(&self.max_drop),
+            "compress.max_drop",
+            self.max_drop,
+            "it is the loss of validation accuracy that a cut may cause, a share from 0 to 1 (0.01 is one percent)",
+        )?;
+        require(
+            !reads(&[PolicyKind::Auto]) || (-1.0..=1.0).contains(&self.min_correlation),
+            "compress.min_correlation",
+            self.min_correlation,
+            "it is a rank correlation, from -1 to 1",
+        )?;
+        if reads(&[PolicyKind::Target]) {
+            self.validate_target()?;
+        }
+        require(
             (0.0..1.0).contains(&self.min_drop),
             "compress.min_drop",
             self.min_drop,
             "it is the share of a layer's states that a cut must drop, at least 0 and below 1",
+        )?;
+        at_least_one("compress.min_state", self.min_state)?;
+        self.validate_reduction()
+    }
+
+    fn validate_target(&self) -> Result<(), ConfigError> {
+        let given = [
+            self.target_states.is_some(),
+            self.target_parameters.is_some(),
+            self.target_step_ms.is_some(),
+        ];
+        require(
+            given.iter().filter(|given| **given).count() == 1,
+            "compress.policy",
+            "target",
+            "it needs exactly one of compress.target_states, compress.target_parameters and compress.target_step_ms",
+        )?;
+        at_least_one("compress.target_states", self.target_states.unwrap_or(1))?;
+        let milliseconds = self.target_step_ms.unwrap_or(1.0);
+        require(
+            milliseconds > 0.0 && milliseconds.is_finite(),
+            "compress.target_step_ms",
+            milliseconds,
+            "it is the time of a training step in milliseconds, above 0",
+        )
+    }
+
+    /// Not every way to make a system smaller knows every way to rank its states.
+    fn validate_reduction(&self) -> Result<(), ConfigError> {
+        let balanced = self.reduction == Reduction::Balanced;
+        require(
+            balanced || self.realization == Realization::Complex,
+            "compress.realization",
+            "real",
+            "only the reduction `balanced` goes with it; `singular-perturbation` and `modal` take `complex`",
+        )?;
+        require(
+            balanced || self.selection == Selection::Largest,
+            "compress.selection",
+            "not largest",
+            "only the reduction `balanced` keeps other states than the largest",
+        )?;
+        require(
+            self.reduction != Reduction::SingularPerturbation
+                || self.optimizer_state != OptimizerState::Transform,
+            "compress.optimizer_state",
+            "transform",
+            "with `singular-perturbation` the small states are no linear function of the large ones, so that moments \
+             have no way over: use `reset`",
         )
     }
 }
