@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 use thiserror::Error;
 
 /// A file or folder that could not be used.
@@ -36,13 +36,21 @@ impl FileError {
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let folder = folder_of(path);
     let write = || -> io::Result<()> {
-        let mut file = NamedTempFile::new_in(folder)?;
+        let mut file = new_file(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         sync_folder(folder)
     };
     write().map_err(FileError::during("write", path))
+}
+
+/// A temporary file that anyone may read whom the process's umask lets: it is to become an ordinary one.
+fn new_file(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// Makes renames inside `folder` survive a power failure.
@@ -101,6 +109,12 @@ impl JsonLines {
             .open(&path)
             .map_err(FileError::during("open", &path))?;
         Ok(Self { path, file })
+    }
+
+    /// Waits until all lines are on the disk.
+    pub(crate) fn sync(&self) -> Result<(), FileError> {
+        let synced = self.file.sync_data();
+        synced.map_err(FileError::during("write", &self.path))
     }
 
     /// Appends one line.

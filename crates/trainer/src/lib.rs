@@ -12,6 +12,8 @@ pub mod data;
 pub mod evaluate;
 pub mod events;
 pub mod files;
+pub mod history;
+pub mod interrupt;
 pub mod learning_rate;
 pub mod optimizer;
 pub mod predict;

@@ -11,7 +11,9 @@ use time::macros::format_description;
 use trainer::analyze::{analyze_checkpoint, analyze_system};
 use trainer::config::{BackendKind, Config};
 use trainer::train::TrainError;
-use trainer::{checkpoint, data, evaluate, events, predict, train, weights};
+use trainer::{
+    checkpoint, data, evaluate, events, history, interrupt, predict, report, train, weights,
+};
 
 /// Every tensor operation allocates its result, often a megabyte or more; the system's allocator maps and unmaps such
 /// pages each time, which costs a fifth of a small model's training step.
@@ -35,6 +37,12 @@ enum Command {
     Train(RunArgs),
     /// Evaluate the best weights of a run on its validation and test sets.
     Eval(EvalArgs),
+    /// List the checkpoints of a run, and check their files.
+    Checkpoints(CheckpointsArgs),
+    /// Take a run back to a checkpoint, such as the one before a cut, and go on from there.
+    Revert(RevertArgs),
+    /// Write a run's report, one HTML file with plots, to its folder.
+    Report(ReportArgs),
     /// Print Hankel singular values, orders and reduced systems.
     Analyze(AnalyzeArgs),
     /// Run a model from a weights file on inputs from a file.
@@ -79,6 +87,42 @@ struct EvalArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct CheckpointsArgs {
+    /// Folder of the run.
+    #[arg(value_name = "DIR")]
+    run: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct RevertArgs {
+    /// Folder of the run.
+    #[arg(value_name = "DIR")]
+    run: PathBuf,
+    /// Step of the checkpoint; where a cut was made at that step, the one before it.
+    #[arg(long, value_name = "STEP")]
+    to: u64,
+    /// One setting to go on with, such as `compress.tau=0.01`; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Folder with the data set's files, if they have moved.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Only go back; `train --resume DIR` goes on.
+    #[arg(long)]
+    no_train: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// Folder of the run.
+    #[arg(value_name = "DIR")]
+    run: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +242,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Train(args) => run_train(args, cli.quiet),
         Command::Eval(args) => run_eval(&args),
+        Command::Checkpoints(args) => run_checkpoints(&args),
+        Command::Revert(args) => run_revert(args, cli.quiet),
+        Command::Report(args) => print(report::write_report(&args.run)?.display()),
         Command::Analyze(args) => run_analyze(&args),
         Command::Predict(args) => {
             let backend = backend(args.backend)?;
@@ -230,7 +277,8 @@ fn backend(name: Option<String>) -> anyhow::Result<BackendKind> {
 }
 
 fn run_train(args: RunArgs, quiet: bool) -> anyhow::Result<()> {
-    let summary = match args.resume {
+    interrupt::watch()?;
+    let ending = match args.resume {
         Some(folder) => train::resume(&folder, args.data_dir, quiet)?,
         None => {
             let mut sets = args.sets;
@@ -244,7 +292,32 @@ fn run_train(args: RunArgs, quiet: bool) -> anyhow::Result<()> {
             train::train(&config, &output, quiet)?
         }
     };
-    if quiet { Ok(()) } else { print(summary) }
+    if quiet { Ok(()) } else { print(ending) }
+}
+
+fn run_checkpoints(args: &CheckpointsArgs) -> anyhow::Result<()> {
+    let history = history::list(&args.run)?;
+    match args.json {
+        true => print(serde_json::to_string_pretty(&history)?),
+        false => print(history),
+    }
+}
+
+fn run_revert(args: RevertArgs, quiet: bool) -> anyhow::Result<()> {
+    let reverted = history::revert(&args.run, args.to, &args.sets)?;
+    if !quiet {
+        print(format_args!(
+            "back at step {}; what came after is in {}",
+            reverted.moment,
+            reverted.abandoned.display()
+        ))?;
+    }
+    if args.no_train {
+        return Ok(());
+    }
+    interrupt::watch()?;
+    let ending = train::resume(&args.run, args.data_dir, quiet)?;
+    if quiet { Ok(()) } else { print(ending) }
 }
 
 /// `runs/DATASET-TIME`, with a number behind it if that is taken.

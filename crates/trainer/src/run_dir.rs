@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bridge::LayerReport;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{CheckpointError, Checkpoints, Moment};
 use crate::config::{Config, ConfigError};
 use crate::files::{FileError, JsonLines, write_atomically};
 
 const CONFIG: &str = "config.toml";
+const METRICS: &str = "metrics.jsonl";
+const HSV: &str = "hsv.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
 
 /// A folder that cannot be a run's.
 #[derive(Debug, Error)]
@@ -19,6 +21,9 @@ pub enum RunDirError {
     /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The checkpoints cannot be listed.
+    #[error(transparent)]
+    Checkpoints(CheckpointError),
     /// The saved configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -37,7 +42,7 @@ pub enum RunDirError {
 }
 
 /// The folder of one run, with what is in it: `config.toml`, `metrics.jsonl`, `hsv.jsonl`, `events.log`,
-/// `checkpoints/`, `best.safetensors`, `summary.json`.
+/// `checkpoints/`, `best.safetensors`, `summary.json`, and `report.html` if one was asked for.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
@@ -53,10 +58,11 @@ impl RunDir {
                 path: path.to_path_buf(),
             });
         }
-        write_atomically(&path.join(CONFIG), config.to_toml()?.as_bytes())?;
-        Ok(Self {
+        let run = Self {
             path: path.to_path_buf(),
-        })
+        };
+        run.save_config(config)?;
+        Ok(run)
     }
 
     /// Opens the folder of a run and reads its configuration.
@@ -67,12 +73,56 @@ impl RunDir {
                 path: path.to_path_buf(),
             });
         }
-        // The environment and the command line have had their say when the run began.
-        let config = Config::load_with_env(Some(&file), &[], [])?;
         let run = Self {
             path: path.to_path_buf(),
         };
+        // The environment and the command line have had their say when the run began.
+        let config = run.config_with(&[])?;
         Ok((run, config))
+    }
+
+    /// The run's configuration with other settings, `section.key=value`.
+    pub(crate) fn config_with(&self, sets: &[String]) -> Result<Config, ConfigError> {
+        Config::load_with_env(Some(&self.path.join(CONFIG)), sets, [])
+    }
+
+    /// Replaces the run's configuration.
+    pub(crate) fn save_config(&self, config: &Config) -> Result<(), RunDirError> {
+        Ok(write_atomically(
+            &self.path.join(CONFIG),
+            config.to_toml()?.as_bytes(),
+        )?)
+    }
+
+    /// Moves the checkpoints that are `later`, and the results, to a new folder inside the run's, and copies there what
+    /// has parts of earlier steps too. Returns that folder.
+    pub(crate) fn set_aside(&self, later: impl Fn(Moment) -> bool) -> Result<PathBuf, RunDirError> {
+        let numbered = (1..).map(|n| self.path.join(format!("reverted-{n}")));
+        let aside = numbered
+            .into_iter()
+            .find(|path| !path.exists())
+            .expect("some number is free");
+        let (from, to) = (self.checkpoints(), aside.join(CHECKPOINTS));
+        fs::create_dir_all(&to).map_err(FileError::during("create", &to))?;
+        for name in [CONFIG, METRICS, HSV] {
+            let file = self.path.join(name);
+            if file.exists() {
+                fs::copy(&file, aside.join(name)).map_err(FileError::during("copy", &file))?;
+            }
+        }
+        let to = Checkpoints::in_folder(to);
+        let moments = from.moments().map_err(RunDirError::Checkpoints)?;
+        let checkpoints = moments.into_iter().rev().filter(|moment| later(*moment));
+        let checkpoints = checkpoints.map(|moment| (from.path(moment), to.path(moment)));
+        let results = [self.summary(), self.best_weights(), self.report()];
+        let results = results.into_iter().filter_map(|file| {
+            let name = file.file_name()?.to_owned();
+            file.exists().then(|| (file, aside.join(name)))
+        });
+        for (from, to) in checkpoints.chain(results) {
+            fs::rename(&from, to).map_err(FileError::during("move", &from))?;
+        }
+        Ok(aside)
     }
 
     /// Where it is.
@@ -82,7 +132,7 @@ impl RunDir {
 
     /// The run's checkpoints.
     pub fn checkpoints(&self) -> Checkpoints {
-        Checkpoints::in_folder(self.path.join("checkpoints"))
+        Checkpoints::in_folder(self.path.join(CHECKPOINTS))
     }
 
     /// Log of the run's events.
@@ -100,21 +150,26 @@ impl RunDir {
         self.path.join("summary.json")
     }
 
-    /// One line per evaluation; lines after `step` are dropped.
-    pub(crate) fn metrics(&self, step: u64) -> Result<JsonLines, FileError> {
+    /// Report of the run, with plots.
+    pub fn report(&self) -> PathBuf {
+        self.path.join("report.html")
+    }
+
+    /// One line per evaluation; those from step `written` on are dropped.
+    pub(crate) fn metrics(&self, written: u64) -> Result<JsonLines, FileError> {
+        self.lines(METRICS, written)
+    }
+
+    /// One line per layer and snapshot; those from step `written` on are dropped.
+    pub(crate) fn hsv(&self, written: u64) -> Result<JsonLines, FileError> {
+        self.lines(HSV, written)
+    }
+
+    fn lines(&self, name: &str, written: u64) -> Result<JsonLines, FileError> {
         #[derive(Deserialize)]
         struct Line {
             step: u64,
         }
-        JsonLines::open(self.path.join("metrics.jsonl"), move |line: &Line| {
-            line.step <= step
-        })
-    }
-
-    /// One line per layer and check; lines after `step` are dropped.
-    pub(crate) fn hsv(&self, step: u64) -> Result<JsonLines, FileError> {
-        JsonLines::open(self.path.join("hsv.jsonl"), move |line: &LayerReport| {
-            line.step <= step
-        })
+        JsonLines::open(self.path.join(name), move |line: &Line| line.step < written)
     }
 }

@@ -168,13 +168,34 @@ fn a_wrong_type_is_an_error_and_never_converted() {
 
 #[test]
 fn an_unknown_word_is_answered_with_the_known_ones() {
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 9] = [
         ("model.kind=gru", &["lru"]),
         ("training.schedule=cosine", &["constant", "warmup-cosine"]),
-        ("compress.policy=toleranec", &["none", "tolerance"]),
-        ("compress.selection=random", &["largest"]),
-        ("compress.realization=real", &["complex"]),
-        ("compress.optimizer_state=slice", &["transform", "reset"]),
+        (
+            "compress.policy=toleranec",
+            &[
+                "none",
+                "tolerance",
+                "fraction",
+                "target",
+                "pragmatic",
+                "auto",
+            ],
+        ),
+        ("compress.scope=all", &["layer", "global"]),
+        (
+            "compress.selection=best",
+            &["largest", "smallest", "random"],
+        ),
+        ("compress.realization=imaginary", &["complex", "real"]),
+        (
+            "compress.reduction=krylov",
+            &["balanced", "singular-perturbation", "modal"],
+        ),
+        (
+            "compress.optimizer_state=keep",
+            &["transform", "reset", "slice"],
+        ),
         ("run.backend=gpu", &["cpu", "wgpu", "cuda", "libtorch"]),
     ];
     for (set_flag, known) in cases {

@@ -5,125 +5,22 @@
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use ssm_core::{NamedTensor, NamedTensors};
+use support::{
+    json_file, json_lines, latest_checkpoint, program, refusal, run, stdout, text, train,
+    train_args, without_times,
+};
 use tempfile::TempDir;
 use trainer::weights::{read_tensors, write_tensors};
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_compressm"));
-    // Whatever the machine that runs the tests is set to.
-    command
-        .env_remove("COMPRESSM_DATA_DIR")
-        .stdin(Stdio::null());
-    command
-}
-
-fn run(args: &[&str]) -> Output {
-    program().args(args).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}{errors}");
-    text
-}
-
-/// Fails with this code and one line on standard error; returns the line.
-fn refusal(args: &[&str], code: i32) -> String {
-    let output = run(args);
-    let line = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {line}");
-    assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
-    assert!(!line.contains("panicked"), "{line}");
-    line
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// A run of a few seconds on generated digits, with two cuts.
-const SMALL: &[&str] = &[
-    "model.state_dim=24",
-    "model.hidden_dim=4",
-    "model.dropout=0.1",
-    "training.steps=120",
-    "training.batch_size=10",
-    "training.eval_every=40",
-    "training.checkpoint_every=10",
-    "compress.tau=0.2",
-    "compress.start=0",
-    "compress.end=40",
-    "compress.checks=2",
-];
-
-fn train_args(output: &Path, extra: &[&str]) -> Vec<String> {
-    let mut args = vec!["train".to_owned(), "--output".into(), text(output).into()];
-    for set in SMALL.iter().chain(extra) {
-        args.extend(["--set".to_owned(), set.to_string()]);
-    }
-    args
-}
-
-fn train(output: &Path, extra: &[&str]) -> Output {
-    program().args(train_args(output, extra)).output().unwrap()
-}
-
-fn json_file(path: &Path) -> Value {
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn json_lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-/// Takes out what a clock decides.
-fn without_times(mut value: Value) -> Value {
-    const TIMES: [&str; 7] = [
-        "seconds",
-        "step_ms",
-        "train_seconds",
-        "check_seconds",
-        "median_step_ms_first",
-        "median_step_ms_last",
-        "cut",
-    ];
-    if let Some(object) = value.as_object_mut() {
-        object.retain(|key, _| !TIMES.contains(&key.as_str()));
-        for child in object.values_mut() {
-            *child = without_times(child.take());
-        }
-    } else if let Some(array) = value.as_array_mut() {
-        for child in array {
-            *child = without_times(child.take());
-        }
-    }
-    value
-}
-
-fn latest_checkpoint(run: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(run.join("checkpoints")).ok()?;
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| {
-        path.file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("step-")
-    });
-    paths.sort();
-    paths.pop()
-}
 
 #[test]
 fn a_run_learns_is_cut_and_resumes_from_a_kill_to_the_same_end() {
@@ -165,10 +62,17 @@ fn a_run_learns_is_cut_and_resumes_from_a_kill_to_the_same_end() {
     }
     assert_eq!(json_lines(&whole.join("metrics.jsonl")).len(), 3);
     let spectra = json_lines(&whole.join("hsv.jsonl"));
-    assert_eq!(
-        (spectra.len(), spectra[0]["hsv"].as_array().unwrap().len()),
-        (2, 24)
-    );
+    let steps: Vec<u64> = spectra
+        .iter()
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [0, 20, 40, 60, 80, 100, 120]);
+    assert_eq!(spectra[0]["hsv"].as_array().unwrap().len(), 24);
+    let checks = spectra.iter().filter(|line| line["decision"] == "cut");
+    assert_eq!(checks.count(), cuts.len());
+    let measured = &cuts[0]["measured"];
+    assert!(measured["error"].as_f64().unwrap() > 0.0);
+    assert!(measured["error"].as_f64().unwrap() <= measured["allowed"].as_f64().unwrap());
     assert!(
         fs::read_to_string(whole.join("events.log"))
             .unwrap()
