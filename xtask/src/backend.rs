@@ -46,6 +46,16 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// The run that `revert DIR` takes back and goes on with.
+fn reverted_run(args: &[OsString]) -> Option<&OsStr> {
+    let (command, rest) = args.split_first()?;
+    let mut folders = rest.iter().filter(|arg| Path::new(arg).is_dir());
+    folders
+        .next()
+        .filter(|_| command == "revert")
+        .map(OsString::as_os_str)
+}
+
 impl Backend {
     fn word(self) -> &'static str {
         match self {
@@ -65,8 +75,9 @@ impl Backend {
     /// file. A file that is not there or cannot be read is for the program to explain.
     fn chosen(args: &[OsString], variable: Option<&OsStr>) -> Result<Self, Refusal> {
         let from_file = || {
-            let run = value_of(args, "--resume").map(|run| Path::new(run).join("config.toml"));
-            let file = run.or_else(|| value_of(args, "--config").map(PathBuf::from))?;
+            let run = value_of(args, "--resume").or_else(|| reverted_run(args));
+            let file = run.map(|run| Path::new(run).join("config.toml"));
+            let file = file.or_else(|| value_of(args, "--config").map(PathBuf::from))?;
             let table: toml::Table = fs::read_to_string(file).ok()?.parse().ok()?;
             let word = table.get("run")?.get("backend")?.as_str()?;
             Some(OsString::from(word))
@@ -140,6 +151,8 @@ mod tests {
         assert_eq!(chosen(&format!("train --config {file}")), Backend::Libtorch);
         let of_run = chosen(&format!("eval --resume {folder}"));
         assert_eq!(of_run, Backend::Libtorch);
+        let reverted = format!("revert --to 5 {folder}");
+        assert_eq!(chosen(&reverted), Backend::Libtorch);
         let overruled = format!("train --config {file} --backend cpu");
         assert_eq!(chosen(&overruled), Backend::Cpu);
         let missing = format!("train --config {folder}/absent.toml");

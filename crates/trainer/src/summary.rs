@@ -55,7 +55,7 @@ fn dims(dims: &[usize]) -> String {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.cuts.is_empty() {
+        if self.cuts.is_empty() && self.reverted_cuts.is_empty() {
             writeln!(f, "cuts: none")?;
         } else {
             writeln!(f, "cuts:")?;
@@ -65,10 +65,12 @@ impl fmt::Display for Summary {
                 "step", "layer", "from", "to", "discarded", "bound", "seconds"
             )?;
         }
-        for cut in &self.cuts {
+        let kept = self.cuts.iter().map(|cut| (cut, ""));
+        let reverted = self.reverted_cuts.iter().map(|cut| (cut, "  taken back"));
+        for (cut, fate) in kept.chain(reverted) {
             writeln!(
                 f,
-                "{:>8}  {:>5}  {:>5}  {:>5}  {:>7.2} %  {:>9.2e}  {:>8.3}",
+                "{:>8}  {:>5}  {:>5}  {:>5}  {:>7.2} %  {:>9.2e}  {:>8.3}{fate}",
                 cut.step,
                 cut.layer,
                 cut.from,

@@ -45,13 +45,13 @@ pub enum ConfigError {
         text: String,
     },
     /// A value has the right type but makes no sense.
-    #[error("`{key}` = {value} is out of range; {expected}")]
+    #[error("`{key}` = {value} cannot be used: {expected}")]
     Range {
         /// The key, as `section.key`.
         key: &'static str,
         /// The value given.
         value: String,
-        /// What the value means and which ones are accepted.
+        /// What the value means and which ones are accepted, or what it goes with.
         expected: &'static str,
     },
     /// The checks do not fit into the run.
