@@ -406,7 +406,7 @@ mod tests {
                     rank_correlation: 0.5,
                     min_correlation: 0.9,
                 }),
-                r#""reason":"not_settled","cause":"correlation","correlation":0.5,"min_correlation":0.9"#,
+                r#""reason":"not_settled","cause":"rank_correlation","correlation":0.5,"min_correlation":0.9"#,
                 "not settled: rank correlation 0.500, min_correlation is 0.9",
             ),
             (
