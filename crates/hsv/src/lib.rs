@@ -140,6 +140,7 @@ mod gramian_factor;
 mod hankel;
 mod hessenberg;
 mod jacobi;
+mod largest_singular_value;
 mod lyapunov;
 mod matrix_functions;
 mod modal;

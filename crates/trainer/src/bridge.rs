@@ -150,11 +150,13 @@ fn examine_layer<B: TrainingBackend>(
     let previous = previous
         .filter(|previous| previous.state_dim() == state_dim)
         .and_then(|previous| previous.to_system().ok());
-    let drift = match (&system, &previous) {
-        (Ok(now), Some(before)) => drift(before, now, method.realization),
-        _ => None,
-    };
-    let outcome = system.and_then(|system| Ranking::of(system, method));
+    let (drift, outcome) = rayon::join(
+        || match (&system, &previous) {
+            (Ok(now), Some(before)) => drift(before, now, method.realization),
+            _ => None,
+        },
+        || Ranking::of(system.clone()?, method),
+    );
     let hsv = match &outcome {
         Ok(ranking) => ranking.values(),
         Err(_) => vec![f64::NAN; state_dim],

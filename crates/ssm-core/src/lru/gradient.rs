@@ -54,14 +54,26 @@ impl GradientKind {
         }
     }
 
-    /// What `z ↦ a z + b z̄` makes of the values at real and imaginary part.
-    fn map(self, a: c64, b: c64, value: c64) -> c64 {
-        let [re_re, re_im] = [a.re + b.re, b.im - a.im];
-        let [im_re, im_im] = [a.im + b.im, a.re - b.re];
-        c64::new(
-            self.scale(re_re, value.re) + self.scale(re_im, value.im),
-            self.scale(im_re, value.re) + self.scale(im_im, value.im),
-        )
+    /// The real matrix `[2 rows, 2 columns]` that takes values, first all real and then all imaginary parts, through
+    /// `zᵢ ↦ Σ_j a_ij z_j + b_ij z̄_j`, where `maps(i, j)` is `(a_ij, b_ij)`.
+    fn matrix(
+        self,
+        [rows, columns]: [usize; 2],
+        maps: impl Fn(usize, usize) -> (c64, c64),
+    ) -> Mat<f64> {
+        Mat::from_fn(2 * rows, 2 * columns, |row, column| {
+            let (a, b) = maps(row % rows, column % columns);
+            let entry = match (row < rows, column < columns) {
+                (true, true) => a.re + b.re,
+                (true, false) => b.im - a.im,
+                (false, true) => a.im + b.im,
+                (false, false) => a.re - b.re,
+            };
+            match self {
+                Self::Gradient => entry,
+                Self::Squared => entry * entry,
+            }
+        })
     }
 }
 
@@ -71,26 +83,24 @@ struct Modes {
     decay: Vec<f64>,
     phase: Vec<f64>,
     gamma: Vec<f64>,
+    /// conj(λ).
+    conjugate: Vec<c64>,
 }
 
 impl Modes {
     fn of<B: BurnBackend>(layer: &Lru<B>) -> Self {
-        let [decay, phase, gamma] = [&layer.nu_log, &layer.theta_log, &layer.gamma_log]
-            .map(|parameter| values(parameter).into_iter().map(f64::exp).collect());
+        let [decay, phase, gamma]: [Vec<f64>; 3] =
+            [&layer.nu_log, &layer.theta_log, &layer.gamma_log]
+                .map(|parameter| values(parameter).into_iter().map(f64::exp).collect());
+        let conjugate = Iterator::zip(decay.iter(), &phase)
+            .map(|(decay, phase)| c64::from_polar((-decay).exp(), -phase))
+            .collect();
         Self {
             decay,
             phase,
             gamma,
+            conjugate,
         }
-    }
-
-    /// conj(λ).
-    fn conjugate(&self, i: usize) -> c64 {
-        let modulus = (-self.decay[i]).exp();
-        c64::new(
-            modulus * self.phase[i].cos(),
-            -modulus * self.phase[i].sin(),
-        )
     }
 }
 
@@ -113,66 +123,72 @@ impl LruGradient {
         };
         let right_conjugate = |row, col| conjugate(|pair| &pair.right, row, col);
         let left_conjugate = |row, col| conjugate(|pair| &pair.left, row, col);
-        let mut result = Self::zeros(r, h);
+        let shape = [r, n];
 
         // With λ = exp(-e^ν + iφ): conj(λ) g_λ = -g_ν / e^ν + i g_θ / φ, and back.
-        for i in 0..r {
-            let mut sum = c64::new(0.0, 0.0);
-            for j in 0..n {
-                let z = c64::new(
-                    kind.scale(-1.0 / old.decay[j], self.nu_log[j]),
-                    kind.scale(1.0 / old.phase[j], self.theta_log[j]),
-                );
-                let a = (right[(j, i)] * left[(i, j)]).conj() / old.conjugate(j);
-                let b =
-                    right_conjugate(j, i) * left_conjugate(i, j).conj() / old.conjugate(j).conj();
-                sum += kind.map(a * new.conjugate(i), b * new.conjugate(i), z);
-            }
-            result.nu_log[i] = kind.scale(-new.decay[i], sum.re);
-            result.theta_log[i] = kind.scale(new.phase[i], sum.im);
-        }
+        let lambda = kind.matrix(shape, |i, j| {
+            let (old, new) = (old.conjugate[j], new.conjugate[i]);
+            let a = (right[(j, i)] * left[(i, j)]).conj() / old;
+            let b = right_conjugate(j, i) * left_conjugate(i, j).conj() / old.conj();
+            (a * new, b * new)
+        });
+        let lambda = lambda
+            * Mat::from_fn(2 * n, 1, |j, _| match j.checked_sub(n) {
+                None => kind.scale(-1.0 / old.decay[j], self.nu_log[j]),
+                Some(j) => kind.scale(1.0 / old.phase[j], self.theta_log[j]),
+            });
 
         // The system's input matrix is ΓB, so its gradient is that of B over γ.
+        let input = kind.matrix(shape, |i, j| {
+            let gain = new.gamma[i] / old.gamma[j];
+            (right[(j, i)].conj() * gain, right_conjugate(j, i) * gain)
+        });
+        let input = input
+            * Mat::from_fn(2 * n, h, |j, k| match j.checked_sub(n) {
+                None => self.B_re[j * h + k],
+                Some(j) => self.B_im[j * h + k],
+            });
+
+        let output = kind.matrix(shape, |i, j| {
+            (left[(i, j)].conj(), left_conjugate(i, j).conj())
+        });
+        let output = output
+            * Mat::from_fn(2 * n, h, |j, k| match j.checked_sub(n) {
+                None => self.C_re[k * n + j],
+                Some(j) => self.C_im[k * n + j],
+            });
+
         let (b_re, b_im) = (values(&smaller.B_re), values(&smaller.B_im));
-        for i in 0..r {
-            for k in 0..h {
-                let mut sum = c64::new(0.0, 0.0);
-                for j in 0..n {
-                    let g = c64::new(self.B_re[j * h + k], self.B_im[j * h + k]);
-                    let gain = new.gamma[i] / old.gamma[j];
-                    let (a, b) = (right[(j, i)].conj(), right_conjugate(j, i));
-                    sum += kind.map(a * gain, b * gain, g);
-                }
-                let at = i * h + k;
-                (result.B_re[at], result.B_im[at]) = (sum.re, sum.im);
-                result.gamma_log[i] += kind.scale(b_re[at], sum.re) + kind.scale(b_im[at], sum.im);
-            }
-        }
-
-        for k in 0..h {
-            for i in 0..r {
-                let mut sum = c64::new(0.0, 0.0);
-                for j in 0..n {
-                    let g = c64::new(self.C_re[k * n + j], self.C_im[k * n + j]);
-                    sum += kind.map(left[(i, j)].conj(), left_conjugate(i, j).conj(), g);
-                }
-                (result.C_re[k * r + i], result.C_im[k * r + i]) = (sum.re, sum.im);
-            }
-        }
-        result
-    }
-
-    fn zeros(state: usize, hidden: usize) -> Self {
-        let [nu_log, theta_log, gamma_log] = [(); 3].map(|()| vec![0.0; state]);
-        let [b_re, b_im, c_re, c_im] = [(); 4].map(|()| vec![0.0; state * hidden]);
+        let gamma_log = |i: usize| {
+            let part = |values: &[f64], row: usize| -> f64 {
+                let row = (0..h).map(|k| kind.scale(values[i * h + k], input[(row, k)]));
+                row.sum()
+            };
+            part(&b_re, i) + part(&b_im, r + i)
+        };
+        let rows = |matrix: &Mat<f64>, first: usize| -> Vec<f64> {
+            let entries = (0..r * h).map(|at| matrix[(first + at / h, at % h)]);
+            entries.collect()
+        };
+        let columns = |matrix: &Mat<f64>, first: usize| -> Vec<f64> {
+            let entries = (0..r * h).map(|at| matrix[(first + at % r, at / r)]);
+            entries.collect()
+        };
+        let modes = 0..r;
         Self {
-            nu_log,
-            theta_log,
-            gamma_log,
-            B_re: b_re,
-            B_im: b_im,
-            C_re: c_re,
-            C_im: c_im,
+            nu_log: modes
+                .clone()
+                .map(|i| kind.scale(-new.decay[i], lambda[(i, 0)]))
+                .collect(),
+            theta_log: modes
+                .clone()
+                .map(|i| kind.scale(new.phase[i], lambda[(r + i, 0)]))
+                .collect(),
+            gamma_log: modes.map(gamma_log).collect(),
+            B_re: rows(&input, 0),
+            B_im: rows(&input, r),
+            C_re: columns(&output, 0),
+            C_im: columns(&output, r),
         }
     }
 }
