@@ -28,7 +28,8 @@ use rayon::prelude::*;
 
 use crate::error::{DatasetError, Part};
 use crate::registry::{Dataset, LoadOptions};
-use crate::sequence_set::{SequenceSet, Shape};
+use crate::sequence_set::SequenceSet;
+use crate::shape::{Content, Shape, Target};
 use crate::shuffle::{Purpose, below, stream};
 use glyphs::GLYPHS;
 use pen::{Canvas, Point};
@@ -45,6 +46,8 @@ const SHAPE: Shape = Shape {
     length: SIDE * SIDE,
     channels: 1,
     classes: 10,
+    content: Content::Values,
+    target: Target::Class,
 };
 
 /// Sizes and seed of the generated set.

@@ -53,15 +53,101 @@ pub enum DatasetError {
         limit: usize,
     },
 
-    /// The bytes given for a set of examples do not divide into examples of its shape.
-    #[error("{bytes} bytes do not hold {examples} examples of {per_example} bytes each")]
+    /// Tokens are stored as bytes, and the vocabulary has none or more than a byte can tell apart.
+    #[error("a vocabulary of {seen} tokens cannot be; use 1 to {limit}")]
+    Vocabulary {
+        /// Size that was given.
+        seen: usize,
+        /// Largest size.
+        limit: usize,
+    },
+
+    /// A shape asks for another number of tokens at each step than one.
+    #[error("examples of tokens have 1 channel, not {seen}")]
+    TokenChannels {
+        /// Channels that were given.
+        seen: usize,
+    },
+
+    /// A shape asks for labels at no step, or at more steps than there are.
+    #[error(
+        "labels at the last {count} steps do not fit examples of {length} steps; use 1 to {length}"
+    )]
+    TargetSteps {
+        /// Steps with a label.
+        count: usize,
+        /// Steps of an example.
+        length: usize,
+    },
+
+    /// There are not as many labels as the examples need.
+    #[error("{labels} labels are not {per_example} for each of {examples} examples")]
+    LabelCount {
+        /// Number of labels given.
+        labels: usize,
+        /// Number of examples.
+        examples: usize,
+        /// Labels that each of them has.
+        per_example: usize,
+    },
+
+    /// There are not as many bytes as the examples need.
+    #[error("{bytes} bytes are not the {expected} that {examples} examples need")]
     ExampleBytes {
         /// Number of bytes given.
         bytes: usize,
-        /// Number of labels given.
+        /// Number of examples.
         examples: usize,
-        /// Bytes one example of the shape needs.
-        per_example: usize,
+        /// Bytes that they need together.
+        expected: usize,
+    },
+
+    /// An example has no step.
+    #[error("example {index} is empty; leave it out")]
+    EmptyExample {
+        /// Position of the example.
+        index: usize,
+    },
+
+    /// An example has more steps than its shape allows.
+    #[error(
+        "example {index} has {seen} steps, more than the greatest length of {length}; cut it, or raise the length"
+    )]
+    ExampleTooLong {
+        /// Position of the example.
+        index: usize,
+        /// Its steps.
+        seen: usize,
+        /// Most steps of an example.
+        length: usize,
+    },
+
+    /// An example with labels at its last steps is shorter than the others.
+    #[error(
+        "example {index} has {seen} steps, but with labels at the last steps every example needs all {length}"
+    )]
+    ExampleTooShort {
+        /// Position of the example.
+        index: usize,
+        /// Its steps.
+        seen: usize,
+        /// Steps of every example.
+        length: usize,
+    },
+
+    /// A token is not in the vocabulary.
+    #[error(
+        "example {index} has token {token} at step {step}, but there are only {vocabulary} tokens"
+    )]
+    TokenOutOfRange {
+        /// Position of the example.
+        index: usize,
+        /// Step within it, from 0.
+        step: usize,
+        /// The token there.
+        token: u8,
+        /// Size of the vocabulary.
+        vocabulary: usize,
     },
 
     /// A label names a class that the shape does not have.

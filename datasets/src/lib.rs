@@ -1,9 +1,11 @@
-//! Sequence classification data: labeled byte sequences in memory, loaders, a generator, checked downloads.
+//! Sequence data: labeled byte sequences in memory, loaders, generators, checked downloads.
 //!
 //! A [`Dataset`] is three [`SequenceSet`]s of one [`Shape`]: train, validation, test. [`load`] makes one from its name;
 //! a training loop then asks [`epoch_order`] for the order of an epoch and copies examples into its batch with
-//! [`SequenceSet::write_example`]. Everything random is a function of a seed and a position, so a resumed run needs no
-//! stored random state. Nothing here knows tensors, devices or training.
+//! [`SequenceSet::write_example`], or with [`SequenceSet::write_tokens`] where [`Shape::content`] says that they are
+//! tokens. [`Shape::target`] says whether an example has one label or one at each of its last steps. Everything random
+//! is a function of a seed and a position, so a resumed run needs no stored random state. Nothing here knows tensors,
+//! devices or training.
 //!
 //! | name | example | classes | train + validation | test | from |
 //! |---|---|---|---|---|---|
@@ -52,6 +54,7 @@ mod manifest;
 mod mnist;
 mod registry;
 mod sequence_set;
+mod shape;
 mod shuffle;
 
 pub use error::{Attempt, DatasetError, DownloadProblem, FileFault, Part};
@@ -61,5 +64,6 @@ pub use registry::{
     DATA_DIR_VARIABLE, Dataset, LoadOptions, data_dir_from_env, fetch, load, manifest, names,
     verify,
 };
-pub use sequence_set::{SequenceSet, Shape};
+pub use sequence_set::SequenceSet;
+pub use shape::{Content, Shape, Target};
 pub use shuffle::epoch_order;

@@ -7,7 +7,8 @@ use crate::error::DatasetError;
 use crate::fetch::{self, FetchedFile};
 use crate::manifest::{FileCheck, Manifest};
 use crate::mnist;
-use crate::sequence_set::{SequenceSet, Shape};
+use crate::sequence_set::SequenceSet;
+use crate::shape::Shape;
 
 /// Environment variable that names the data directory, for [`data_dir_from_env`].
 pub const DATA_DIR_VARIABLE: &str = "COMPRESSM_DATA_DIR";
@@ -39,7 +40,7 @@ struct Entry {
 pub struct Dataset {
     /// Name it was loaded by.
     pub name: &'static str,
-    /// Size of every example of all three splits.
+    /// What the examples of all three splits look like.
     pub shape: Shape,
     /// What the weights are fitted to.
     pub train: SequenceSet,

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
 use clap::Parser;
-use datasets::{SequenceSet, Shape as ExampleShape};
+use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
     Classifier, ClassifierConfig, DiagonalSsm, Dropout, Encoder, GatedUnit, Kernels, LruInit,
     TrainingBackend,
@@ -261,6 +261,8 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
             length: shape.length,
             channels: shape.channels,
             classes: CLASSES,
+            content: Content::Values,
+            target: Target::Class,
         };
         // Two batches, of bytes that are as good as random.
         let count = 2 * shape.batch;
