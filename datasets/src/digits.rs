@@ -128,7 +128,8 @@ pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
 
 fn draw(seed: u64, part: Part, len: usize) -> Result<SequenceSet, DatasetError> {
     if !(1..=LIMIT).contains(&len) {
-        return Err(DatasetError::DigitsSize {
+        return Err(DatasetError::GeneratedSize {
+            dataset: NAME,
             part,
             seen: len,
             limit: LIMIT,
@@ -384,7 +385,7 @@ mod tests {
         ] {
             let error = load(&options(train, test)).unwrap_err();
             assert!(
-                matches!(error, DatasetError::DigitsSize { part, .. } if part == wrong),
+                matches!(error, DatasetError::GeneratedSize { part, .. } if part == wrong),
                 "{error}"
             );
         }

@@ -48,9 +48,11 @@ pub enum DatasetError {
         fraction: f64,
     },
 
-    /// The generated set was asked for at a size it cannot have.
-    #[error("digits cannot have {seen} {part} examples; use 1 to {limit}")]
-    DigitsSize {
+    /// A generated set was asked for at a size it cannot have.
+    #[error("{dataset} cannot have {seen} {part} examples; use 1 to {limit}")]
+    GeneratedSize {
+        /// Name of the data set.
+        dataset: &'static str,
         /// The part of that size.
         part: Part,
         /// Number of examples asked for.

@@ -85,8 +85,8 @@ pub fn names() -> &'static [&'static str] {
 /// # Errors
 /// [`DatasetError::UnknownDataset`] with the known names; [`DatasetError::ValidationFraction`] and
 /// [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`]. For sets read from files
-/// [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and [`DatasetError::BadFile`]; for `digits`
-/// [`DatasetError::DigitsSize`].
+/// [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and [`DatasetError::BadFile`]; for
+/// generated ones [`DatasetError::GeneratedSize`].
 ///
 /// # Examples
 /// ```
