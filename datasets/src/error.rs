@@ -61,6 +61,41 @@ pub enum DatasetError {
         limit: usize,
     },
 
+    /// `selective-copy` was asked for with a vocabulary in which there is nothing to copy, or that bytes cannot hold.
+    #[error(
+        "selective-copy cannot have a vocabulary of {seen} tokens; use {smallest} to {largest}: a blank, a marker, and \
+         at least two data tokens"
+    )]
+    SelectiveCopyVocabulary {
+        /// Size that was given.
+        seen: usize,
+        /// Smallest size.
+        smallest: usize,
+        /// Largest size.
+        largest: usize,
+    },
+
+    /// `selective-copy` was asked for with longer examples than it makes.
+    #[error("selective-copy cannot have examples of {seen} steps; use at most {longest}")]
+    SelectiveCopyLength {
+        /// Steps that were asked for.
+        seen: usize,
+        /// Most steps.
+        longest: usize,
+    },
+
+    /// `selective-copy` was asked for with nothing to copy, or with more than its examples can hold twice.
+    #[error(
+        "selective-copy cannot have {seen} copies in {length} steps; use at least one, and a length of at least twice \
+         the copies"
+    )]
+    SelectiveCopyCopies {
+        /// Copies that were asked for.
+        seen: usize,
+        /// Steps of an example.
+        length: usize,
+    },
+
     /// Tokens are stored as bytes, and the vocabulary has none or more than a byte can tell apart.
     #[error("a vocabulary of {seen} tokens cannot be; use 1 to {limit}")]
     Vocabulary {

@@ -11,6 +11,7 @@
 //! |---|---|---|---|---|---|
 //! | `mnist` | 784 x 1, one pixel a step | 10 | 60,000 | 10,000 | four files, [`fetch`] gets them |
 //! | `digits` | 784 x 1, one pixel a step | 10 | 20,000 (adjustable) | 4,000 (adjustable) | generated, see [`digits`] |
+//! | `selective-copy` | 256 tokens out of 16 (adjustable) | 16, at each of the last 16 steps (adjustable) | 20,000 (adjustable) | 2,000 (adjustable) | generated, see [`selective_copy`] |
 //!
 //! # Examples
 //! One epoch over a small generated set:
@@ -53,6 +54,7 @@ mod idx;
 mod manifest;
 mod mnist;
 mod registry;
+pub mod selective_copy;
 mod sequence_set;
 mod shape;
 mod shuffle;

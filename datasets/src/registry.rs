@@ -7,6 +7,7 @@ use crate::error::DatasetError;
 use crate::fetch::{self, FetchedFile};
 use crate::manifest::{FileCheck, Manifest};
 use crate::mnist;
+use crate::selective_copy::{self, SelectiveCopyOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::Shape;
 
@@ -25,8 +26,13 @@ const REGISTRY: &[Entry] = &[
         load: digits::load,
         manifest: None,
     },
+    Entry {
+        name: selective_copy::NAME,
+        load: selective_copy::load,
+        manifest: None,
+    },
 ];
-const NAMES: &[&str] = &[REGISTRY[0].name, REGISTRY[1].name];
+const NAMES: &[&str] = &[REGISTRY[0].name, REGISTRY[1].name, REGISTRY[2].name];
 
 struct Entry {
     name: &'static str,
@@ -61,6 +67,8 @@ pub struct LoadOptions {
     pub seed: u64,
     /// Sizes and seed of the generated set `digits`.
     pub digits: DigitsOptions,
+    /// Sizes and seed of the generated set `selective-copy`.
+    pub selective_copy: SelectiveCopyOptions,
 }
 
 impl Default for LoadOptions {
@@ -71,6 +79,7 @@ impl Default for LoadOptions {
             validation_fraction: 0.1,
             seed: 0,
             digits: DigitsOptions::default(),
+            selective_copy: SelectiveCopyOptions::default(),
         }
     }
 }
@@ -86,7 +95,9 @@ pub fn names() -> &'static [&'static str] {
 /// [`DatasetError::UnknownDataset`] with the known names; [`DatasetError::ValidationFraction`] and
 /// [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`]. For sets read from files
 /// [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and [`DatasetError::BadFile`]; for
-/// generated ones [`DatasetError::GeneratedSize`].
+/// generated ones [`DatasetError::GeneratedSize`]; for `selective-copy` also
+/// [`DatasetError::SelectiveCopyVocabulary`], [`DatasetError::SelectiveCopyLength`] and
+/// [`DatasetError::SelectiveCopyCopies`].
 ///
 /// # Examples
 /// ```
@@ -186,7 +197,7 @@ mod tests {
         let error = load("minst", &LoadOptions::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown data set `minst`; known are: mnist, digits"
+            "unknown data set `minst`; known are: mnist, digits, selective-copy"
         );
     }
 
