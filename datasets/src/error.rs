@@ -8,7 +8,7 @@ mod download;
 mod fault;
 
 pub use download::{Attempt, DownloadProblem};
-pub use fault::FileFault;
+pub use fault::{FileFault, ReviewFault};
 
 /// Everything this crate can fail with.
 ///
@@ -239,6 +239,38 @@ pub enum DatasetError {
         /// What is wrong with it.
         #[source]
         fault: FileFault,
+    },
+
+    /// `imdb` was asked for with reviews cut to nothing, or to more than any review has.
+    #[error(
+        "imdb reviews cannot be cut at {seen} bytes; use 1 to {limit}, which is more than any of them has"
+    )]
+    ImdbLength {
+        /// Length that was asked for, in bytes.
+        seen: usize,
+        /// Greatest length.
+        limit: usize,
+    },
+
+    /// A folder of reviews does not hold as many as were published.
+    #[error("{} holds {seen} reviews, not {expected}; unpack the archive again", folder.display())]
+    ReviewCount {
+        /// The folder.
+        folder: PathBuf,
+        /// Reviews in it.
+        seen: usize,
+        /// Reviews that were published.
+        expected: usize,
+    },
+
+    /// A file in a folder of reviews is not a review as published.
+    #[error("{}: {fault}; remove its folder and unpack the archive again", path.display())]
+    BadReview {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        fault: ReviewFault,
     },
 
     /// No mirror delivered a file as published.

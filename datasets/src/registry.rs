@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::digits::{self, DigitsOptions};
 use crate::error::DatasetError;
 use crate::fetch::{self, FetchedFile};
+use crate::imdb::{self, ImdbOptions};
 use crate::manifest::{FileCheck, Manifest};
 use crate::mnist;
 use crate::selective_copy::{self, SelectiveCopyOptions};
@@ -22,6 +23,11 @@ const REGISTRY: &[Entry] = &[
         manifest: Some(|| &mnist::MANIFEST),
     },
     Entry {
+        name: imdb::NAME,
+        load: imdb::load,
+        manifest: Some(|| &imdb::MANIFEST),
+    },
+    Entry {
         name: digits::NAME,
         load: digits::load,
         manifest: None,
@@ -32,7 +38,12 @@ const REGISTRY: &[Entry] = &[
         manifest: None,
     },
 ];
-const NAMES: &[&str] = &[REGISTRY[0].name, REGISTRY[1].name, REGISTRY[2].name];
+const NAMES: &[&str] = &[
+    REGISTRY[0].name,
+    REGISTRY[1].name,
+    REGISTRY[2].name,
+    REGISTRY[3].name,
+];
 
 struct Entry {
     name: &'static str,
@@ -65,6 +76,8 @@ pub struct LoadOptions {
     pub validation_fraction: f64,
     /// Chooses which training examples are held out.
     pub seed: u64,
+    /// How much of the reviews of `imdb` to read.
+    pub imdb: ImdbOptions,
     /// Sizes and seed of the generated set `digits`.
     pub digits: DigitsOptions,
     /// Sizes and seed of the generated set `selective-copy`.
@@ -78,6 +91,7 @@ impl Default for LoadOptions {
             data_dir: None,
             validation_fraction: 0.1,
             seed: 0,
+            imdb: ImdbOptions::default(),
             digits: DigitsOptions::default(),
             selective_copy: SelectiveCopyOptions::default(),
         }
@@ -92,12 +106,15 @@ pub fn names() -> &'static [&'static str] {
 /// Loads the data set `name` into memory.
 ///
 /// # Errors
-/// [`DatasetError::UnknownDataset`] with the known names; [`DatasetError::ValidationFraction`] and
-/// [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`]. For sets read from files
-/// [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and [`DatasetError::BadFile`]; for
-/// generated ones [`DatasetError::GeneratedSize`]; for `selective-copy` also
-/// [`DatasetError::SelectiveCopyVocabulary`], [`DatasetError::SelectiveCopyLength`] and
-/// [`DatasetError::SelectiveCopyCopies`].
+/// - [`DatasetError::UnknownDataset`] with the known names;
+/// - [`DatasetError::ValidationFraction`] and [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`];
+/// - for sets read from files [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and
+///   [`DatasetError::BadFile`];
+/// - for `imdb` also [`DatasetError::ImdbLength`], [`DatasetError::ReviewCount`], [`DatasetError::BadReview`] and
+///   [`DatasetError::Io`];
+/// - for generated sets [`DatasetError::GeneratedSize`];
+/// - for `selective-copy` also [`DatasetError::SelectiveCopyVocabulary`], [`DatasetError::SelectiveCopyLength`] and
+///   [`DatasetError::SelectiveCopyCopies`].
 ///
 /// # Examples
 /// ```
@@ -197,7 +214,7 @@ mod tests {
         let error = load("minst", &LoadOptions::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown data set `minst`; known are: mnist, digits, selective-copy"
+            "unknown data set `minst`; known are: mnist, imdb, digits, selective-copy"
         );
     }
 

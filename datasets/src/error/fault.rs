@@ -1,6 +1,8 @@
 //! What can be wrong with a file.
 
 use std::io;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 /// What is wrong with the content of a file.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +96,51 @@ pub enum FileFault {
         label: u8,
         /// Number of classes.
         classes: usize,
+    },
+}
+
+/// Why a file in a folder of movie reviews is not a review as published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReviewFault {
+    /// It could not be read.
+    #[error("cannot be read: {source}")]
+    Unreadable {
+        /// The system's answer.
+        source: io::Error,
+    },
+
+    /// It has another name than reviews have.
+    #[error("not named `<id>_<rating>.txt`")]
+    Name,
+
+    /// Its rating belongs in another folder, or in none.
+    #[error("rated {seen} stars of 10, but its folder is for {} to {}", expected.start(), expected.end())]
+    Rating {
+        /// Stars according to its name.
+        seen: u32,
+        /// Stars of the reviews in its folder.
+        expected: RangeInclusive<u32>,
+    },
+
+    /// Another review in its folder has the same id.
+    #[error("has id {id}, as {} has", other.display())]
+    RepeatedId {
+        /// The id.
+        id: u32,
+        /// The other review.
+        other: PathBuf,
+    },
+
+    /// There is no text in it.
+    #[error("is empty")]
+    Empty,
+
+    /// It holds the byte that stands for no text.
+    #[error("has a zero byte at offset {offset}")]
+    ZeroByte {
+        /// Where, in bytes.
+        offset: usize,
     },
 }
 
