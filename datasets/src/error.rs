@@ -253,7 +253,10 @@ pub enum DatasetError {
     },
 
     /// A folder of reviews does not hold as many as were published.
-    #[error("{} holds {seen} reviews, not {expected}; unpack the archive again", folder.display())]
+    #[error(
+        "{} holds {seen} reviews, not {expected}; remove that copy and run `cargo xtask data fetch imdb`",
+        folder.display()
+    )]
     ReviewCount {
         /// The folder.
         folder: PathBuf,
@@ -264,7 +267,7 @@ pub enum DatasetError {
     },
 
     /// A file in a folder of reviews is not a review as published.
-    #[error("{}: {fault}; remove its folder and unpack the archive again", path.display())]
+    #[error("{}: {fault}; remove that copy and run `cargo xtask data fetch imdb`", path.display())]
     BadReview {
         /// The file.
         path: PathBuf,

@@ -2,34 +2,39 @@
 //!
 //! The labeled part of the Large Movie Review Dataset v1.0: 25,000 reviews to learn from and 25,000 of other movies to
 //! test on, half of either negative (1 to 4 stars of 10, class 0) and half positive (7 to 10 stars, class 1). The
-//! bytes of a review are its tokens, without any preparation: UTF-8 with a few HTML line breaks, 1,325 bytes in the mean.
-//! Token 0 occurs in no review and stands for "behind the end" alone. A review longer than
-//! [`ImdbOptions::max_length`] is cut there, if need be within a character; at 4096 bytes that befalls fewer than 3 in 100.
+//! bytes of a review are its tokens, without any preparation: UTF-8 with a few HTML line breaks, 1,325 bytes in the
+//! mean. Token 0 occurs in no review and stands for "behind the end" alone. A review longer than
+//! [`ImdbOptions::max_length`] is cut there, if need be within a character; at 4096 bytes that befalls fewer than 3 in
+//! 100.
 //!
-//! Read from the folder `aclImdb` that the published archive unpacks to. The order of the examples is that of their labels, then of their ids,
-//! whatever the order of the file system: all negative reviews of the test part come before all positive ones.
+//! Read from the folder `aclImdb` that the published archive unpacks to, or from the archive as it is. The order of the
+//! examples is that of their labels, then of their ids, whatever the order of the file system: all negative reviews of
+//! the test part come before all positive ones.
 //!
 //! # Source
 //! Maas et al. (2011): `MDPHNP11` in `docs/references.bib`. Read byte by byte it is the text classification task of the
 //! Long Range Arena (Tay et al. 2021, `LRA21`), which cuts it at up to 4K bytes.
 
-use std::fs;
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+mod archive;
+mod source;
 
-use rayon::prelude::*;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::error::{DatasetError, ReviewFault};
 use crate::manifest::Manifest;
 use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, Shape, Target};
+use source::TextFile;
 
 pub(crate) const NAME: &str = "imdb";
 
 /// Most bytes of a review that can be asked for. None is longer than 13,704 bytes, so this is all of every review.
 pub const LONGEST: usize = 1 << 14;
+
+const ARCHIVE: &str = "aclImdb_v1.tar.gz";
 
 /// The folder that holds `train` and `test`.
 const FOLDER: &str = "aclImdb";
@@ -77,12 +82,6 @@ impl Default for ImdbOptions {
     }
 }
 
-/// A file of a folder of reviews.
-struct TextFile {
-    path: PathBuf,
-    text: Vec<u8>,
-}
-
 pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
     load_parts(options, REVIEWS)
 }
@@ -96,9 +95,9 @@ fn load_parts(options: &LoadOptions, reviews: usize) -> Result<Dataset, DatasetE
             limit: LONGEST,
         });
     }
-    let root = locate(options.data_dir.as_deref())?;
-    let all = read_part(&root.join(TRAIN), max_length, reviews)?;
-    let test = read_part(&root.join(TEST), max_length, reviews)?;
+    let (root, mut files) = source::find(options.data_dir.as_deref())?.read()?;
+    let all = take_part(&mut files, &root.join(TRAIN), max_length, reviews)?;
+    let test = take_part(&mut files, &root.join(TEST), max_length, reviews)?;
     let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
     Ok(Dataset {
         name: NAME,
@@ -119,37 +118,9 @@ fn shape(max_length: usize) -> Shape {
     }
 }
 
-/// The first folder [`FOLDER`] that has all four folders of reviews.
-fn locate(data_dir: Option<&Path>) -> Result<PathBuf, DatasetError> {
-    let Some(data_dir) = data_dir else {
-        return Err(DatasetError::DataDirUnset {
-            dataset: NAME.into(),
-        });
-    };
-    let missing = |dir: &Path| {
-        [TRAIN, TEST]
-            .into_iter()
-            .flat_map(|part| SENTIMENTS.map(|sentiment| [FOLDER, part, sentiment.folder].join("/")))
-            .find(|folder| !dir.join(folder).is_dir())
-    };
-    let tried = MANIFEST.candidates(data_dir);
-    match tried.iter().find(|dir| missing(dir).is_none()) {
-        Some(dir) => Ok(dir.join(FOLDER)),
-        None => {
-            // Of an incomplete folder the missing part; where there is no such folder, the folder.
-            let incomplete = tried.iter().find(|dir| dir.join(FOLDER).is_dir());
-            Err(DatasetError::FilesNotFound {
-                dataset: NAME.into(),
-                missing: incomplete
-                    .and_then(|dir| missing(dir))
-                    .unwrap_or_else(|| FOLDER.into()),
-                tried: tried.to_vec(),
-            })
-        }
-    }
-}
-
-fn read_part(
+/// The examples of the part in `folder`, whose files are taken out of `files`.
+fn take_part(
+    files: &mut Vec<TextFile>,
     folder: &Path,
     max_length: usize,
     reviews: usize,
@@ -157,7 +128,8 @@ fn read_part(
     let (mut texts, mut labels) = (Vec::new(), Vec::new());
     for (label, sentiment) in (0..).zip(&SENTIMENTS) {
         let folder = folder.join(sentiment.folder);
-        let files = read_folder(&folder)?;
+        let here = |file: &mut TextFile| file.path.parent() == Some(&folder);
+        let files = files.extract_if(.., here).collect();
         texts.extend(in_order(files, sentiment, &folder, reviews)?);
         labels.resize(texts.len(), label);
     }
@@ -168,39 +140,15 @@ fn read_part(
     SequenceSet::with_lengths(shape(max_length), texts.concat(), &lengths, labels)
 }
 
-/// Every file of a folder, by name.
-fn read_folder(folder: &Path) -> Result<Vec<TextFile>, DatasetError> {
-    let cannot_read = |source| DatasetError::Io {
-        action: "read",
-        path: folder.into(),
-        source,
-    };
-    let mut paths = fs::read_dir(folder)
-        .and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(cannot_read)?;
-    // Of several faulty files, the same one is named every time.
-    paths.sort_unstable();
-    let read = |path: PathBuf| match fs::read(&path) {
-        Ok(text) => Ok(TextFile { path, text }),
-        Err(source) => Err(DatasetError::BadReview {
-            path,
-            fault: ReviewFault::Unreadable { source },
-        }),
-    };
-    paths.into_par_iter().map(read).collect()
-}
-
 /// The texts of all reviews of a folder in the order of their ids, once each file is found to be what it should.
 fn in_order(
-    files: Vec<TextFile>,
+    mut files: Vec<TextFile>,
     sentiment: &Sentiment,
     folder: &Path,
     expected: usize,
 ) -> Result<Vec<Vec<u8>>, DatasetError> {
+    // Of several faulty files, the same one is named every time.
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let mut reviews = Vec::with_capacity(files.len());
     for TextFile { path, text } in files {
         match check(&path, &text, sentiment) {
@@ -208,7 +156,7 @@ fn in_order(
             Err(fault) => return Err(DatasetError::BadReview { path, fault }),
         }
     }
-    reviews.sort_unstable_by(|(a, a_path, _), (b, b_path, _)| (a, a_path).cmp(&(b, b_path)));
+    reviews.sort_by_key(|(id, _, _)| *id);
     if let Some([(_, other, _), (id, path, _)]) = reviews.array_windows().find(|[a, b]| a.0 == b.0)
     {
         return Err(DatasetError::BadReview {
@@ -262,7 +210,10 @@ fn parse_name(name: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::FileFault;
+    use flate2::{Compression, write::GzEncoder};
     use proptest::prelude::*;
+    use std::fs;
 
     /// Three reviews of each sentiment in each part, named so that neither names nor times give the order of ids.
     fn write_tiny(root: &Path) {
@@ -306,7 +257,7 @@ mod tests {
             panic!("{text}")
         };
         assert!(
-            text.contains(&path.display().to_string()) && text.contains("again"),
+            text.contains(&path.display().to_string()) && text.contains("data fetch imdb"),
             "{text}"
         );
         let path = path.strip_prefix(root).unwrap().display().to_string();
@@ -351,6 +302,88 @@ mod tests {
         }
     }
 
+    /// The tiny set as an archive at `path`, between other files, as in the published one.
+    fn write_tiny_archive(path: &Path) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join(FOLDER);
+        write_tiny(&root);
+        fs::write(root.join("README"), "see http").unwrap();
+        fs::create_dir(root.join("train/unsup")).unwrap();
+        fs::write(root.join("train/unsup/0_0.txt"), "unrated").unwrap();
+        let stream = GzEncoder::new(fs::File::create(path).unwrap(), Compression::fast());
+        let mut archive = tar::Builder::new(stream);
+        archive.append_dir_all(FOLDER, root).unwrap();
+        archive.into_inner().unwrap().finish().unwrap();
+    }
+
+    #[test]
+    fn the_archive_holds_what_its_folder_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let [packed, unpacked] = ["packed", "unpacked"].map(|name| dir.path().join(name));
+        fs::create_dir_all(packed.join("imdb")).unwrap();
+        write_tiny_archive(&packed.join("imdb").join(ARCHIVE));
+        write_tiny(&unpacked.join(FOLDER));
+        let [packed, unpacked] = [packed, unpacked].map(|dir| load_from(&dir, 8).unwrap());
+        for (a, b) in [
+            (packed.train, unpacked.train),
+            (packed.validation, unpacked.validation),
+            (packed.test, unpacked.test),
+        ] {
+            assert_eq!(a.len(), b.len());
+            for index in 0..a.len() {
+                assert_eq!(
+                    (a.bytes(index), a.label(index)),
+                    (b.bytes(index), b.label(index))
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_folder_is_read_instead_of_the_archive_and_a_part_of_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(ARCHIVE), "no archive").unwrap();
+        write_tiny(&dir.path().join(FOLDER));
+        assert!(load_from(dir.path(), 8).is_ok());
+        fs::remove_dir_all(dir.path().join(FOLDER).join("train/neg")).unwrap();
+        let error = load_from(dir.path(), 8).unwrap_err();
+        assert!(matches!(error, DatasetError::BadFile { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_archive_is_named_wherever_the_damage_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(ARCHIVE);
+        write_tiny_archive(&path);
+        let good = fs::read(&path).unwrap();
+        let mut wrong_checksum = good.clone();
+        wrong_checksum[good.len() - 5] ^= 1;
+        for bad in [
+            &good[..0],
+            &good[..good.len() / 2],
+            &good[..good.len() - 1],
+            &wrong_checksum,
+        ] {
+            fs::write(&path, bad).unwrap();
+            let error = load_from(dir.path(), 8).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains(ARCHIVE) && text.contains("data fetch imdb"),
+                "{text}"
+            );
+            assert!(
+                matches!(
+                    error,
+                    DatasetError::BadFile {
+                        fault: FileFault::Archive { .. },
+                        ..
+                    }
+                ),
+                "{text}"
+            );
+        }
+    }
+
     #[test]
     fn missing_folders_are_named_with_where_they_were_sought() {
         let dir = tempfile::tempdir().unwrap();
@@ -361,7 +394,7 @@ mod tests {
             }
             other => panic!("{other}"),
         };
-        assert_eq!(missing(), "aclImdb");
+        assert_eq!(missing(), "aclImdb_v1.tar.gz (or the folder aclImdb)");
         let root = dir.path().join("imdb").join(FOLDER);
         write_tiny(&root);
         fs::remove_dir_all(root.join("test/pos")).unwrap();
@@ -480,10 +513,7 @@ mod tests {
         let [archive] = &MANIFEST.files[..] else {
             panic!("{MANIFEST:?}")
         };
-        assert_eq!(
-            (archive.name.as_str(), archive.size),
-            ("aclImdb_v1.tar.gz", 84_125_825)
-        );
+        assert_eq!((archive.name.as_str(), archive.size), (ARCHIVE, 84_125_825));
         assert_eq!(archive.sha256.len(), 64);
     }
 

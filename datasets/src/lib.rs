@@ -10,7 +10,7 @@
 //! | name | example | classes | train + validation | test | from |
 //! |---|---|---|---|---|---|
 //! | `mnist` | 784 x 1, one pixel a step | 10 | 60,000 | 10,000 | four files, [`fetch`] gets them |
-//! | `imdb` | up to 4096 bytes as tokens (adjustable) | 2 | 25,000 | 25,000 | one archive to unpack, [`fetch`] gets it; see [`imdb`] |
+//! | `imdb` | up to 4096 bytes as tokens (adjustable) | 2 | 25,000 | 25,000 | one archive, [`fetch`] gets it; see [`imdb`] |
 //! | `digits` | 784 x 1, one pixel a step | 10 | 20,000 (adjustable) | 4,000 (adjustable) | generated, see [`digits`] |
 //! | `selective-copy` | 256 tokens out of 16 (adjustable) | 16, at each of the last 16 steps (adjustable) | 20,000 (adjustable) | 2,000 (adjustable) | generated, see [`selective_copy`] |
 //!

@@ -61,10 +61,11 @@ fn reviews_are_in_the_order_of_labels_and_ids_and_cut_at_the_length() {
         return;
     };
     assert_eq!((set.train.len(), set.validation.len()), (22_500, 2_500));
-    let root = [dir.join("aclImdb"), dir.join("imdb/aclImdb")]
-        .into_iter()
-        .find(|root| root.is_dir())
-        .expect("it was loaded from there");
+    let roots = [dir.join("aclImdb"), dir.join("imdb/aclImdb")];
+    // There may be the archive alone, which has nothing to compare with.
+    let Some(root) = roots.into_iter().find(|root| root.is_dir()) else {
+        return;
+    };
     for (index, label, name) in [
         (0, 0, "neg/0_2.txt"),
         (12_499, 0, "neg/12499_1.txt"),

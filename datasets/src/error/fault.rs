@@ -31,6 +31,13 @@ pub enum FileFault {
         source: io::Error,
     },
 
+    /// It cannot be read as a gzipped tar archive to its end.
+    #[error("damaged archive: {source}")]
+    Archive {
+        /// The decoder's answer.
+        source: io::Error,
+    },
+
     /// It starts with something else than an IDX header for unsigned bytes of the right rank.
     #[error("not the expected IDX file: starts with {seen:02x?}, expected {expected:02x?}")]
     Magic {
