@@ -74,6 +74,7 @@ mod libtorch;
 mod linear;
 mod lru;
 mod mean_over_time;
+mod module_path;
 mod parameter;
 mod primitive;
 mod reduction;
@@ -108,6 +109,7 @@ pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use mean_over_time::mean_over_time;
+pub use module_path::ModulePath;
 pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
