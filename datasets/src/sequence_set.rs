@@ -179,11 +179,11 @@ impl SequenceSet {
         &self.stored.bytes[self.stored.starts[member]..self.stored.starts[member + 1]]
     }
 
-    /// Writes example `index` to `out`, `[shape.length, channels]`, as values in `[0, 1]`; 0 behind its end.
+    /// Writes example `index` to `out`, `[steps, channels]`, as values in `[0, 1]`; 0 behind its end.
     ///
     /// # Panics
-    /// If `index` is not below [`len`](Self::len), `out` is not [`Shape::values`] long, or the content is not
-    /// [`Content::Values`].
+    /// If `index` is not below [`len`](Self::len), `out` has fewer steps than the example or a part of one, or the
+    /// content is not [`Content::Values`].
     pub fn write_example(&self, index: usize, out: &mut [f32]) {
         assert_eq!(
             self.shape.content,
@@ -193,10 +193,10 @@ impl SequenceSet {
         self.write(index, out, |byte| f32::from(byte) / 255.0);
     }
 
-    /// Writes example `index` to `out`, `[shape.length]`, as tokens in `0..vocabulary`; token 0 behind its end.
+    /// Writes example `index` to `out`, `[steps]`, as tokens in `0..vocabulary`; token 0 behind its end.
     ///
     /// # Panics
-    /// If `index` is not below [`len`](Self::len), `out` is not [`Shape::values`] long, or the content is not
+    /// If `index` is not below [`len`](Self::len), `out` has fewer steps than the example, or the content is not
     /// [`Content::Tokens`].
     pub fn write_tokens(&self, index: usize, out: &mut [i32]) {
         assert!(
@@ -255,10 +255,9 @@ impl SequenceSet {
 
     fn write<T: Default + Clone>(&self, index: usize, out: &mut [T], read: impl Fn(u8) -> T) {
         let bytes = self.bytes(index);
-        assert_eq!(
-            out.len(),
-            self.shape.values(),
-            "`out` must hold one example"
+        assert!(
+            out.len() >= bytes.len() && out.len().is_multiple_of(self.shape.channels),
+            "`out` must hold the example, step by step"
         );
         let (steps, padding) = out.split_at_mut(bytes.len());
         for (value, byte) in steps.iter_mut().zip(bytes) {
@@ -626,8 +625,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`out` must hold one example")]
-    fn an_output_of_another_size_is_a_bug_of_the_caller() {
+    #[should_panic(expected = "`out` must hold the example")]
+    fn an_output_that_is_too_small_is_a_bug_of_the_caller() {
         numbered(1).write_example(0, &mut [0.0; 3]);
     }
 
