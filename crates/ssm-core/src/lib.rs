@@ -77,6 +77,7 @@ mod mean_over_time;
 mod module_path;
 mod parameter;
 mod primitive;
+mod readout;
 mod reduction;
 mod scan;
 mod streaming;
@@ -110,6 +111,7 @@ pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use mean_over_time::mean_over_time;
 pub use module_path::ModulePath;
+pub use readout::{Readout, read_out};
 pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,

@@ -24,7 +24,7 @@ use clap::Parser;
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
     Classifier, ClassifierConfig, DiagonalSsm, Dropout, Encoder, GatedUnit, Kernels, LruInit,
-    TrainingBackend,
+    Readout, TrainingBackend,
 };
 use trainer::backend::{Job, dispatch};
 use trainer::config::BackendKind;
@@ -408,7 +408,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let features = Tensor::<B, 3>::from_inner(self.random(self.dims())).require_grad();
         let labels = self.batches()().labels;
         self.part(|| {
-            let logits = self.model.head(features.clone());
+            let logits = self.model.head(features.clone(), Readout::Mean);
             cross_entropy(logits, labels.clone()).backward()
         })
     }
@@ -420,7 +420,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let mut times: Vec<Duration> = (0..6)
             .map(|_| {
                 let batch = next();
-                let (logits, statistics) = model.forward_train(batch.input, None);
+                let (logits, statistics) = model.forward_train(batch.input, batch.readout, None);
                 let mut gradients = cross_entropy(logits, batch.labels).backward();
                 self.time(|| {
                     model = optimizer.step(RATES, model.clone(), &mut gradients);

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, NamedTensor, NamedTensors, Sequences, TrainingBackend,
-    WeightsError,
+    Classifier, ClassifierConfig, Encoder, NamedTensor, NamedTensors, Readout, Sequences,
+    TrainingBackend, WeightsError,
 };
 use thiserror::Error;
 
@@ -249,7 +249,8 @@ impl Job for Predict {
         let mut values = Vec::with_capacity(sequences * classes);
         for start in (0..sequences).step_by(BATCH) {
             let end = (start + BATCH).min(sequences);
-            let logits = model.forward(self.input.slice(start, end, device));
+            let input = self.input.slice(start, end, device);
+            let logits = model.forward(input, Readout::Mean);
             values.extend(logits.into_data().iter::<f32>());
         }
         Ok(NamedTensor {

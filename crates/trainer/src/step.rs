@@ -13,7 +13,7 @@ use crate::optimizer::{AdamW, LearningRates};
 pub struct StepOutcome<B: AutodiffBackend> {
     /// Mean cross-entropy of the batch before the update, `[1]`.
     pub loss: Tensor<B::InnerBackend, 1>,
-    /// Number of examples whose largest logit was the right one, `[1]`.
+    /// Number of answers whose largest logit was the right one, `[1]`.
     pub hits: Tensor<B::InnerBackend, 1, Int>,
 }
 
@@ -25,7 +25,7 @@ pub fn train_step<B: TrainingBackend>(
     dropout: Option<Dropout>,
     rates: LearningRates,
 ) -> StepOutcome<B> {
-    let (logits, statistics) = model.forward_train(batch.input, dropout);
+    let (logits, statistics) = model.forward_train(batch.input, batch.readout, dropout);
     let hits = correct(logits.clone().inner(), batch.labels.clone().inner());
     let loss = cross_entropy(logits, batch.labels);
     let mut gradients = loss.backward();

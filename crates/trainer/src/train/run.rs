@@ -165,7 +165,8 @@ impl<B: TrainingBackend> Training<'_, B> {
             tally.loss += loss;
         }
         tally.correct += hits;
-        tally.examples += (steps as usize * self.config.training.batch_size) as i64;
+        let answers = self.config.training.batch_size * self.data.shape.labels();
+        tally.answers += (steps as usize * answers) as i64;
         let message = format!(
             "loss {:.3}  val {}  state {}",
             losses.iter().sum::<f64>() / steps as f64,
@@ -381,7 +382,7 @@ impl<B: TrainingBackend> Training<'_, B> {
         let metrics = Metrics {
             step,
             train_loss: tally.loss / tally.steps as f64,
-            train_accuracy: tally.correct as f64 / tally.examples as f64,
+            train_accuracy: tally.correct as f64 / tally.answers as f64,
             val_loss: scores.loss,
             val_accuracy: scores.accuracy,
             learning_rate: learning_rate(training, training.lr, step - 1),

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use compress_schedule::{ParameterCount, Schedule};
-use datasets::Dataset;
+use datasets::{Content, Dataset};
 use serde::{Deserialize, Serialize};
 use ssm_core::{
     Classifier, ClassifierConfig, Encoder, LruInit, NamedTensors, Reducible, TrainingBackend,
@@ -44,13 +44,14 @@ pub(crate) struct Best {
     pub accuracy: f64,
 }
 
-/// Sums over training examples.
+/// Sums over the answers to training examples.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub steps: u64,
     pub loss: f64,
     pub correct: i64,
-    pub examples: i64,
+    #[serde(alias = "examples")]
+    pub answers: i64,
 }
 
 /// What a run starts or goes on with.
@@ -67,8 +68,11 @@ pub(super) struct Restored<B: TrainingBackend> {
 
 fn model_config(config: &Config, data: &Dataset) -> ClassifierConfig {
     ClassifierConfig {
-        encoder: Encoder::Linear {
-            channels: data.shape.channels,
+        encoder: match data.shape.content {
+            Content::Values => Encoder::Linear {
+                channels: data.shape.channels,
+            },
+            Content::Tokens { vocabulary } => Encoder::Embedding { vocabulary },
         },
         hidden_dim: config.model.hidden_dim,
         state_dims: vec![config.model.state_dim; config.model.blocks],
