@@ -240,6 +240,14 @@ impl<B: BurnBackend> Classifier<B> {
             .collect()
     }
 
+    /// The numbers that one state adds to the parameters, for every block.
+    pub fn parameters_per_state(&self) -> Vec<usize> {
+        let layers = self.blocks.iter().map(|block| &block.lru);
+        layers
+            .map(|lru| (lru.num_params() - lru.D.dims()[0]) / lru.nu_log.dims()[0])
+            .collect()
+    }
+
     /// Moves every block's running statistics towards those of a batch, first block first.
     pub fn update_statistics(&mut self, statistics: Vec<Statistics<B>>) {
         for (block, statistics) in self.blocks.iter_mut().zip(statistics) {

@@ -24,7 +24,7 @@ use clap::Parser;
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
     Classifier, ClassifierConfig, DiagonalSsm, Dropout, Encoder, GatedUnit, Kernels, LruInit,
-    Readout, TrainingBackend,
+    Model, Readout, TrainingBackend,
 };
 use trainer::backend::{Job, dispatch};
 use trainer::config::BackendKind;
@@ -329,7 +329,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
     }
 
     fn total(&self) -> f64 {
-        let (mut model, mut optimizer) = (self.model.clone(), optimizer());
+        let (mut model, mut optimizer) = (Model::Lru(self.model.clone()), optimizer());
         let (mut next, mut step) = (self.batches(), 0);
         self.median(self.budget, || {
             step += 1;
@@ -415,7 +415,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
 
     /// AdamW and the running statistics, on gradients that are not timed.
     fn optimizer(&self) -> f64 {
-        let (mut model, mut optimizer) = (self.model.clone(), optimizer());
+        let (mut model, mut optimizer) = (Model::Lru(self.model.clone()), optimizer());
         let mut next = self.batches();
         let mut times: Vec<Duration> = (0..6)
             .map(|_| {

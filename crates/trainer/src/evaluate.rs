@@ -8,7 +8,7 @@ use burn::tensor::backend::Backend as BurnBackend;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use datasets::{Dataset, DatasetError, SequenceSet};
 use serde::{Deserialize, Serialize};
-use ssm_core::{Backend, Classifier, NamedTensors, TrainingBackend, WeightsError};
+use ssm_core::{Backend, Model, NamedTensors, TrainingBackend, WeightsError};
 use thiserror::Error;
 
 use crate::backend::{BackendError, Job, dispatch};
@@ -50,7 +50,7 @@ pub fn correct<B: BurnBackend>(
 
 /// Scores of `model` on `set`, which is not empty.
 pub fn evaluate<B: Backend>(
-    model: &Classifier<B>,
+    model: &Model<B>,
     set: &SequenceSet,
     batch_size: usize,
     device: &B::Device,
@@ -156,7 +156,7 @@ impl Job for EvaluateRun {
     type Output = Result<(Vec<usize>, [Scores; 2]), WeightsError>;
 
     fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
-        let model = Classifier::<B::Inner>::from_tensors(self.tensors, device)?;
+        let model = Model::<B::Inner>::from_tensors(self.tensors, device)?;
         let scores = [&self.data.validation, &self.data.test]
             .map(|set| evaluate(&model, set, self.batch_size, device));
         Ok((model.state_dims(), scores))

@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor};
-use ssm_core::{Classifier, Dropout, TrainingBackend};
+use ssm_core::{Dropout, Model, TrainingBackend};
 
 use crate::data::Batch;
 use crate::evaluate::{correct, cross_entropy};
@@ -19,7 +19,7 @@ pub struct StepOutcome<B: AutodiffBackend> {
 
 /// Forward, loss, backward, AdamW and running statistics on one batch.
 pub fn train_step<B: TrainingBackend>(
-    model: &mut Classifier<B>,
+    model: &mut Model<B>,
     optimizer: &mut AdamW<B>,
     batch: Batch<B>,
     dropout: Option<Dropout>,

@@ -128,7 +128,7 @@ mod tests {
     use burn::module::Param;
     use burn::tensor::{Int, TensorData};
     use hsv::LinearSystem;
-    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit, Readout, Sequences};
+    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit, Model, Readout, Sequences};
 
     type Cpu = Autodiff<Flex>;
 
@@ -157,7 +157,7 @@ mod tests {
 
     /// Moments after a few batches that change nothing but them.
     fn trained(model: &Classifier<Cpu>) -> AdamW<Cpu> {
-        let mut model = model.clone();
+        let mut model = Model::Lru(model.clone());
         let still = LearningRates {
             main: 0.0,
             recurrent: 0.0,
