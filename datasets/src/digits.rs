@@ -28,7 +28,8 @@ use rayon::prelude::*;
 
 use crate::error::{DatasetError, Part};
 use crate::registry::{Dataset, LoadOptions};
-use crate::sequence_set::{SequenceSet, Shape};
+use crate::sequence_set::SequenceSet;
+use crate::shape::{Content, Shape, Target};
 use crate::shuffle::{Purpose, below, stream};
 use glyphs::GLYPHS;
 use pen::{Canvas, Point};
@@ -45,6 +46,8 @@ const SHAPE: Shape = Shape {
     length: SIDE * SIDE,
     channels: 1,
     classes: 10,
+    content: Content::Values,
+    target: Target::Class,
 };
 
 /// Sizes and seed of the generated set.
@@ -125,7 +128,8 @@ pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
 
 fn draw(seed: u64, part: Part, len: usize) -> Result<SequenceSet, DatasetError> {
     if !(1..=LIMIT).contains(&len) {
-        return Err(DatasetError::DigitsSize {
+        return Err(DatasetError::GeneratedSize {
+            dataset: NAME,
             part,
             seen: len,
             limit: LIMIT,
@@ -381,7 +385,7 @@ mod tests {
         ] {
             let error = load(&options(train, test)).unwrap_err();
             assert!(
-                matches!(error, DatasetError::DigitsSize { part, .. } if part == wrong),
+                matches!(error, DatasetError::GeneratedSize { part, .. } if part == wrong),
                 "{error}"
             );
         }

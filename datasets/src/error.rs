@@ -4,6 +4,12 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+mod download;
+mod fault;
+
+pub use download::{Attempt, DownloadProblem};
+pub use fault::{FileFault, ReviewFault};
+
 /// Everything this crate can fail with.
 ///
 /// Messages name the file or the option, what was found there, and the next step.
@@ -42,9 +48,11 @@ pub enum DatasetError {
         fraction: f64,
     },
 
-    /// The generated set was asked for at a size it cannot have.
-    #[error("digits cannot have {seen} {part} examples; use 1 to {limit}")]
-    DigitsSize {
+    /// A generated set was asked for at a size it cannot have.
+    #[error("{dataset} cannot have {seen} {part} examples; use 1 to {limit}")]
+    GeneratedSize {
+        /// Name of the data set.
+        dataset: &'static str,
         /// The part of that size.
         part: Part,
         /// Number of examples asked for.
@@ -53,15 +61,136 @@ pub enum DatasetError {
         limit: usize,
     },
 
-    /// The bytes given for a set of examples do not divide into examples of its shape.
-    #[error("{bytes} bytes do not hold {examples} examples of {per_example} bytes each")]
+    /// `selective-copy` was asked for with a vocabulary in which there is nothing to copy, or that bytes cannot hold.
+    #[error(
+        "selective-copy cannot have a vocabulary of {seen} tokens; use {smallest} to {largest}: a blank, a marker, and \
+         at least two data tokens"
+    )]
+    SelectiveCopyVocabulary {
+        /// Size that was given.
+        seen: usize,
+        /// Smallest size.
+        smallest: usize,
+        /// Largest size.
+        largest: usize,
+    },
+
+    /// `selective-copy` was asked for with longer examples than it makes.
+    #[error("selective-copy cannot have examples of {seen} steps; use at most {longest}")]
+    SelectiveCopyLength {
+        /// Steps that were asked for.
+        seen: usize,
+        /// Most steps.
+        longest: usize,
+    },
+
+    /// `selective-copy` was asked for with nothing to copy, or with more than its examples can hold twice.
+    #[error(
+        "selective-copy cannot have {seen} copies in {length} steps; use at least one, and a length of at least twice \
+         the copies"
+    )]
+    SelectiveCopyCopies {
+        /// Copies that were asked for.
+        seen: usize,
+        /// Steps of an example.
+        length: usize,
+    },
+
+    /// Tokens are stored as bytes, and the vocabulary has none or more than a byte can tell apart.
+    #[error("a vocabulary of {seen} tokens cannot be; use 1 to {limit}")]
+    Vocabulary {
+        /// Size that was given.
+        seen: usize,
+        /// Largest size.
+        limit: usize,
+    },
+
+    /// A shape asks for another number of tokens at each step than one.
+    #[error("examples of tokens have 1 channel, not {seen}")]
+    TokenChannels {
+        /// Channels that were given.
+        seen: usize,
+    },
+
+    /// A shape asks for labels at no step, or at more steps than there are.
+    #[error(
+        "labels at the last {count} steps do not fit examples of {length} steps; use 1 to {length}"
+    )]
+    TargetSteps {
+        /// Steps with a label.
+        count: usize,
+        /// Steps of an example.
+        length: usize,
+    },
+
+    /// There are not as many labels as the examples need.
+    #[error("{labels} labels are not {per_example} for each of {examples} examples")]
+    LabelCount {
+        /// Number of labels given.
+        labels: usize,
+        /// Number of examples.
+        examples: usize,
+        /// Labels that each of them has.
+        per_example: usize,
+    },
+
+    /// There are not as many bytes as the examples need.
+    #[error("{bytes} bytes are not the {expected} that {examples} examples need")]
     ExampleBytes {
         /// Number of bytes given.
         bytes: usize,
-        /// Number of labels given.
+        /// Number of examples.
         examples: usize,
-        /// Bytes one example of the shape needs.
-        per_example: usize,
+        /// Bytes that they need together.
+        expected: usize,
+    },
+
+    /// An example has no step.
+    #[error("example {index} is empty; leave it out")]
+    EmptyExample {
+        /// Position of the example.
+        index: usize,
+    },
+
+    /// An example has more steps than its shape allows.
+    #[error(
+        "example {index} has {seen} steps, more than the greatest length of {length}; cut it, or raise the length"
+    )]
+    ExampleTooLong {
+        /// Position of the example.
+        index: usize,
+        /// Its steps.
+        seen: usize,
+        /// Most steps of an example.
+        length: usize,
+    },
+
+    /// An example with labels at its last steps is shorter than the others.
+    #[error(
+        "example {index} has {seen} steps, but with labels at the last steps every example needs all {length}"
+    )]
+    ExampleTooShort {
+        /// Position of the example.
+        index: usize,
+        /// Its steps.
+        seen: usize,
+        /// Steps of every example.
+        length: usize,
+    },
+
+    /// A token is not in the vocabulary.
+    #[error(
+        "example {index} has token {token} at step {step}, but there are only {vocabulary} tokens"
+    )]
+    TokenOutOfRange {
+        /// Position of the example.
+        index: usize,
+        /// Step within it, from 0.
+        step: usize,
+        /// The token there.
+        token: u8,
+        /// Size of the vocabulary.
+        vocabulary: usize,
     },
 
     /// A label names a class that the shape does not have.
@@ -112,6 +241,41 @@ pub enum DatasetError {
         fault: FileFault,
     },
 
+    /// `imdb` was asked for with reviews cut to nothing, or to more than any review has.
+    #[error(
+        "imdb reviews cannot be cut at {seen} bytes; use 1 to {limit}, which is more than any of them has"
+    )]
+    ImdbLength {
+        /// Length that was asked for, in bytes.
+        seen: usize,
+        /// Greatest length.
+        limit: usize,
+    },
+
+    /// A folder of reviews does not hold as many as were published.
+    #[error(
+        "{} holds {seen} reviews, not {expected}; remove that copy and run `cargo xtask data fetch imdb`",
+        folder.display()
+    )]
+    ReviewCount {
+        /// The folder.
+        folder: PathBuf,
+        /// Reviews in it.
+        seen: usize,
+        /// Reviews that were published.
+        expected: usize,
+    },
+
+    /// A file in a folder of reviews is not a review as published.
+    #[error("{}: {fault}; remove that copy and run `cargo xtask data fetch imdb`", path.display())]
+    BadReview {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        fault: ReviewFault,
+    },
+
     /// No mirror delivered a file as published.
     #[error(
         "could not download {file}: {}; if this machine is offline, put the file into {} yourself, \
@@ -159,154 +323,6 @@ impl fmt::Display for Part {
             Self::Test => "test",
         })
     }
-}
-
-/// What is wrong with the content of a file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FileFault {
-    /// It could not be read to its end.
-    #[error("cannot be read: {source}")]
-    Unreadable {
-        /// The system's answer.
-        source: io::Error,
-    },
-
-    /// It ends too early.
-    #[error("truncated: ends after {seen} of at least {expected} bytes (uncompressed)")]
-    Truncated {
-        /// Uncompressed bytes there were.
-        seen: u64,
-        /// Uncompressed bytes there should have been.
-        expected: u64,
-    },
-
-    /// Its compressed stream is damaged: a bad block or a checksum that does not match.
-    #[error("corrupt gzip stream: {source}")]
-    CorruptGzip {
-        /// The decoder's answer.
-        source: io::Error,
-    },
-
-    /// It starts with something else than an IDX header for unsigned bytes of the right rank.
-    #[error("not the expected IDX file: starts with {seen:02x?}, expected {expected:02x?}")]
-    Magic {
-        /// First four bytes.
-        seen: [u8; 4],
-        /// What they should be.
-        expected: [u8; 4],
-    },
-
-    /// Its header gives examples of another size.
-    #[error(
-        "holds examples of {} bytes, expected {}",
-        by_axis(seen),
-        by_axis(expected)
-    )]
-    ExampleSize {
-        /// Sizes of the axes after the first.
-        seen: Vec<usize>,
-        /// What they should be.
-        expected: Vec<usize>,
-    },
-
-    /// Its header claims more than any file read here may hold.
-    #[error(
-        "header claims {} bytes, more than the limit of {limit} bytes",
-        by_axis(dims)
-    )]
-    TooLarge {
-        /// Sizes of the axes as claimed.
-        dims: Vec<usize>,
-        /// Most bytes accepted.
-        limit: usize,
-    },
-
-    /// It holds no example.
-    #[error("holds no examples")]
-    Empty,
-
-    /// It goes on after the data its header announces.
-    #[error("has bytes after its last example, at uncompressed offset {offset}")]
-    TrailingBytes {
-        /// Where the surplus starts.
-        offset: u64,
-    },
-
-    /// It holds labels for another number of examples than its partner has.
-    #[error("holds {labels} labels for the {images} images of {images_file}")]
-    CountMismatch {
-        /// Labels in this file.
-        labels: usize,
-        /// Images in the other.
-        images: usize,
-        /// Name of the other.
-        images_file: String,
-    },
-
-    /// It holds a label that is no class.
-    #[error("label {label} of example {index} is not one of the {classes} classes")]
-    Label {
-        /// Position of the example.
-        index: usize,
-        /// Its label.
-        label: u8,
-        /// Number of classes.
-        classes: usize,
-    },
-}
-
-/// What one mirror answered.
-#[derive(Debug, thiserror::Error)]
-#[error("{url}: {problem}")]
-pub struct Attempt {
-    /// The address asked.
-    pub url: String,
-    /// Why its answer was not good enough.
-    #[source]
-    pub problem: DownloadProblem,
-}
-
-/// Why a download was not accepted.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DownloadProblem {
-    /// The server answered with an error.
-    #[error("HTTP status {code}")]
-    Status {
-        /// Its status code.
-        code: u16,
-    },
-
-    /// No complete answer arrived.
-    #[error("{source}")]
-    Connection {
-        /// The cause.
-        source: io::Error,
-    },
-
-    /// The answer has another length than the published file.
-    #[error("delivered {seen} bytes, expected {expected}")]
-    Size {
-        /// Bytes received; reception stops one past the expected size.
-        seen: u64,
-        /// Size of the published file.
-        expected: u64,
-    },
-
-    /// The answer has the right length and other content.
-    #[error("sha256 is {seen}, expected {expected}")]
-    Checksum {
-        /// Of the bytes received, in hexadecimal.
-        seen: String,
-        /// Of the published file.
-        expected: String,
-    },
-}
-
-fn by_axis(dims: &[usize]) -> String {
-    let dims: Vec<String> = dims.iter().map(usize::to_string).collect();
-    dims.join(" x ")
 }
 
 fn join_paths(paths: &[PathBuf]) -> String {

@@ -1,14 +1,18 @@
-//! Sequence classification data: labeled byte sequences in memory, loaders, a generator, checked downloads.
+//! Sequence data: labeled byte sequences in memory, loaders, generators, checked downloads.
 //!
 //! A [`Dataset`] is three [`SequenceSet`]s of one [`Shape`]: train, validation, test. [`load`] makes one from its name;
 //! a training loop then asks [`epoch_order`] for the order of an epoch and copies examples into its batch with
-//! [`SequenceSet::write_example`]. Everything random is a function of a seed and a position, so a resumed run needs no
-//! stored random state. Nothing here knows tensors, devices or training.
+//! [`SequenceSet::write_example`], or with [`SequenceSet::write_tokens`] where [`Shape::content`] says that they are
+//! tokens. [`Shape::target`] says whether an example has one label or one at each of its last steps. Everything random
+//! is a function of a seed and a position, so a resumed run needs no stored random state. Nothing here knows tensors,
+//! devices or training.
 //!
 //! | name | example | classes | train + validation | test | from |
 //! |---|---|---|---|---|---|
 //! | `mnist` | 784 x 1, one pixel a step | 10 | 60,000 | 10,000 | four files, [`fetch`] gets them |
+//! | `imdb` | up to 4096 bytes as tokens (adjustable) | 2 | 25,000 | 25,000 | one archive, [`fetch`] gets it; see [`imdb`] |
 //! | `digits` | 784 x 1, one pixel a step | 10 | 20,000 (adjustable) | 4,000 (adjustable) | generated, see [`digits`] |
+//! | `selective-copy` | 256 tokens out of 16 (adjustable) | 16, at each of the last 16 steps (adjustable) | 20,000 (adjustable) | 2,000 (adjustable) | generated, see [`selective_copy`] |
 //!
 //! # Examples
 //! One epoch over a small generated set:
@@ -48,18 +52,22 @@ pub mod digits;
 mod error;
 mod fetch;
 mod idx;
+pub mod imdb;
 mod manifest;
 mod mnist;
 mod registry;
+pub mod selective_copy;
 mod sequence_set;
+mod shape;
 mod shuffle;
 
-pub use error::{Attempt, DatasetError, DownloadProblem, FileFault, Part};
+pub use error::{Attempt, DatasetError, DownloadProblem, FileFault, Part, ReviewFault};
 pub use fetch::{FetchedFile, Origin, Progress};
 pub use manifest::{FileCheck, FileStatus, Manifest, ManifestFile};
 pub use registry::{
     DATA_DIR_VARIABLE, Dataset, LoadOptions, data_dir_from_env, fetch, load, manifest, names,
     verify,
 };
-pub use sequence_set::{SequenceSet, Shape};
+pub use sequence_set::SequenceSet;
+pub use shape::{Content, Shape, Target};
 pub use shuffle::epoch_order;

@@ -9,7 +9,8 @@ use crate::error::{DatasetError, FileFault};
 use crate::idx;
 use crate::manifest::Manifest;
 use crate::registry::{Dataset, LoadOptions};
-use crate::sequence_set::{SequenceSet, Shape};
+use crate::sequence_set::SequenceSet;
+use crate::shape::{Content, Shape, Target};
 
 pub(crate) const NAME: &str = "mnist";
 
@@ -18,6 +19,8 @@ const SHAPE: Shape = Shape {
     length: SIDE * SIDE,
     channels: 1,
     classes: 10,
+    content: Content::Values,
+    target: Target::Class,
 };
 
 const TRAIN: [&str; 2] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"];

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::digits::{self, DigitsOptions};
 use crate::error::DatasetError;
 use crate::fetch::{self, FetchedFile};
+use crate::imdb::{self, ImdbOptions};
 use crate::manifest::{FileCheck, Manifest};
 use crate::mnist;
-use crate::sequence_set::{SequenceSet, Shape};
+use crate::selective_copy::{self, SelectiveCopyOptions};
+use crate::sequence_set::SequenceSet;
+use crate::shape::Shape;
 
 /// Environment variable that names the data directory, for [`data_dir_from_env`].
 pub const DATA_DIR_VARIABLE: &str = "COMPRESSM_DATA_DIR";
@@ -20,12 +23,27 @@ const REGISTRY: &[Entry] = &[
         manifest: Some(|| &mnist::MANIFEST),
     },
     Entry {
+        name: imdb::NAME,
+        load: imdb::load,
+        manifest: Some(|| &imdb::MANIFEST),
+    },
+    Entry {
         name: digits::NAME,
         load: digits::load,
         manifest: None,
     },
+    Entry {
+        name: selective_copy::NAME,
+        load: selective_copy::load,
+        manifest: None,
+    },
 ];
-const NAMES: &[&str] = &[REGISTRY[0].name, REGISTRY[1].name];
+const NAMES: &[&str] = &[
+    REGISTRY[0].name,
+    REGISTRY[1].name,
+    REGISTRY[2].name,
+    REGISTRY[3].name,
+];
 
 struct Entry {
     name: &'static str,
@@ -39,7 +57,7 @@ struct Entry {
 pub struct Dataset {
     /// Name it was loaded by.
     pub name: &'static str,
-    /// Size of every example of all three splits.
+    /// What the examples of all three splits look like.
     pub shape: Shape,
     /// What the weights are fitted to.
     pub train: SequenceSet,
@@ -58,8 +76,12 @@ pub struct LoadOptions {
     pub validation_fraction: f64,
     /// Chooses which training examples are held out.
     pub seed: u64,
+    /// How much of the reviews of `imdb` to read.
+    pub imdb: ImdbOptions,
     /// Sizes and seed of the generated set `digits`.
     pub digits: DigitsOptions,
+    /// Sizes and seed of the generated set `selective-copy`.
+    pub selective_copy: SelectiveCopyOptions,
 }
 
 impl Default for LoadOptions {
@@ -69,7 +91,9 @@ impl Default for LoadOptions {
             data_dir: None,
             validation_fraction: 0.1,
             seed: 0,
+            imdb: ImdbOptions::default(),
             digits: DigitsOptions::default(),
+            selective_copy: SelectiveCopyOptions::default(),
         }
     }
 }
@@ -82,10 +106,15 @@ pub fn names() -> &'static [&'static str] {
 /// Loads the data set `name` into memory.
 ///
 /// # Errors
-/// [`DatasetError::UnknownDataset`] with the known names; [`DatasetError::ValidationFraction`] and
-/// [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`]. For sets read from files
-/// [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and [`DatasetError::BadFile`]; for `digits`
-/// [`DatasetError::DigitsSize`].
+/// - [`DatasetError::UnknownDataset`] with the known names;
+/// - [`DatasetError::ValidationFraction`] and [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`];
+/// - for sets read from files [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and
+///   [`DatasetError::BadFile`];
+/// - for `imdb` also [`DatasetError::ImdbLength`], [`DatasetError::ReviewCount`], [`DatasetError::BadReview`] and
+///   [`DatasetError::Io`];
+/// - for generated sets [`DatasetError::GeneratedSize`];
+/// - for `selective-copy` also [`DatasetError::SelectiveCopyVocabulary`], [`DatasetError::SelectiveCopyLength`] and
+///   [`DatasetError::SelectiveCopyCopies`].
 ///
 /// # Examples
 /// ```
@@ -185,7 +214,7 @@ mod tests {
         let error = load("minst", &LoadOptions::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown data set `minst`; known are: mnist, digits"
+            "unknown data set `minst`; known are: mnist, imdb, digits, selective-copy"
         );
     }
 

@@ -14,6 +14,8 @@ pub(crate) enum Purpose {
     ValidationSplit = 2,
     DigitsTrain = 3,
     DigitsTest = 4,
+    SelectiveCopyTrain = 5,
+    SelectiveCopyTest = 6,
 }
 
 /// The order in which epoch `epoch` visits the `len` examples of a split: a permutation of `0..len`.

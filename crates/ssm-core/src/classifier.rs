@@ -1,4 +1,4 @@
-//! Sequence classifier: encoder, blocks, mean over time, linear head.
+//! Sequence classifier: encoder, blocks, readout, linear head.
 
 use burn::{
     module::{Module, Param},
@@ -14,8 +14,8 @@ use crate::{
     dropout::Dropout,
     linear::Linear,
     lru::LruInit,
-    mean_over_time::mean_over_time,
     parameter::{normal, parameter},
+    readout::{Readout, read_out},
     tensors::{NamedTensors, WeightsError},
 };
 
@@ -109,6 +109,10 @@ pub enum Sequences<B: BurnBackend> {
 }
 
 /// Sequences to class logits. Field names are the published tensor names.
+///
+/// Sequences of unequal length in a batch are padded behind their end. What a step answers depends on no later step, and
+/// a [readout](Readout) leaves padding out, but the batch normalization of training counts padded steps like any others,
+/// as published code does.
 #[derive(Module, Debug)]
 pub struct Classifier<B: BurnBackend> {
     /// Encoder of real channels; exactly one of the two encoders is there.
@@ -117,7 +121,7 @@ pub struct Classifier<B: BurnBackend> {
     pub embedding: Option<Embedding<B>>,
     /// Residual blocks.
     pub blocks: Vec<Block<B>>,
-    /// Head on the mean over time.
+    /// Head on what is read out.
     pub linear_layer: Linear<B>,
 }
 
@@ -236,6 +240,14 @@ impl<B: BurnBackend> Classifier<B> {
             .collect()
     }
 
+    /// The numbers that one state adds to the parameters, for every block.
+    pub fn parameters_per_state(&self) -> Vec<usize> {
+        let layers = self.blocks.iter().map(|block| &block.lru);
+        layers
+            .map(|lru| (lru.num_params() - lru.D.dims()[0]) / lru.nu_log.dims()[0])
+            .collect()
+    }
+
     /// Moves every block's running statistics towards those of a batch, first block first.
     pub fn update_statistics(&mut self, statistics: Vec<Statistics<B>>) {
         for (block, statistics) in self.blocks.iter_mut().zip(statistics) {
@@ -264,28 +276,31 @@ impl<B: Backend> Classifier<B> {
         }
     }
 
-    /// Logits `[batch, classes]` of what comes out of the last block, `[batch, length, hidden]`: the linear head on the
-    /// mean over time.
-    pub fn head(&self, features: Tensor<B, 3>) -> Tensor<B, 2> {
-        self.linear_layer.forward(mean_over_time(features))
-    }
-
-    /// Logits `[batch, classes]` with running statistics and without dropout.
+    /// Logits `[batch * answers, classes]` of what comes out of the last block, `[batch, length, hidden]`: the linear
+    /// head on what is read out.
     ///
     /// # Panics
-    /// When the input is not of the kind that [`config`](Self::config) says the model encodes.
-    pub fn forward(&self, input: Sequences<B>) -> Tensor<B, 2> {
+    /// As [`read_out`].
+    pub fn head(&self, features: Tensor<B, 3>, readout: Readout<B>) -> Tensor<B, 2> {
+        self.linear_layer.forward(read_out(features, readout))
+    }
+
+    /// Logits `[batch * answers, classes]` with running statistics and without dropout.
+    ///
+    /// # Panics
+    /// When the input is not of the kind that [`config`](Self::config) says the model encodes, or as [`read_out`].
+    pub fn forward(&self, input: Sequences<B>, readout: Readout<B>) -> Tensor<B, 2> {
         let features = self
             .blocks
             .iter()
             .fold(self.encode(input), |x, block| block.forward(x));
-        self.head(features)
+        self.head(features, readout)
     }
 
     /// What goes into every block's recurrence in evaluation, each `[batch, length, hidden]`, first block first.
     ///
     /// # Panics
-    /// As [`forward`](Self::forward).
+    /// When the input is not of the kind that [`config`](Self::config) says the model encodes.
     pub fn recurrence_inputs(&self, input: Sequences<B>) -> Vec<Tensor<B, 3>> {
         let mut features = self.encode(input);
         let mut inputs = Vec::with_capacity(self.blocks.len());
@@ -300,9 +315,13 @@ impl<B: Backend> Classifier<B> {
 
     /// Logits with batch statistics and dropout, and the statistics of every block for
     /// [`update_statistics`](Self::update_statistics).
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
     pub fn forward_train(
         &self,
         input: Sequences<B>,
+        readout: Readout<B>,
         dropout: Option<Dropout>,
     ) -> (Tensor<B, 2>, Vec<Statistics<B>>) {
         let mut statistics = Vec::with_capacity(self.blocks.len());
@@ -313,6 +332,6 @@ impl<B: Backend> Classifier<B> {
             features = output;
             statistics.push(batch);
         }
-        (self.head(features), statistics)
+        (self.head(features, readout), statistics)
     }
 }

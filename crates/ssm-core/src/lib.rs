@@ -76,8 +76,11 @@ mod linear;
 mod lru;
 mod mamba;
 mod mean_over_time;
+mod model;
+mod module_path;
 mod parameter;
 mod primitive;
+mod readout;
 mod reduction;
 mod scan;
 mod selective_scan;
@@ -116,6 +119,9 @@ pub use mamba::{
     Projection, RMS_NORM_EPSILON, RmsNorm, SelectiveMixer,
 };
 pub use mean_over_time::mean_over_time;
+pub use model::{Model, ModelConfig};
+pub use module_path::ModulePath;
+pub use readout::{Readout, read_out};
 pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,

@@ -7,6 +7,8 @@ use burn::{
     tensor::{Tensor, backend::Backend},
 };
 
+use crate::module_path::ModulePath;
+
 /// Values of one tensor in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedTensor {
@@ -109,17 +111,17 @@ impl NamedTensors {
 
 #[derive(Default)]
 struct Collector {
-    path: Vec<String>,
+    path: ModulePath,
     tensors: NamedTensors,
 }
 
 impl<B: Backend> ModuleVisitor<B> for Collector {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
@@ -128,6 +130,6 @@ impl<B: Backend> ModuleVisitor<B> for Collector {
             shape: data.shape.as_slice().to_vec(),
             values: data.iter::<f32>().collect(),
         };
-        self.tensors.0.insert(self.path.join("."), tensor);
+        self.tensors.0.insert(self.path.name(), tensor);
     }
 }

@@ -18,7 +18,7 @@ use burn::{
     },
 };
 use serde_json::Value;
-use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Sequences};
+use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Readout, Sequences};
 
 type Cpu = Autodiff<Flex>;
 
@@ -216,7 +216,7 @@ fn loss_gradients_and_batch_statistics_of_the_model_match_the_reference() {
     let source = with_statistics(published(&oracle["params"]), &step["batch_norm_after"]);
     let model = model::<Cpu>(&source);
     let x = Sequences::Features(tensor::<Cpu, 3>(&oracle["X"]));
-    let (logits, statistics) = model.forward_train(x, None);
+    let (logits, statistics) = model.forward_train(x, Readout::Mean, None);
     let targets = tensor::<Cpu, 2>(&oracle["Y_one_hot"]);
     let batch = targets.dims()[0] as f64;
     let loss = (log_softmax(logits, 1) * targets).sum() / -batch;
@@ -245,7 +245,7 @@ fn evaluation_matches_the_reference() {
     let source = with_statistics(published(&last["params_after"]), &last["batch_norm_after"]);
     let model = model::<Flex>(&source);
     let x = Sequences::Features(tensor::<Flex, 3>(&oracle["X"]));
-    let probabilities = softmax(model.forward(x), 1);
+    let probabilities = softmax(model.forward(x, Readout::Mean), 1);
     let want = numbers(&oracle["inference_probabilities_after_last_step_on_X"]).0;
     assert_close("probabilities", &values(probabilities), &want, 1e-11);
 }
@@ -271,8 +271,8 @@ fn a_model_survives_the_way_through_its_tensors() {
         Sequences::Tokens(Tensor::<Flex, 2, Int>::from_data(data, &Default::default()))
     };
     assert_eq!(
-        values(model.forward(tokens())),
-        values(again.forward(tokens()))
+        values(model.forward(tokens(), Readout::Mean)),
+        values(again.forward(tokens(), Readout::Mean))
     );
 
     for (damage, message) in [

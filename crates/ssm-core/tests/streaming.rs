@@ -6,7 +6,7 @@ use burn::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Sequences};
+use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Readout, Sequences};
 
 const INIT: LruInit = LruInit {
     r_min: 0.9,
@@ -126,7 +126,7 @@ fn a_classifier_fed_with_features_equals_the_whole_sequence_at_every_length() {
             if [1, 2, 57, 200].contains(&length) {
                 let data = TensorData::new(input[..length * 3].to_vec(), [1, length, 3]);
                 let whole = Sequences::Features(Tensor::from_data(data, &Default::default()));
-                let want = values(model.forward(whole));
+                let want = values(model.forward(whole, Readout::Mean));
                 stream.logits(&mut got);
                 let error = error(&got, &want);
                 assert!(
@@ -153,7 +153,7 @@ fn a_classifier_fed_with_tokens_equals_the_whole_sequence() {
     stream.logits(&mut got);
     let data = TensorData::new(tokens, [1, 90]);
     let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
-    let want = values(model.forward(Sequences::Tokens(whole)));
+    let want = values(model.forward(Sequences::Tokens(whole), Readout::Mean));
     let error = error(&got, &want);
     assert!(error < tolerance(30 * 12 * 90), "{error:e}");
 }

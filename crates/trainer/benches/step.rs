@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
 use clap::Parser;
-use datasets::{SequenceSet, Shape as ExampleShape};
+use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
     Classifier, ClassifierConfig, DiagonalSsm, Dropout, Encoder, GatedUnit, Kernels, LruInit,
-    TrainingBackend,
+    Model, Readout, TrainingBackend,
 };
 use trainer::backend::{Job, dispatch};
 use trainer::config::BackendKind;
@@ -261,6 +261,8 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
             length: shape.length,
             channels: shape.channels,
             classes: CLASSES,
+            content: Content::Values,
+            target: Target::Class,
         };
         // Two batches, of bytes that are as good as random.
         let count = 2 * shape.batch;
@@ -327,7 +329,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
     }
 
     fn total(&self) -> f64 {
-        let (mut model, mut optimizer) = (self.model.clone(), optimizer());
+        let (mut model, mut optimizer) = (Model::Lru(self.model.clone()), optimizer());
         let (mut next, mut step) = (self.batches(), 0);
         self.median(self.budget, || {
             step += 1;
@@ -406,19 +408,19 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let features = Tensor::<B, 3>::from_inner(self.random(self.dims())).require_grad();
         let labels = self.batches()().labels;
         self.part(|| {
-            let logits = self.model.head(features.clone());
+            let logits = self.model.head(features.clone(), Readout::Mean);
             cross_entropy(logits, labels.clone()).backward()
         })
     }
 
     /// AdamW and the running statistics, on gradients that are not timed.
     fn optimizer(&self) -> f64 {
-        let (mut model, mut optimizer) = (self.model.clone(), optimizer());
+        let (mut model, mut optimizer) = (Model::Lru(self.model.clone()), optimizer());
         let mut next = self.batches();
         let mut times: Vec<Duration> = (0..6)
             .map(|_| {
                 let batch = next();
-                let (logits, statistics) = model.forward_train(batch.input, None);
+                let (logits, statistics) = model.forward_train(batch.input, batch.readout, None);
                 let mut gradients = cross_entropy(logits, batch.labels).backward();
                 self.time(|| {
                     model = optimizer.step(RATES, model.clone(), &mut gradients);

@@ -12,7 +12,7 @@ use hsv::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use ssm_core::{Classifier, Reducible, ReductionError, WeightsError};
+use ssm_core::{Lru, Model, Reducible, ReductionError, WeightsError};
 use thiserror::Error;
 
 use crate::checkpoint::{CheckpointError, resolve_weights};
@@ -251,34 +251,36 @@ pub struct CheckpointReport {
 pub fn analyze_checkpoint(path: &Path, taus: &[String]) -> Result<CheckpointReport, AnalyzeError> {
     let weights = resolve_weights(path)?;
     let tensors = read_tensors(&weights)?;
-    let model =
-        Classifier::<Flex>::from_tensors(tensors, &Default::default()).map_err(|source| {
-            AnalyzeError::Weights {
-                path: weights.clone(),
-                source,
-            }
-        })?;
+    let model = Model::<Flex>::from_tensors(tensors, &Default::default()).map_err(|source| {
+        AnalyzeError::Weights {
+            path: weights.clone(),
+            source,
+        }
+    })?;
     let taus: Vec<&str> = taus.iter().map(String::as_str).collect();
-    let layers = model
-        .blocks
-        .iter()
-        .enumerate()
-        .map(|(layer, block)| {
-            let system = block
-                .lru
-                .to_system()
-                .map_err(|source| AnalyzeError::Layer { layer, source })?;
-            let hankel = system.hankel()?;
-            let hsv = hankel.singular_values();
-            Ok(LayerSpectrum {
-                layer,
-                state_dim: block.lru.state_dim(),
-                rank_at_tau: ranks_at(hsv, &taus)?,
-                hsv: hsv.to_vec(),
-            })
-        })
-        .collect::<Result<_, AnalyzeError>>()?;
+    let layers = match model {
+        Model::Lru(model) => model
+            .blocks
+            .iter()
+            .enumerate()
+            .map(|(layer, block)| spectrum(layer, &block.lru, &taus))
+            .collect::<Result<_, _>>()?,
+    };
     Ok(CheckpointReport { weights, layers })
+}
+
+fn spectrum(layer: usize, lru: &Lru<Flex>, taus: &[&str]) -> Result<LayerSpectrum, AnalyzeError> {
+    let system = lru
+        .to_system()
+        .map_err(|source| AnalyzeError::Layer { layer, source })?;
+    let hankel = system.hankel()?;
+    let hsv = hankel.singular_values();
+    Ok(LayerSpectrum {
+        layer,
+        state_dim: lru.state_dim(),
+        rank_at_tau: ranks_at(hsv, taus)?,
+        hsv: hsv.to_vec(),
+    })
 }
 
 impl CheckpointReport {

@@ -16,7 +16,7 @@ use compress_schedule::{Decision, Drift, LayerSpectrum, Verdict};
 use hsv::{DiscreteDiagonalSystem, hankel_norm, spearman};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use ssm_core::{Classifier, Lru, Reducible, TrainingBackend};
+use ssm_core::{Lru, Model, Reducible, Sequences, TrainingBackend};
 
 use crate::config::{OptimizerState, Realization};
 use crate::optimizer::AdamW;
@@ -124,19 +124,22 @@ impl Examined {
 
 /// Ranks the states of every layer. `previous` is the model at the snapshot before.
 pub fn examine<B: TrainingBackend>(
-    model: &Classifier<B>,
-    previous: Option<&Classifier<B::InnerBackend>>,
+    model: &Model<B>,
+    previous: Option<&Model<B::InnerBackend>>,
     method: Method,
 ) -> Vec<Examined> {
-    model
-        .blocks
-        .par_iter()
-        .enumerate()
-        .map(|(index, block)| {
-            let previous = previous.map(|model| &model.blocks[index].lru);
-            examine_layer(&block.lru, previous, method)
-        })
-        .collect()
+    match model {
+        Model::Lru(model) => {
+            let previous = previous.map(|Model::Lru(previous)| previous);
+            let blocks = model.blocks.par_iter().enumerate();
+            blocks
+                .map(|(index, block)| {
+                    let previous = previous.map(|model| &model.blocks[index].lru);
+                    examine_layer(&block.lru, previous, method)
+                })
+                .collect()
+        }
+    }
 }
 
 fn examine_layer<B: TrainingBackend>(
@@ -197,17 +200,23 @@ pub struct Treatment {
     pub optimizer_state: OptimizerState,
 }
 
-/// Does what the schedule decided at `step`, layer by layer. `inputs` are those of the layers on a calibration batch.
+/// Does what the schedule decided at `step`, layer by layer. `calibration` is what smaller layers are tried on.
 ///
 /// A layer that cannot be cut is left as it is, and its report says why.
 pub fn carry_out<B: TrainingBackend>(
-    model: &mut Classifier<B>,
+    model: &mut Model<B>,
     optimizer: &mut AdamW<B>,
     step: u64,
     decided: Vec<(Examined, Decision)>,
-    inputs: &[Tensor<B::InnerBackend, 3>],
+    calibration: Sequences<B::InnerBackend>,
     treatment: Treatment,
 ) -> Vec<LayerReport> {
+    let Model::Lru(model) = model;
+    let inputs = match decided.iter().any(|(_, decision)| decision.is_cut()) {
+        // Of the model as it is: a layer further up is tried on what it was ranked for.
+        true => model.valid().recurrence_inputs(calibration),
+        false => Vec::new(),
+    };
     let mut reports = Vec::with_capacity(decided.len());
     for (layer, (examined, decision)) in decided.into_iter().enumerate() {
         let mut report = examined.report(step, layer);

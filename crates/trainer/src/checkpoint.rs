@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use ssm_core::{ClassifierConfig, NamedTensors};
+use ssm_core::{ModelConfig, NamedTensors};
 use thiserror::Error;
 
 use crate::files::{FileError, sync_folder, write_atomically, write_json};
@@ -183,7 +183,7 @@ struct Versioned<S> {
 
 /// Metadata of a weights file: the sizes of the model.
 pub(crate) fn model_metadata(tensors: &NamedTensors) -> HashMap<String, String> {
-    let config = ClassifierConfig::infer(tensors).expect("a model's own tensors describe it");
+    let config = ModelConfig::infer(tensors).expect("a model's own tensors describe it");
     let json = serde_json::to_string(&config).expect("sizes are plain numbers");
     HashMap::from([(CONFIG_KEY.to_string(), json)])
 }
@@ -433,7 +433,7 @@ pub fn resolve_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
 mod tests {
     use super::*;
     use burn::backend::Flex;
-    use ssm_core::{Classifier, Encoder, LruInit};
+    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
 
     fn checkpoint(state: u64) -> Checkpoint<u64> {
         let config = ClassifierConfig {

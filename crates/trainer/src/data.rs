@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use datasets::{Dataset, DatasetError, LoadOptions, SequenceSet, epoch_order};
-use ssm_core::Sequences;
+use datasets::{Content, Dataset, DatasetError, LoadOptions, SequenceSet, Target, epoch_order};
+use ssm_core::{Readout, Sequences};
 
 use crate::config::Config;
 use crate::seeds::{Purpose, derive};
@@ -34,30 +34,97 @@ pub fn fetch_dir(flag: Option<PathBuf>) -> PathBuf {
 /// Examples as tensors.
 #[derive(Debug, Clone)]
 pub struct Batch<B: Backend> {
-    /// `[batch, length, channels]`.
+    /// `[batch, length, channels]`, or `[batch, length]` of tokens.
     pub input: Sequences<B>,
-    /// Class of every example, `[batch]`.
+    /// Where the answers are that the labels are compared with.
+    pub readout: Readout<B>,
+    /// Class of every answer, `[batch * answers]`: those of the first example, then those of the second.
     pub labels: Tensor<B, 1, Int>,
 }
 
-/// Puts the examples with these indices on the device.
+impl<B: Backend> Batch<B> {
+    /// Number of labels: what loss and accuracy of the batch are means over.
+    pub fn answers(&self) -> usize {
+        self.labels.dims()[0]
+    }
+}
+
+/// Batches of varying length end at a multiple of this many steps.
+///
+/// A GPU compiles and tunes kernels for every shape it meets, and memory is reused in blocks of the same size: a few
+/// lengths cost less than as many as there are longest examples. Padding to the next multiple wastes little.
+const LENGTH_STEP: usize = 64;
+
+/// Puts the examples with these indices on the device, padded to the length of the longest or a little more.
 pub fn batch<B: Backend>(
     set: &SequenceSet,
-    indices: impl ExactSizeIterator<Item = usize>,
+    indices: impl IntoIterator<Item = usize>,
     device: &B::Device,
 ) -> Batch<B> {
-    let (shape, count) = (set.shape(), indices.len());
-    let mut values = vec![0.0_f32; count * shape.values()];
-    let mut labels = Vec::with_capacity(count);
-    for (index, example) in indices.zip(values.chunks_exact_mut(shape.values())) {
-        set.write_example(index, example);
-        labels.push(set.label(index) as i32);
-    }
-    let values = TensorData::new(values, [count, shape.length, shape.channels]);
+    let indices: Vec<usize> = indices.into_iter().collect();
+    let lengths: Vec<usize> = indices.iter().map(|index| set.length(*index)).collect();
+    let length = padded_length(&lengths, set.shape().length);
+    let labels: Vec<i32> = indices
+        .iter()
+        .flat_map(|index| set.labels(*index))
+        .map(|label| i32::from(*label))
+        .collect();
+    let count = labels.len();
     Batch {
-        input: Sequences::Features(Tensor::from_data(values, device)),
+        input: sequences(set, &indices, length, device),
+        readout: match set.shape().target {
+            Target::Class => mean(&lengths, length, device),
+            Target::LastSteps { count } => Readout::LastSteps(count),
+        },
         labels: Tensor::from_data(TensorData::new(labels, [count]), device),
     }
+}
+
+/// The longest of these lengths, rounded up, but not beyond the longest there may be.
+fn padded_length(lengths: &[usize], limit: usize) -> usize {
+    let longest = lengths.iter().copied().max().unwrap_or(limit);
+    longest.next_multiple_of(LENGTH_STEP).min(limit)
+}
+
+fn sequences<B: Backend>(
+    set: &SequenceSet,
+    indices: &[usize],
+    length: usize,
+    device: &B::Device,
+) -> Sequences<B> {
+    let (count, channels) = (indices.len(), set.shape().channels);
+    match set.shape().content {
+        Content::Values => {
+            let row = length * channels;
+            let mut values = vec![0.0_f32; count * row];
+            for (index, example) in indices.iter().zip(values.chunks_exact_mut(row)) {
+                set.write_example(*index, example);
+            }
+            let data = TensorData::new(values, [count, length, channels]);
+            Sequences::Features(Tensor::from_data(data, device))
+        }
+        Content::Tokens { .. } => {
+            let mut tokens = vec![0_i32; count * length];
+            for (index, example) in indices.iter().zip(tokens.chunks_exact_mut(length)) {
+                set.write_tokens(*index, example);
+            }
+            let data = TensorData::new(tokens, [count, length]);
+            Sequences::Tokens(Tensor::from_data(data, device))
+        }
+    }
+}
+
+/// The mean over the steps of every example, without its padding.
+fn mean<B: Backend>(lengths: &[usize], length: usize, device: &B::Device) -> Readout<B> {
+    if lengths.iter().all(|own| *own == length) {
+        return Readout::Mean;
+    }
+    let mut weights = vec![0.0_f32; lengths.len() * length];
+    for (own, row) in lengths.iter().zip(weights.chunks_exact_mut(length)) {
+        row[..*own].fill(1.0 / *own as f32);
+    }
+    let data = TensorData::new(weights, [lengths.len(), length]);
+    Readout::WeightedMean(Tensor::from_data(data, device))
 }
 
 /// The examples of every training step: epochs of whole batches, each in an order of its own.
@@ -107,6 +174,112 @@ impl BatchOrder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::backend::Flex;
+    use datasets::Shape;
+
+    const TEXTS: Shape = Shape {
+        length: 200,
+        channels: 1,
+        classes: 3,
+        content: Content::Tokens { vocabulary: 9 },
+        target: Target::Class,
+    };
+
+    /// Texts of these lengths, each of one token: 1, 2 and so on.
+    fn texts(lengths: &[usize]) -> SequenceSet {
+        let tokens = (1..).zip(lengths);
+        let tokens = tokens.flat_map(|(token, length)| vec![token; *length]);
+        let labels = (0..lengths.len()).map(|index| (index % 3) as u8).collect();
+        SequenceSet::with_lengths(TEXTS, tokens.collect(), lengths, labels).unwrap()
+    }
+
+    fn of(set: &SequenceSet, indices: impl IntoIterator<Item = usize>) -> Batch<Flex> {
+        batch(set, indices, &Default::default())
+    }
+
+    fn tokens(batch: &Batch<Flex>) -> Tensor<Flex, 2, Int> {
+        match &batch.input {
+            Sequences::Tokens(tokens) => tokens.clone(),
+            Sequences::Features(_) => panic!("the set holds tokens"),
+        }
+    }
+
+    fn integers<const D: usize>(tensor: Tensor<Flex, D, Int>) -> Vec<i64> {
+        tensor.into_data().iter().collect()
+    }
+
+    #[test]
+    fn a_batch_is_padded_to_its_longest_text_and_the_padding_has_no_weight() {
+        let set = texts(&[5, 70, 200, 128]);
+        for (indices, length) in [
+            (vec![0, 0], 64),
+            (vec![1, 0], 128),
+            (vec![3, 0], 128),
+            (vec![0, 2], 200),
+        ] {
+            let batch = of(&set, indices.clone());
+            assert_eq!(tokens(&batch).dims(), [2, length]);
+            let tokens = integers(tokens(&batch));
+            let Readout::WeightedMean(weights) = &batch.readout else {
+                panic!("{:?}", batch.readout);
+            };
+            assert_eq!(weights.dims(), [2, length]);
+            let weights: Vec<f32> = weights.to_data().iter().collect();
+            for (row, index) in indices.into_iter().enumerate() {
+                let own = set.length(index);
+                for step in 0..length {
+                    let (token, weight) = match step < own {
+                        true => (index as i64 + 1, 1.0 / own as f32),
+                        false => (0, 0.0),
+                    };
+                    assert_eq!(tokens[row * length + step], token);
+                    assert_eq!(weights[row * length + step], weight);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn texts_without_padding_need_no_weights() {
+        let set = texts(&[128, 128, 200, 3]);
+        for indices in [[0, 1], [2, 2]] {
+            assert!(matches!(of(&set, indices).readout, Readout::Mean));
+        }
+        assert!(!matches!(of(&set, [0, 2]).readout, Readout::Mean));
+    }
+
+    #[test]
+    fn labels_at_the_last_steps_stand_in_the_order_of_their_examples() {
+        let shape = Shape {
+            length: 4,
+            target: Target::LastSteps { count: 2 },
+            ..TEXTS
+        };
+        let set = SequenceSet::new(shape, vec![1; 12], vec![0, 1, 2, 0, 1, 2]).unwrap();
+        let batch = of(&set, [2, 0]);
+        assert!(matches!(batch.readout, Readout::LastSteps(2)));
+        assert_eq!(
+            (integers(batch.labels.clone()), batch.answers()),
+            (vec![1, 2, 0, 1], 4)
+        );
+    }
+
+    #[test]
+    fn values_come_with_all_their_channels() {
+        let shape = Shape {
+            length: 2,
+            channels: 2,
+            content: Content::Values,
+            ..TEXTS
+        };
+        let set = SequenceSet::new(shape, vec![0, 255, 51, 0], vec![2]).unwrap();
+        let Sequences::Features(values) = of(&set, [0]).input else {
+            panic!("the set holds values")
+        };
+        assert_eq!(values.dims(), [1, 2, 2]);
+        let values: Vec<f32> = values.into_data().iter().collect();
+        assert_eq!(values, [0.0, 1.0, 0.2, 0.0]);
+    }
 
     #[test]
     fn an_epoch_visits_no_example_twice_and_any_step_can_be_asked_for() {

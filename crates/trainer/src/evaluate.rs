@@ -8,7 +8,7 @@ use burn::tensor::backend::Backend as BurnBackend;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use datasets::{Dataset, DatasetError, SequenceSet};
 use serde::{Deserialize, Serialize};
-use ssm_core::{Backend, Classifier, NamedTensors, TrainingBackend, WeightsError};
+use ssm_core::{Backend, Model, NamedTensors, TrainingBackend, WeightsError};
 use thiserror::Error;
 
 use crate::backend::{BackendError, Job, dispatch};
@@ -16,16 +16,16 @@ use crate::data::{self, batch};
 use crate::run_dir::{RunDir, RunDirError};
 use crate::weights::{WeightsFileError, read_tensors};
 
-/// Mean loss and share of correct answers.
+/// Mean loss and share of correct answers, over all the answers that the examples of a set ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Mean cross-entropy in nats.
     pub loss: f64,
-    /// Share of examples whose largest logit is the right one, in `[0, 1]`.
+    /// Share of answers whose largest logit is the right one, in `[0, 1]`.
     pub accuracy: f64,
 }
 
-/// Mean cross-entropy of logits `[batch, classes]`, from the log-softmax: finite wherever the logits are.
+/// Mean cross-entropy of logits `[answers, classes]`, from the log-softmax: finite wherever the logits are.
 pub fn cross_entropy<B: BurnBackend>(
     logits: Tensor<B, 2>,
     labels: Tensor<B, 1, Int>,
@@ -34,37 +34,43 @@ pub fn cross_entropy<B: BurnBackend>(
     log_softmax(logits, 1).gather(1, right).mean().neg()
 }
 
-/// Number of examples whose largest logit is the right one.
+/// Number of answers whose largest logit is the right one.
 pub fn correct<B: BurnBackend>(
     logits: Tensor<B, 2>,
     labels: Tensor<B, 1, Int>,
 ) -> Tensor<B, 1, Int> {
-    let [batch, _] = logits.dims();
-    logits.argmax(1).reshape([batch]).equal(labels).int().sum()
+    let [answers, _] = logits.dims();
+    logits
+        .argmax(1)
+        .reshape([answers])
+        .equal(labels)
+        .int()
+        .sum()
 }
 
 /// Scores of `model` on `set`, which is not empty.
 pub fn evaluate<B: Backend>(
-    model: &Classifier<B>,
+    model: &Model<B>,
     set: &SequenceSet,
     batch_size: usize,
     device: &B::Device,
 ) -> Scores {
-    let (mut loss, mut right) = (0.0, 0_i64);
+    let (mut loss, mut right, mut answers) = (0.0, 0_i64, 0);
     for start in (0..set.len()).step_by(batch_size) {
         let end = (start + batch_size).min(set.len());
         let batch = batch::<B>(set, start..end, device);
-        let logits = model.forward(batch.input);
+        let asked = batch.answers();
+        let logits = model.forward(batch.input, batch.readout);
         let mean: f64 = cross_entropy(logits.clone(), batch.labels.clone())
             .into_scalar()
             .elem();
-        loss += mean * (end - start) as f64;
+        loss += mean * asked as f64;
         right += correct(logits, batch.labels).into_scalar().elem::<i64>();
+        answers += asked;
     }
-    let examples = set.len() as f64;
     Scores {
-        loss: loss / examples,
-        accuracy: right as f64 / examples,
+        loss: loss / answers as f64,
+        accuracy: right as f64 / answers as f64,
     }
 }
 
@@ -150,7 +156,7 @@ impl Job for EvaluateRun {
     type Output = Result<(Vec<usize>, [Scores; 2]), WeightsError>;
 
     fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
-        let model = Classifier::<B::Inner>::from_tensors(self.tensors, device)?;
+        let model = Model::<B::Inner>::from_tensors(self.tensors, device)?;
         let scores = [&self.data.validation, &self.data.test]
             .map(|set| evaluate(&model, set, self.batch_size, device));
         Ok((model.state_dims(), scores))

@@ -15,6 +15,7 @@ pub mod files;
 pub mod history;
 pub mod interrupt;
 pub mod learning_rate;
+mod model;
 pub mod optimizer;
 pub mod predict;
 pub mod progress;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use ssm_core::{Lru, NamedTensor, NamedTensors};
+use ssm_core::{Lru, ModulePath, NamedTensor, NamedTensors};
 
 /// Decay rates of the moments and the guard against division by zero, as optax has them.
 const BETA_1: f64 = 0.9;
@@ -70,7 +70,7 @@ impl<B: AutodiffBackend> AdamW<B> {
             optimizer: self,
             gradients,
             lr,
-            path: Vec::new(),
+            path: ModulePath::default(),
         })
     }
 
@@ -180,16 +180,16 @@ struct Update<'a, B: AutodiffBackend> {
     optimizer: &'a mut AdamW<B>,
     gradients: &'a mut B::Gradients,
     lr: LearningRates,
-    path: Vec<String>,
+    path: ModulePath,
 }
 
 impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_string());
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
@@ -200,7 +200,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         let value = tensor.inner();
         let shape = value.dims();
         let updated = self.optimizer.update(
-            &self.path.join("."),
+            &self.path.name(),
             self.lr,
             value.flatten(0, D - 1),
             gradient.flatten(0, D - 1),

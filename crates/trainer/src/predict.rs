@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, NamedTensor, NamedTensors, Sequences, TrainingBackend,
+    Encoder, Model, ModelConfig, NamedTensor, NamedTensors, Readout, Sequences, TrainingBackend,
     WeightsError,
 };
 use thiserror::Error;
@@ -104,8 +104,8 @@ pub fn predict(
         path: weights.clone(),
         source,
     };
-    let config = ClassifierConfig::infer(&tensors).map_err(broken)?;
-    let logits = match config.encoder {
+    let config = ModelConfig::infer(&tensors).map_err(broken)?;
+    let logits = match config.encoder() {
         Encoder::Linear { channels } => {
             let input = read_features(input, channels)?;
             dispatch(backend, Predict { tensors, input })?
@@ -243,13 +243,14 @@ impl Job for Predict {
     type Output = Result<NamedTensor, WeightsError>;
 
     fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
-        let classes = ClassifierConfig::infer(&self.tensors)?.classes;
-        let model = Classifier::<B::Inner>::from_tensors(self.tensors, device)?;
+        let classes = ModelConfig::infer(&self.tensors)?.classes();
+        let model = Model::<B::Inner>::from_tensors(self.tensors, device)?;
         let sequences = self.input.sequences();
         let mut values = Vec::with_capacity(sequences * classes);
         for start in (0..sequences).step_by(BATCH) {
             let end = (start + BATCH).min(sequences);
-            let logits = model.forward(self.input.slice(start, end, device));
+            let input = self.input.slice(start, end, device);
+            let logits = model.forward(input, Readout::Mean);
             values.extend(logits.into_data().iter::<f32>());
         }
         Ok(NamedTensor {

@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::backend::{BackendError, Job, dispatch};
 use crate::checkpoint::CheckpointError;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::data::{self, BatchOrder};
 use crate::files::FileError;
 use crate::progress::Reporter;
@@ -31,6 +31,9 @@ pub enum TrainError {
     /// The backend is not compiled in, or has no device.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The configuration asks for a model that cannot be had.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The data set cannot be loaded.
     #[error(transparent)]
     Data(#[from] DatasetError),

@@ -9,7 +9,7 @@ use compress_schedule::{Decision, LayerSpectrum, Observation, ParameterCount};
 use datasets::{Dataset, SequenceSet};
 use hsv::Selection as StateSelection;
 use serde::Serialize;
-use ssm_core::{Classifier, Dropout, NamedTensors, TrainingBackend};
+use ssm_core::{Dropout, Model, NamedTensors, Sequences, TrainingBackend};
 use tracing::{info, warn};
 
 use super::state::{Best, Progress, parameters, save_best};
@@ -87,11 +87,11 @@ pub(super) struct Training<'a, B: TrainingBackend> {
     pub hsv: JsonLines,
     pub reporter: Reporter,
     pub order: BatchOrder,
-    pub model: Classifier<B>,
+    pub model: Model<B>,
     pub optimizer: AdamW<B>,
     pub best: Option<NamedTensors>,
     /// The model at the last snapshot of the spectra.
-    pub snapshot: Option<Classifier<B::Inner>>,
+    pub snapshot: Option<Model<B::Inner>>,
     pub progress: Progress,
     /// Training time of earlier processes.
     pub seconds_before: f64,
@@ -165,7 +165,8 @@ impl<B: TrainingBackend> Training<'_, B> {
             tally.loss += loss;
         }
         tally.correct += hits;
-        tally.examples += (steps as usize * self.config.training.batch_size) as i64;
+        let answers = self.config.training.batch_size * self.data.shape.labels();
+        tally.answers += (steps as usize * answers) as i64;
         let message = format!(
             "loss {:.3}  val {}  state {}",
             losses.iter().sum::<f64>() / steps as f64,
@@ -279,24 +280,20 @@ impl<B: TrainingBackend> Training<'_, B> {
         // The schedule as it was belongs to the checkpoint before the cut.
         let mut schedule = self.progress.schedule.clone();
         let decisions = schedule.decide(step, &observation)?;
-        let inputs = if decisions.iter().any(Decision::is_cut) {
+        if decisions.iter().any(Decision::is_cut) {
             self.save_checkpoint(Moment::before_cut(step))?;
-            self.calibration_inputs()
-        } else {
-            Vec::new()
-        };
-
+        }
         let trial = schedule.needs_verdict().then(|| {
             let before = self.validate().accuracy;
             (before, self.model.clone(), self.optimizer.clone())
         });
-        let treatment = self.treatment();
+        let (calibration, treatment) = (self.calibration_input(), self.treatment());
         let mut reports = bridge::carry_out(
             &mut self.model,
             &mut self.optimizer,
             step,
             examined.into_iter().zip(decisions).collect(),
-            &inputs,
+            calibration,
             treatment,
         );
         for report in &reports {
@@ -341,18 +338,17 @@ impl<B: TrainingBackend> Training<'_, B> {
         Ok(())
     }
 
-    /// The inputs of every layer on the first few training examples.
-    fn calibration_inputs(&self) -> Vec<Tensor<B::InnerBackend, 3>> {
+    /// The first few training examples.
+    fn calibration_input(&self) -> Sequences<B::InnerBackend> {
         let count = CALIBRATION_EXAMPLES.min(self.data.train.len());
-        let batch = data::batch(&self.data.train, 0..count, &self.device);
-        self.model.valid().recurrence_inputs(batch.input)
+        data::batch(&self.data.train, 0..count, &self.device).input
     }
 
     fn seconds(&self) -> f64 {
         self.seconds_before + self.began.elapsed().as_secs_f64()
     }
 
-    fn scores(&self, model: &Classifier<B::Inner>, set: &SequenceSet) -> Scores {
+    fn scores(&self, model: &Model<B::Inner>, set: &SequenceSet) -> Scores {
         evaluate(model, set, self.config.training.batch_size, &self.device)
     }
 
@@ -381,7 +377,7 @@ impl<B: TrainingBackend> Training<'_, B> {
         let metrics = Metrics {
             step,
             train_loss: tally.loss / tally.steps as f64,
-            train_accuracy: tally.correct as f64 / tally.examples as f64,
+            train_accuracy: tally.correct as f64 / tally.answers as f64,
             val_loss: scores.loss,
             val_accuracy: scores.accuracy,
             learning_rate: learning_rate(training, training.lr, step - 1),
@@ -415,7 +411,7 @@ impl<B: TrainingBackend> Training<'_, B> {
             model: self.model.to_tensors(),
             optimizer: self.optimizer.to_tensors(),
             best: self.best.clone(),
-            snapshot: self.snapshot.as_ref().map(Classifier::to_tensors),
+            snapshot: self.snapshot.as_ref().map(Model::to_tensors),
             state: &self.progress,
         };
         let kept = self.config.training.keep_checkpoints;
@@ -443,7 +439,7 @@ impl<B: TrainingBackend> Training<'_, B> {
             (Some(best), Some(tensors)) => (best, tensors.clone()),
             _ => unreachable!("the last step is evaluated"),
         };
-        let best_model = Classifier::<B::Inner>::from_tensors(tensors, &self.device)
+        let best_model = Model::<B::Inner>::from_tensors(tensors, &self.device)
             .expect("weights that were evaluated are finite and complete");
         let test = self.scores(&best_model, &self.data.test);
         let times = &self.progress.step_times;

@@ -4,17 +4,15 @@ use burn::module::Module;
 use compress_schedule::{ParameterCount, Schedule};
 use datasets::Dataset;
 use serde::{Deserialize, Serialize};
-use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, LruInit, NamedTensors, Reducible, TrainingBackend,
-};
+use ssm_core::{Model, NamedTensors, TrainingBackend};
 
 use super::TrainError;
 use crate::bridge::Cut;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, model_metadata};
 use crate::config::Config;
+use crate::model;
 use crate::optimizer::{AdamW, AdamWConfig};
 use crate::run_dir::RunDir;
-use crate::seeds::{Purpose, derive};
 use crate::step_times::StepTimes;
 use crate::weights::write_tensors;
 
@@ -44,36 +42,26 @@ pub(crate) struct Best {
     pub accuracy: f64,
 }
 
-/// Sums over training examples.
+/// Sums over the answers to training examples.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub steps: u64,
     pub loss: f64,
     pub correct: i64,
-    pub examples: i64,
+    #[serde(alias = "examples")]
+    pub answers: i64,
 }
 
 /// What a run starts or goes on with.
 pub(super) struct Restored<B: TrainingBackend> {
-    pub model: Classifier<B>,
+    pub model: Model<B>,
     pub optimizer: AdamW<B>,
     pub best: Option<NamedTensors>,
     /// The model at the last snapshot of the spectra.
-    pub snapshot: Option<Classifier<B::Inner>>,
+    pub snapshot: Option<Model<B::Inner>>,
     pub progress: Progress,
     /// Lines of earlier steps than this one are in the files already; at and after it, nothing is.
     pub written: u64,
-}
-
-fn model_config(config: &Config, data: &Dataset) -> ClassifierConfig {
-    ClassifierConfig {
-        encoder: Encoder::Linear {
-            channels: data.shape.channels,
-        },
-        hidden_dim: config.model.hidden_dim,
-        state_dims: vec![config.model.state_dim; config.model.blocks],
-        classes: data.shape.classes,
-    }
 }
 
 fn optimizer_config(config: &Config) -> AdamWConfig {
@@ -88,14 +76,7 @@ impl<B: TrainingBackend> Restored<B> {
         data: &Dataset,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        let model = &config.model;
-        let init = LruInit {
-            r_min: model.r_min,
-            r_max: model.r_max,
-            max_phase: model.max_phase,
-        };
-        let seed = derive(config.training.seed, Purpose::Weights);
-        let model = Classifier::<B>::init(&model_config(config, data), init, seed, device);
+        let model = model::init(&model::sizes(config, data.shape)?, config, device);
         let schedule = config.schedule()?;
         let (fixed, per_state) = parameters(&model);
         let count = ParameterCount {
@@ -146,27 +127,16 @@ impl<B: TrainingBackend> Restored<B> {
             path: path.clone(),
             mismatch,
         };
-        let model =
-            Classifier::from_tensors(loaded.model, device).map_err(TrainError::ResumeWeights)?;
-        let (found, wanted) = (model.config(), model_config(config, data));
-        if (
-            found.encoder,
-            found.hidden_dim,
-            found.classes,
-            found.state_dims.len(),
-        ) != (
-            wanted.encoder,
-            wanted.hidden_dim,
-            wanted.classes,
-            wanted.state_dims.len(),
-        ) {
+        let model = Model::from_tensors(loaded.model, device).map_err(TrainError::ResumeWeights)?;
+        let wanted = model::sizes(config, data.shape)?;
+        if !model.config().equals_but_for_states(&wanted) {
             return Err(mismatch("the model has other sizes"));
         }
         let optimizer = AdamW::from_tensors(optimizer_config(config), &loaded.optimizer, device)
             .ok_or_else(|| mismatch("the optimizer state is incomplete"))?;
         let snapshot = loaded
             .snapshot
-            .map(|tensors| Classifier::from_tensors(tensors, device))
+            .map(|tensors| Model::from_tensors(tensors, device))
             .transpose()
             .map_err(TrainError::ResumeWeights)?;
         let progress = loaded.state;
@@ -194,14 +164,15 @@ impl<B: TrainingBackend> Restored<B> {
 }
 
 /// The numbers in a model that do not depend on its states, and what one state adds to them in each layer.
-pub(super) fn parameters<B: TrainingBackend>(model: &Classifier<B>) -> (u64, Vec<u64>) {
-    let (mut fixed, mut per_state) = (model.num_params() as u64, Vec::new());
-    for layer in model.blocks.iter().map(|block| &block.lru) {
-        let in_states = layer.num_params() - layer.D.dims()[0];
-        fixed -= in_states as u64;
-        per_state.push((in_states / layer.state_dim()) as u64);
-    }
-    (fixed, per_state)
+pub(super) fn parameters<B: TrainingBackend>(model: &Model<B>) -> (u64, Vec<u64>) {
+    let per_state = model.parameters_per_state();
+    let dims = model.state_dims();
+    let in_states: usize = dims.iter().zip(&per_state).map(|(n, each)| n * each).sum();
+    let fixed = (model.num_params() - in_states) as u64;
+    (
+        fixed,
+        per_state.into_iter().map(|each| each as u64).collect(),
+    )
 }
 
 /// Writes the weights of the best evaluation.
