@@ -2,6 +2,7 @@
 
 mod dual;
 mod parts;
+mod published;
 mod selective;
 mod ssd;
 
@@ -17,16 +18,20 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use self::published::PublishedConfig;
 use crate::{
     backend::Backend,
     classifier::{Embedding, Encoder, Sequences},
     linear::Linear,
     parameter::{normal, parameter},
+    readout::{Readout, read_out},
     tensors::{NamedTensors, WeightsError},
 };
 
-/// Sizes of a [`Mamba`]: enough to tell which weights it has.
+/// Sizes of a [`Mamba`]: enough to tell which weights it has. Written under the names of the published models'
+/// configurations, with the states of every layer as `state_sizes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "PublishedConfig", try_from = "PublishedConfig")]
 pub struct MambaConfig {
     /// Encoder of the input.
     pub encoder: Encoder,
@@ -45,8 +50,7 @@ pub struct MambaConfig {
 }
 
 /// What the mixers of a [`Mamba`] are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MixerKind {
     /// [`SelectiveMixer`].
     Selective {
@@ -61,8 +65,7 @@ pub enum MixerKind {
 }
 
 /// What becomes of the last layer's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MambaHead {
     /// An affine map to classes.
     Classes {
@@ -74,6 +77,27 @@ pub enum MambaHead {
         /// Whether it is the encoder's table itself.
         tied: bool,
     },
+}
+
+impl MambaConfig {
+    /// Reads every size off the weights.
+    ///
+    /// # Errors
+    /// When a tensor that tells a size is missing.
+    pub fn infer(tensors: &NamedTensors) -> Result<Self, WeightsError> {
+        Ok(Mamba::<burn_flex::Flex>::from_tensors(tensors.clone(), &Default::default())?.config())
+    }
+
+    /// Logits of an answer.
+    pub fn outputs(&self) -> usize {
+        match (self.head, self.encoder) {
+            (MambaHead::Classes { classes }, _) => classes,
+            (MambaHead::Tokens { .. }, Encoder::Embedding { vocabulary }) => vocabulary,
+            (MambaHead::Tokens { .. }, Encoder::Linear { .. }) => {
+                unreachable!("a head over tokens needs tokens")
+            }
+        }
+    }
 }
 
 /// A mixer of one kind or the other.
@@ -399,6 +423,22 @@ impl<B: BurnBackend> Mamba<B> {
         let layers = self.backbone.layers.iter();
         layers.map(|layer| layer.mixer.state_dim()).collect()
     }
+
+    /// The numbers that one state adds to the parameters, for every layer.
+    pub fn parameters_per_state(&self) -> Vec<usize> {
+        let layers = self.backbone.layers.iter();
+        layers
+            .map(|layer| match &layer.mixer {
+                // A column of A, and a row each of the projections to B and C.
+                Mixer::Selective(mixer) => 3 * mixer.D.dims()[0],
+                // A row each of the projections to B and C, and their filters with bias.
+                Mixer::Dual(mixer) => {
+                    let [_, hidden] = mixer.in_proj.weight.dims();
+                    2 * (hidden + mixer.conv1d.weight.dims()[2] + 1)
+                }
+            })
+            .collect()
+    }
 }
 
 impl<B: Backend> MambaLayer<B> {
@@ -442,6 +482,14 @@ impl<B: Backend> Mamba<B> {
         let layers = self.backbone.layers.iter();
         let features = layers.fold(self.encode(input), |x, layer| layer.forward(x));
         self.backbone.norm_f.forward(features)
+    }
+
+    /// Logits `[batch * answers, classes or tokens]`.
+    ///
+    /// # Panics
+    /// As [`encode`](Self::encode), and as [`read_out`].
+    pub fn forward(&self, input: Sequences<B>, readout: Readout<B>) -> Tensor<B, 2> {
+        self.head(read_out(self.features(input), readout))
     }
 
     /// Logits of features, `[rows, hidden]`: over classes, or over tokens if the model has no classes.

@@ -11,6 +11,7 @@ use crate::{
     block::Statistics,
     classifier::{Classifier, ClassifierConfig, Encoder, Sequences},
     dropout::Dropout,
+    mamba::{Mamba, MambaConfig},
     readout::Readout,
     tensors::{NamedTensors, WeightsError},
 };
@@ -23,6 +24,8 @@ use crate::{
 pub enum ModelConfig {
     /// Of blocks around Linear Recurrent Units.
     Lru(ClassifierConfig),
+    /// Of Mamba or Mamba-2.
+    Mamba(MambaConfig),
 }
 
 impl ModelConfig {
@@ -31,13 +34,17 @@ impl ModelConfig {
     /// # Errors
     /// When a tensor that tells a size is missing or has the wrong rank.
     pub fn infer(tensors: &NamedTensors) -> Result<Self, WeightsError> {
-        ClassifierConfig::infer(tensors).map(Self::Lru)
+        match Mamba::<burn_flex::Flex>::is_described_by(tensors) {
+            true => MambaConfig::infer(tensors).map(Self::Mamba),
+            false => ClassifierConfig::infer(tensors).map(Self::Lru),
+        }
     }
 
     /// What goes into the model at every step.
     pub fn encoder(&self) -> Encoder {
         match self {
             Self::Lru(config) => config.encoder,
+            Self::Mamba(config) => config.encoder,
         }
     }
 
@@ -45,6 +52,7 @@ impl ModelConfig {
     pub fn classes(&self) -> usize {
         match self {
             Self::Lru(config) => config.classes,
+            Self::Mamba(config) => config.outputs(),
         }
     }
 
@@ -52,6 +60,7 @@ impl ModelConfig {
     pub fn state_dims(&self) -> &[usize] {
         match self {
             Self::Lru(config) => &config.state_dims,
+            Self::Mamba(config) => &config.state_dims,
         }
     }
 
@@ -70,6 +79,15 @@ impl ModelConfig {
                     ..config
                 } == *other
             }
+            (Self::Mamba(config), Self::Mamba(other)) => {
+                let state_dims = other.state_dims.clone();
+                let config = config.clone();
+                MambaConfig {
+                    state_dims,
+                    ..config
+                } == *other
+            }
+            _ => false,
         }
     }
 }
@@ -79,6 +97,8 @@ impl ModelConfig {
 pub enum Model<B: BurnBackend> {
     /// Blocks around Linear Recurrent Units.
     Lru(Classifier<B>),
+    /// Mamba or Mamba-2.
+    Mamba(Mamba<B>),
 }
 
 impl<B: BurnBackend> Model<B> {
@@ -89,6 +109,7 @@ impl<B: BurnBackend> Model<B> {
     pub fn from_tensors(tensors: NamedTensors, device: &B::Device) -> Result<Self, WeightsError> {
         match ModelConfig::infer(&tensors)? {
             ModelConfig::Lru(_) => Classifier::from_tensors(tensors, device).map(Self::Lru),
+            ModelConfig::Mamba(_) => Mamba::from_tensors(tensors, device).map(Self::Mamba),
         }
     }
 
@@ -101,6 +122,7 @@ impl<B: BurnBackend> Model<B> {
     pub fn config(&self) -> ModelConfig {
         match self {
             Self::Lru(model) => ModelConfig::Lru(model.config()),
+            Self::Mamba(model) => ModelConfig::Mamba(model.config()),
         }
     }
 
@@ -113,6 +135,7 @@ impl<B: BurnBackend> Model<B> {
     pub fn state_dims(&self) -> Vec<usize> {
         match self {
             Self::Lru(model) => model.state_dims(),
+            Self::Mamba(model) => model.state_dims(),
         }
     }
 
@@ -120,6 +143,7 @@ impl<B: BurnBackend> Model<B> {
     pub fn parameters_per_state(&self) -> Vec<usize> {
         match self {
             Self::Lru(model) => model.parameters_per_state(),
+            Self::Mamba(model) => model.parameters_per_state(),
         }
     }
 
@@ -127,6 +151,7 @@ impl<B: BurnBackend> Model<B> {
     pub fn update_statistics(&mut self, statistics: Vec<Statistics<B>>) {
         match self {
             Self::Lru(model) => model.update_statistics(statistics),
+            Self::Mamba(_) => {}
         }
     }
 }
@@ -140,6 +165,7 @@ impl<B: Backend> Model<B> {
     pub fn forward(&self, input: Sequences<B>, readout: Readout<B>) -> Tensor<B, 2> {
         match self {
             Self::Lru(model) => model.forward(input, readout),
+            Self::Mamba(model) => model.forward(input, readout),
         }
     }
 
@@ -156,6 +182,8 @@ impl<B: Backend> Model<B> {
     ) -> (Tensor<B, 2>, Vec<Statistics<B>>) {
         match self {
             Self::Lru(model) => model.forward_train(input, readout, dropout),
+            // No layer of it normalizes by statistics or drops anything.
+            Self::Mamba(model) => (model.forward(input, readout), Vec::new()),
         }
     }
 }
