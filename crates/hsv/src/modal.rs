@@ -8,6 +8,7 @@ use crate::diagonalize::as_truncation_error;
 use crate::domain::TimeDomain;
 use crate::order::sum_from_small_end;
 use crate::power_of_two::scale;
+use crate::selection::Selection;
 use crate::system::LinearSystem;
 use crate::units::Units;
 
@@ -66,6 +67,19 @@ impl<D: TimeDomain> DiagonalSystem<D> {
         norm: ModalNorm,
         order: usize,
     ) -> Result<ModalTruncation<D>, TruncationError> {
+        self.selected_modal_truncation(norm, Selection::Largest, order)
+    }
+
+    /// The same with another choice of modes, for comparison: those of the smallest scores, or any.
+    ///
+    /// # Errors
+    /// As [`modal_truncation`](Self::modal_truncation).
+    pub fn selected_modal_truncation(
+        &self,
+        norm: ModalNorm,
+        selection: Selection,
+        order: usize,
+    ) -> Result<ModalTruncation<D>, TruncationError> {
         let states = self.state_dim();
         if order == 0 {
             return Err(TruncationError::OrderZero);
@@ -83,21 +97,30 @@ impl<D: TimeDomain> DiagonalSystem<D> {
             let values: Vec<f64> = modes.iter().map(|&mode| scores[mode]).collect();
             sum_from_small_end(&values)
         };
-        let (all, cut) = (sum(&scores, &ranking), sum(&scores, &ranking[order..]));
+        let places = selection.states(states, order);
+        let mut kept: Vec<usize> = places.iter().map(|&place| ranking[place]).collect();
+        let cut: Vec<usize> = (0..states)
+            .filter(|place| places.binary_search(place).is_err())
+            .map(|place| ranking[place])
+            .collect();
+        let (all, discarded) = (sum(&scores, &ranking), sum(&scores, &cut));
         if !all.is_finite() {
             return Err(TruncationError::OutOfRange {
                 what: "modal scores",
             });
         }
         let gains = self.modal_scores(ModalNorm::HInfinity);
-        let bound = ranking[order..].iter().map(|&mode| gains[mode]).sum();
-        let mut kept = ranking[..order].to_vec();
+        let bound = cut.iter().map(|&mode| gains[mode]).sum();
         kept.sort_unstable();
         Ok(ModalTruncation {
             system: self.modes(&kept)?,
             kept,
             h_infinity_bound: bound,
-            discarded_share: if cut > 0.0 { cut / all } else { 0.0 },
+            discarded_share: if discarded > 0.0 {
+                discarded / all
+            } else {
+                0.0
+            },
         })
     }
 
@@ -185,5 +208,22 @@ mod tests {
             (unchanged.h_infinity_bound, unchanged.discarded_share),
             (0.0, 0.0)
         );
+    }
+
+    #[test]
+    fn the_smallest_selection_keeps_what_the_largest_cuts() {
+        let (input, output) = parts(&[2.0, 5.0, 3.0, 1.0]);
+        let lambda = vec![c64::new(0.0, 0.5); 4];
+        let system = DiscreteDiagonalSystem::new(lambda, input, output).unwrap();
+        let kept = |selection| {
+            let truncation = system.selected_modal_truncation(ModalNorm::H2, selection, 2);
+            let truncation = truncation.unwrap();
+            (truncation.kept, truncation.discarded_share)
+        };
+        let (largest, little) = kept(Selection::Largest);
+        let (smallest, much) = kept(Selection::Smallest);
+        assert_eq!((largest, smallest), (vec![1, 2], vec![0, 3]));
+        assert!((little + much - 1.0).abs() < 1e-15 && little < much);
+        assert_eq!(kept(Selection::Random { seed: 1 }).0.len(), 2);
     }
 }

@@ -1,13 +1,15 @@
 //! Mamba and Mamba-2: residual layers of selective mixers between an encoder and a head.
 
 mod dual;
+mod gramian;
 mod parts;
 mod published;
 mod selective;
 mod ssd;
 
 pub use dual::DualMixer;
-pub use parts::{Conv1d, Projection, RMS_NORM_EPSILON, RmsNorm};
+pub use gramian::GramianEstimate;
+pub use parts::{Conv1d, KeptRows, Projection, RMS_NORM_EPSILON, RmsNorm};
 pub use selective::SelectiveMixer;
 
 use burn::{
@@ -158,6 +160,22 @@ impl<B: BurnBackend> Mixer<B> {
         match self {
             Self::Selective(mixer) => mixer.state_dim(),
             Self::Dual(mixer) => mixer.state_dim(),
+        }
+    }
+
+    /// How the mixer looks with the states at `kept` only, in this order.
+    pub fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
+        match self {
+            Self::Selective(mixer) => mixer.selection(kept),
+            Self::Dual(mixer) => mixer.selection(kept),
+        }
+    }
+
+    /// The mixer with the states at `kept` only, in this order. What they do is what they did.
+    pub fn selected(&self, kept: &[usize]) -> Self {
+        match self {
+            Self::Selective(mixer) => Self::Selective(mixer.selected(kept)),
+            Self::Dual(mixer) => Self::Dual(mixer.selected(kept)),
         }
     }
 
@@ -441,15 +459,34 @@ impl<B: BurnBackend> Mamba<B> {
     }
 }
 
+impl<B: Backend> Mixer<B> {
+    /// `[batch, length, hidden]` to the same.
+    pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        match self {
+            Self::Selective(mixer) => mixer.forward(input),
+            Self::Dual(mixer) => mixer.forward(input),
+        }
+    }
+
+    /// A score of every state index on calibration inputs; see [`SelectiveMixer::state_scores`].
+    pub fn state_scores(
+        &self,
+        input: Tensor<B, 3>,
+        lengths: &[usize],
+        estimate: GramianEstimate,
+    ) -> Vec<f64> {
+        match self {
+            Self::Selective(mixer) => mixer.state_scores(input, lengths, estimate),
+            Self::Dual(mixer) => mixer.state_scores(input, lengths, estimate),
+        }
+    }
+}
+
 impl<B: Backend> MambaLayer<B> {
     /// `[batch, length, hidden]` to the same.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
         let normalized = self.norm.forward(input.clone());
-        input
-            + match &self.mixer {
-                Mixer::Selective(mixer) => mixer.forward(normalized),
-                Mixer::Dual(mixer) => mixer.forward(normalized),
-            }
+        input + self.mixer.forward(normalized)
     }
 }
 

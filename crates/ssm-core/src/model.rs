@@ -94,6 +94,10 @@ impl ModelConfig {
 
 /// A model of any kind, sequences to logits. The kind is no part of the names of its parameters.
 #[derive(Module, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a handful exist, and nothing moves them around"
+)]
 pub enum Model<B: BurnBackend> {
     /// Blocks around Linear Recurrent Units.
     Lru(Classifier<B>),

@@ -37,9 +37,10 @@ pub struct Cut {
     pub from: usize,
     /// States after.
     pub to: usize,
-    /// Share of the sum of the Hankel singular values that went, in `[0, 1)`.
+    /// Share of the sum of what ranked the states that went, in `[0, 1)`: Hankel singular values, energies of modes.
     pub discarded: f64,
-    /// Bounds the H-infinity error: twice the sum of the discarded Hankel singular values.
+    /// Bounds the H-infinity error: twice the sum of the discarded Hankel singular values, or the sum of the largest gains
+    /// of the discarded modes.
     pub bound: f64,
     /// Error of the layer's output on a calibration batch, and what the bound allows there.
     pub measured: OutputError,
@@ -158,7 +159,7 @@ fn examine_layer<B: TrainingBackend>(
             (Ok(now), Some(before)) => drift(before, now, method.realization),
             _ => None,
         },
-        || Ranking::of(system.clone()?, method),
+        || Ranking::of(system.clone()?, method.realization),
     );
     let hsv = match &outcome {
         Ok(ranking) => ranking.values(),

@@ -283,7 +283,7 @@ impl Default for CompressConfig {
             cooldown: 0,
             selection: Selection::Largest,
             realization: Realization::Complex,
-            reduction: Reduction::Balanced,
+            reduction: Reduction::Modal,
             optimizer_state: OptimizerState::Transform,
             snapshot_every: 500,
         }
@@ -344,7 +344,7 @@ pub enum Reduction {
     /// Singular perturbation: the weak balanced states are set to rest. Of the feed-through that this makes a layer can
     /// hold the diagonal only.
     SingularPerturbation,
-    /// The modes with the largest energies, as they are; their scores take the place of Hankel singular values.
+    /// As many modes as there are strong Hankel singular values, those with the largest energies, as they are.
     Modal,
 }
 

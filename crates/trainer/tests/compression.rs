@@ -74,8 +74,9 @@ fn every_policy_ends_where_it_says() {
 fn a_cut_can_be_made_in_every_way() {
     let folder = TempDir::new().unwrap();
     for (index, settings) in [
-        &["compress.realization=real"][..],
+        &["compress.reduction=balanced", "compress.realization=real"][..],
         &[
+            "compress.reduction=balanced",
             "compress.realization=real",
             "compress.optimizer_state=slice",
         ],
@@ -83,9 +84,11 @@ fn a_cut_can_be_made_in_every_way() {
             "compress.reduction=singular-perturbation",
             "compress.optimizer_state=reset",
         ],
-        &["compress.reduction=modal"],
+        &["compress.reduction=balanced"],
+        &["compress.reduction=balanced", "compress.selection=smallest"],
+        &["compress.reduction=balanced", "compress.selection=random"],
         &["compress.selection=smallest"],
-        &["compress.selection=random"],
+        &["compress.realization=real", "compress.selection=random"],
         &["compress.optimizer_state=reset"],
     ]
     .into_iter()
@@ -122,11 +125,19 @@ fn what_does_not_go_together_is_refused() {
             "parameters",
         ),
         (
-            &["compress.reduction=modal", "compress.realization=real"],
+            &[
+                "compress.reduction=singular-perturbation",
+                "compress.optimizer_state=reset",
+                "compress.realization=real",
+            ],
             "compress.realization",
         ),
         (
-            &["compress.reduction=modal", "compress.selection=random"],
+            &[
+                "compress.reduction=singular-perturbation",
+                "compress.optimizer_state=reset",
+                "compress.selection=random",
+            ],
             "compress.selection",
         ),
         (

@@ -8,7 +8,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    parts::{Conv1d, Projection, RmsNorm},
+    parts::{Conv1d, KeptRows, Projection, RmsNorm},
     selective::initial_step,
     ssd::{Ssd, ssd},
 };
@@ -155,34 +155,79 @@ impl<B: BurnBackend> DualMixer<B> {
         let [convolved] = self.conv1d.bias.dims();
         (convolved - self.out_proj.weight.dims()[1]) / 2
     }
+
+    /// How the mixer looks with the states at `kept` only, in this order.
+    pub fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
+        let (channels, state) = (self.out_proj.weight.dims()[1], self.state_dim());
+        let [heads] = self.A_log.dims();
+        let of = |first: usize| kept.iter().map(move |n| first + n);
+        let convolved: Vec<usize> = (0..channels)
+            .chain(of(channels))
+            .chain(of(channels + state))
+            .collect();
+        let steps = channels + 2 * state..channels + 2 * state + heads;
+        let projected = convolved
+            .iter()
+            .copied()
+            .chain(steps)
+            .map(|row| channels + row);
+        vec![
+            KeptRows::rows("in_proj.weight", (0..channels).chain(projected).collect()),
+            KeptRows::rows("conv1d.weight", convolved.clone()),
+            KeptRows::rows("conv1d.bias", convolved),
+        ]
+    }
+
+    /// The mixer with the states at `kept` only, in this order.
+    pub fn selected(&self, kept: &[usize]) -> Self {
+        let [projected, convolved, filters]: [KeptRows; 3] = self
+            .selection(kept)
+            .try_into()
+            .expect("the three tensors whose shape depends on the state");
+        Self {
+            in_proj: Projection {
+                weight: projected.of(&self.in_proj.weight),
+            },
+            conv1d: Conv1d {
+                weight: convolved.of(&self.conv1d.weight),
+                bias: filters.of(&self.conv1d.bias),
+            },
+            ..self.clone()
+        }
+    }
 }
 
 impl<B: Backend> DualMixer<B> {
-    /// `[batch, length, hidden]` to the same.
-    pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+    /// What the map of `input`, `[batch, length, hidden]`, is given.
+    pub(super) fn map(&self, input: Tensor<B, 3>) -> Ssd<B> {
         let [batch, length, _] = input.dims();
         let [_, channels] = self.out_proj.weight.dims();
         let [heads] = self.A_log.dims();
-        let (state, width) = (self.state_dim(), channels / heads);
+        let state = self.state_dim();
         let convolved = |first: usize, count: usize| {
             let projected = self.in_proj.rows(channels + first, count, input.clone());
             self.conv1d.channels(first, count, projected)
         };
-        let x = convolved(0, channels).reshape([batch, length, heads, width]);
-        let dt = self
+        let step = self
             .in_proj
             .rows(2 * channels + 2 * state, heads, input.clone());
-        let dt = softplus(dt + self.dt_bias.val().unsqueeze());
-        let y = ssd(Ssd {
-            input: x.clone(),
-            step: dt,
+        Ssd {
+            input: convolved(0, channels).reshape([batch, length, heads, channels / heads]),
+            step: softplus(step + self.dt_bias.val().unsqueeze()),
             decay: self.A_log.val().exp().neg(),
             input_vector: convolved(channels, state),
             output_vector: convolved(channels + state, state),
-        });
-        let y = y + x * self.D.val().reshape([1, 1, heads, 1]);
-        let z = self.in_proj.rows(0, channels, input.clone());
-        let y = y.reshape([batch, length, channels]) * silu(z);
-        self.out_proj.forward(self.norm.forward(y))
+        }
+    }
+
+    /// `[batch, length, hidden]` to the same.
+    pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        let map = self.map(input.clone());
+        let [batch, length, heads, width] = map.input.dims();
+        let direct = map.input.clone() * self.D.val().reshape([1, 1, heads, 1]);
+        let channels = heads * width;
+        let y = (ssd(map) + direct).reshape([batch, length, channels]);
+        let z = self.in_proj.rows(0, channels, input);
+        self.out_proj.forward(self.norm.forward(y * silu(z)))
     }
 }

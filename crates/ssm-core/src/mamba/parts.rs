@@ -152,3 +152,42 @@ impl<B: Backend> Conv1d<B> {
         causal_conv(x, weight.reshape([count, taps]), bias)
     }
 }
+
+/// What stays of a tensor when states are removed: some of its rows, or of its columns, exactly as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptRows {
+    /// Path of the tensor inside its mixer.
+    pub name: &'static str,
+    /// Axis that gets shorter.
+    axis: usize,
+    /// Positions on it that stay, in their new order.
+    kept: Vec<usize>,
+}
+
+impl KeptRows {
+    pub(super) fn rows(name: &'static str, kept: Vec<usize>) -> Self {
+        let axis = 0;
+        Self { name, axis, kept }
+    }
+
+    pub(super) fn columns(name: &'static str, kept: Vec<usize>) -> Self {
+        let axis = 1;
+        Self { name, axis, kept }
+    }
+
+    /// The rest of a tensor of the given shape.
+    pub fn select<B: BurnBackend, const D: usize>(&self, tensor: Tensor<B, D>) -> Tensor<B, D> {
+        let positions: Vec<i32> = self.kept.iter().map(|&i| i as i32).collect();
+        let positions = Tensor::from_ints(positions.as_slice(), &tensor.device());
+        tensor.select(self.axis, positions)
+    }
+
+    /// A parameter of its own with the rest of another.
+    pub(super) fn of<B: BurnBackend, const D: usize>(
+        &self,
+        param: &Param<Tensor<B, D>>,
+    ) -> Param<Tensor<B, D>> {
+        let rest = self.select(param.val().detach());
+        Param::initialized(param.id, rest.require_grad())
+    }
+}

@@ -7,11 +7,11 @@ use burn::{
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::parts::{Conv1d, Projection};
+use super::parts::{Conv1d, KeptRows, Projection};
 use crate::{
     backend::Backend,
     linear::Linear,
-    parameter::{parameter, uniform, values},
+    parameter::{parameter, uniform},
     selective_scan::{SelectiveScanTensors, selective_scan},
     tensors::{NamedTensors, WeightsError},
 };
@@ -160,39 +160,30 @@ impl<B: BurnBackend> SelectiveMixer<B> {
         self.dt_proj.weight.dims()[1]
     }
 
+    /// How the mixer looks with the states at `kept` only, in this order.
+    pub fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
+        let (rank, state) = (self.step_rank(), self.state_dim());
+        let of = |first: usize| kept.iter().map(move |n| first + n);
+        let rows = (0..rank).chain(of(rank)).chain(of(rank + state));
+        vec![
+            KeptRows::columns("A_log", kept.to_vec()),
+            KeptRows::rows("x_proj.weight", rows.collect()),
+        ]
+    }
+
     /// The mixer with the states at `kept` only, in this order.
     pub fn selected(&self, kept: &[usize]) -> Self {
-        let device = self.D.val().device();
-        let columns = |tensor: &Tensor<B, 2>| {
-            let state = self.state_dim();
-            let all = values(tensor);
-            let rows = all.chunks_exact(state);
-            let rows = rows.flat_map(|row| kept.iter().map(|&n| row[n] as f32));
-            rows.collect::<Vec<f32>>()
-        };
-        let rates = columns(&self.A_log.val());
-        let [_, channels] = self.x_proj.weight.dims();
-        let projection = values(&self.x_proj.weight.val());
-        let rows = self.kept_rows(kept);
-        let weight = rows
-            .iter()
-            .flat_map(|&row| &projection[row * channels..(row + 1) * channels])
-            .map(|&value| value as f32)
-            .collect();
+        let [rates, projected]: [KeptRows; 2] = self
+            .selection(kept)
+            .try_into()
+            .expect("the two tensors whose shape depends on the state");
         Self {
-            A_log: parameter(rates, [channels, kept.len()], &device),
+            A_log: rates.of(&self.A_log),
             x_proj: Projection {
-                weight: parameter(weight, [rows.len(), channels], &device),
+                weight: projected.of(&self.x_proj.weight),
             },
             ..self.clone()
         }
-    }
-
-    /// The rows of `x_proj` that stay with the states at `kept`: those of the step, and of B and C.
-    pub fn kept_rows(&self, kept: &[usize]) -> Vec<usize> {
-        let (rank, state) = (self.step_rank(), self.state_dim());
-        let of = |first: usize| kept.iter().map(move |n| first + n);
-        (0..rank).chain(of(rank)).chain(of(rank + state)).collect()
     }
 }
 

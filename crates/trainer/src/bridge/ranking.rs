@@ -23,11 +23,9 @@ pub struct Method {
 #[derive(Debug)]
 pub(super) enum Ranking {
     Complex(HankelDecomposition<DiscreteDiagonalSystem>),
-    Real(HankelDecomposition<RealPartSystem<Discrete>>),
-    Modal {
+    Real {
         system: DiscreteDiagonalSystem,
-        /// Largest first.
-        scores: Vec<f64>,
+        hankel: HankelDecomposition<RealPartSystem<Discrete>>,
     },
 }
 
@@ -44,15 +42,16 @@ pub(super) struct Reduced {
 }
 
 impl Ranking {
-    pub(super) fn of(system: DiscreteDiagonalSystem, method: Method) -> Result<Self, String> {
-        Ok(match (method.reduction, method.realization) {
-            (Reduction::Modal, _) => {
-                let mut scores = system.modal_scores(ModalNorm::H2);
-                scores.sort_by(|a, b| b.total_cmp(a));
-                Self::Modal { system, scores }
+    pub(super) fn of(
+        system: DiscreteDiagonalSystem,
+        realization: Realization,
+    ) -> Result<Self, String> {
+        Ok(match realization {
+            Realization::Complex => Self::Complex(system.hankel().map_err(text)?),
+            Realization::Real => {
+                let hankel = system.real_part().hankel().map_err(text)?;
+                Self::Real { system, hankel }
             }
-            (_, Realization::Complex) => Self::Complex(system.hankel().map_err(text)?),
-            (_, Realization::Real) => Self::Real(system.real_part().hankel().map_err(text)?),
         })
     }
 
@@ -61,19 +60,25 @@ impl Ranking {
         match self {
             Self::Complex(hankel) => hankel.singular_values().to_vec(),
             // A state of the layer is a pair of real ones: sums of two keep the order and every share of the whole.
-            Self::Real(hankel) => {
+            Self::Real { hankel, .. } => {
                 let (pairs, _) = hankel.singular_values().as_chunks::<2>();
                 pairs.iter().map(|[first, second]| first + second).collect()
             }
-            Self::Modal { scores, .. } => scores.clone(),
+        }
+    }
+
+    fn system(&self) -> &DiscreteDiagonalSystem {
+        match self {
+            Self::Complex(hankel) => hankel.system(),
+            Self::Real { system, .. } => system,
         }
     }
 
     /// The system with at most `order` states: fewer where the directions beyond are rounding.
     pub(super) fn reduce(&self, order: usize, method: Method) -> Result<Reduced, String> {
         match (self, method.reduction) {
-            (Self::Modal { system, .. }, _) => modal(system, order),
-            (Self::Real(hankel), _) => real(hankel, order, method.selection),
+            (_, Reduction::Modal) => modal(self.system(), order, method.selection),
+            (Self::Real { hankel, .. }, _) => real(hankel, order, method.selection),
             (Self::Complex(hankel), Reduction::SingularPerturbation) => {
                 singular_perturbation(hankel, order.min(hankel.numerical_rank()))
             }
@@ -98,9 +103,13 @@ fn text(error: impl ToString) -> String {
     error.to_string()
 }
 
-fn modal(system: &DiscreteDiagonalSystem, order: usize) -> Result<Reduced, String> {
+fn modal(
+    system: &DiscreteDiagonalSystem,
+    order: usize,
+    selection: Selection,
+) -> Result<Reduced, String> {
     let truncation = system
-        .modal_truncation(ModalNorm::H2, order)
+        .selected_modal_truncation(ModalNorm::H2, selection, order)
         .map_err(text)?;
     Ok(Reduced {
         maps: Some(StateMaps::selection(system.state_dim(), &truncation.kept)),
@@ -210,8 +219,16 @@ mod tests {
                 selections.map(|selection| of(realization, Reduction::Balanced, selection))
             })
             .collect();
-        for reduction in [Reduction::SingularPerturbation, Reduction::Modal] {
-            methods.push(of(Realization::Complex, reduction, Selection::Largest));
+        for (reduction, realization, selection) in [
+            (
+                Reduction::SingularPerturbation,
+                Realization::Complex,
+                Selection::Largest,
+            ),
+            (Reduction::Modal, Realization::Complex, Selection::Largest),
+            (Reduction::Modal, Realization::Real, Selection::Smallest),
+        ] {
+            methods.push(of(realization, reduction, selection));
         }
         methods
     }
@@ -241,7 +258,7 @@ mod tests {
     fn every_method_keeps_what_was_asked_for_within_its_bound() {
         let full = system();
         for method in methods() {
-            let ranking = Ranking::of(full.clone(), method).unwrap();
+            let ranking = Ranking::of(full.clone(), method.realization).unwrap();
             let values = ranking.values();
             assert_eq!(values.len(), 6, "{method:?}");
             assert!(values.is_sorted_by(|a, b| a >= b), "{method:?}: {values:?}");
@@ -272,7 +289,7 @@ mod tests {
         };
         let bound = |realization| {
             let method = method(realization);
-            let ranking = Ranking::of(full.clone(), method).unwrap();
+            let ranking = Ranking::of(full.clone(), method.realization).unwrap();
             ranking.reduce(5, method).unwrap().bound
         };
         assert!(bound(Realization::Real) < bound(Realization::Complex));
@@ -287,7 +304,7 @@ mod tests {
                 reduction: Reduction::Balanced,
                 selection,
             };
-            let ranking = Ranking::of(full.clone(), method).unwrap();
+            let ranking = Ranking::of(full.clone(), method.realization).unwrap();
             ranking.reduce(2, method).unwrap().discarded
         };
         assert!(share(Selection::Smallest) > share(Selection::Random { seed: 3 }));

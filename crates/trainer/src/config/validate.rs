@@ -189,22 +189,21 @@ impl CompressConfig {
 
     /// Not every way to make a system smaller knows every way to rank its states.
     fn validate_reduction(&self) -> Result<(), ConfigError> {
-        let balanced = self.reduction == Reduction::Balanced;
+        let resting = self.reduction == Reduction::SingularPerturbation;
         require(
-            balanced || self.realization == Realization::Complex,
+            !resting || self.realization == Realization::Complex,
             "compress.realization",
             "real",
-            "only the reduction `balanced` goes with it; `singular-perturbation` and `modal` take `complex`",
+            "the reductions `balanced` and `modal` go with it; `singular-perturbation` takes `complex`",
         )?;
         require(
-            balanced || self.selection == Selection::Largest,
+            !resting || self.selection == Selection::Largest,
             "compress.selection",
             "not largest",
-            "only the reduction `balanced` keeps other states than the largest",
+            "the reductions `balanced` and `modal` keep other states than the largest, `singular-perturbation` does not",
         )?;
         require(
-            self.reduction != Reduction::SingularPerturbation
-                || self.optimizer_state != OptimizerState::Transform,
+            !resting || self.optimizer_state != OptimizerState::Transform,
             "compress.optimizer_state",
             "transform",
             "with `singular-perturbation` the small states are no linear function of the large ones, so that moments \
