@@ -71,6 +71,22 @@ pub struct DataConfig {
     pub dir: Option<PathBuf>,
     /// Share of the training examples held out for validation, in `(0, 1)`.
     pub validation_fraction: f64,
+    /// Steps of an example of `selective-copy`, markers included, or bytes after which a review of `imdb` is cut. Without
+    /// it and the keys below, a data set has its own defaults; a set that can have nothing else does not read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// Tokens that `selective-copy` asks to repeat, 1 to half of `length`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<usize>,
+    /// Different tokens of `selective-copy`, blank and marker included, 4 to 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
+    /// Training examples of a generated data set (`digits`, `selective-copy`), those held out included; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_examples: Option<usize>,
+    /// Test examples of a generated data set, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_examples: Option<usize>,
 }
 
 impl Default for DataConfig {
@@ -79,6 +95,11 @@ impl Default for DataConfig {
             dataset: "digits".to_owned(),
             dir: None,
             validation_fraction: 0.1,
+            length: None,
+            copies: None,
+            vocabulary: None,
+            train_examples: None,
+            test_examples: None,
         }
     }
 }

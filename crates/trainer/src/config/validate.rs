@@ -46,7 +46,18 @@ impl DataConfig {
             "data.validation_fraction",
             fraction,
             "it must be above 0 and below 1",
-        )
+        )?;
+        // How large an example and a set may be is for the data set to say.
+        for (key, size) in [
+            ("data.length", self.length),
+            ("data.copies", self.copies),
+            ("data.vocabulary", self.vocabulary),
+            ("data.train_examples", self.train_examples),
+            ("data.test_examples", self.test_examples),
+        ] {
+            at_least_one(key, size.unwrap_or(1))?;
+        }
+        Ok(())
     }
 }
 
