@@ -112,7 +112,8 @@ impl Default for DataConfig {
     expecting = "a section of keys, as in `[model]`"
 )]
 pub struct ModelConfig {
-    /// The state space layer inside each block.
+    /// The state space layer inside each block. Of the keys below, a kind reads those that say so, and those that name
+    /// none.
     pub kind: LayerKind,
     /// Number of blocks, at least 1.
     pub blocks: usize,
@@ -120,14 +121,25 @@ pub struct ModelConfig {
     pub state_dim: usize,
     /// Channels between the blocks, at least 1.
     pub hidden_dim: usize,
-    /// Smallest magnitude of an eigenvalue at initialization, in `[0, r_max)`.
+    /// Smallest magnitude of an eigenvalue at initialization, in `[0, r_max)`. Read by `lru`.
     pub r_min: f64,
-    /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`.
+    /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`. Read by `lru`.
     pub r_max: f64,
-    /// Largest phase of an eigenvalue at initialization, radians per sample, in `(0, 2π]`.
+    /// Largest phase of an eigenvalue at initialization, radians per sample, in `(0, 2π]`. Read by `lru`.
     pub max_phase: f64,
-    /// Probability that dropout zeroes an activation, in `[0, 1)`.
+    /// Probability that dropout zeroes an activation, in `[0, 1)`; 0 for `mamba` and `mamba2`, which have none.
     pub dropout: f64,
+    /// Channels inside a block as a multiple of `hidden_dim`, at least 1. Read by `mamba` and `mamba2`.
+    pub expand: usize,
+    /// Steps that the convolution before the recurrence looks at, the present one included; at least 1. Read by `mamba`
+    /// and `mamba2`.
+    pub conv_kernel: usize,
+    /// Rank of the map from a step's channels to its step sizes, at least 1; `hidden_dim / 16`, rounded up, without this
+    /// key. Read by `mamba`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dt_rank: Option<usize>,
+    /// Channels that share a decay, at least 1; divides `expand * hidden_dim`. Read by `mamba2`.
+    pub head_dim: usize,
 }
 
 impl Default for ModelConfig {
@@ -141,6 +153,10 @@ impl Default for ModelConfig {
             r_max: 0.999,
             max_phase: PUBLISHED_MAX_PHASE,
             dropout: 0.0,
+            expand: 2,
+            conv_kernel: 4,
+            dt_rank: None,
+            head_dim: 64,
         }
     }
 }
@@ -158,6 +174,20 @@ const PUBLISHED_MAX_PHASE: f64 = 6.28;
 pub enum LayerKind {
     /// Linear Recurrent Unit: diagonal, complex, discrete (`LRU23` in `docs/references.bib`).
     Lru,
+    /// Mamba: diagonal, real, with step sizes, B and C that depend on the input.
+    Mamba,
+    /// Mamba-2: as Mamba, with one decay for all the channels and states of a head.
+    Mamba2,
+}
+
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lru => "lru",
+            Self::Mamba => "mamba",
+            Self::Mamba2 => "mamba2",
+        })
+    }
 }
 
 /// Section `training`.

@@ -169,7 +169,7 @@ fn a_wrong_type_is_an_error_and_never_converted() {
 #[test]
 fn an_unknown_word_is_answered_with_the_known_ones() {
     let cases: [(&str, &[&str]); 9] = [
-        ("model.kind=gru", &["lru"]),
+        ("model.kind=gru", &["lru", "mamba", "mamba2"]),
         ("training.schedule=cosine", &["constant", "warmup-cosine"]),
         (
             "compress.policy=toleranec",
@@ -248,6 +248,46 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
 }
 
 #[test]
+fn each_kind_of_model_answers_for_the_keys_that_it_reads() {
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["model.kind=mamba", "model.dropout=0.1"],
+            "only the kind `lru`",
+        ),
+        (
+            &["model.kind=mamba2", "model.dropout=0.1"],
+            "only the kind `lru`",
+        ),
+        (&["model.kind=mamba", "model.expand=0"], "at least 1"),
+        (&["model.kind=mamba2", "model.conv_kernel=0"], "at least 1"),
+        (&["model.kind=mamba", "model.dt_rank=0"], "at least 1"),
+        (&["model.kind=mamba2", "model.head_dim=0"], "at least 1"),
+        (&["model.kind=mamba2", "model.hidden_dim=16"], "must divide"),
+        (&["model.kind=mamba", "model.state_dim=0"], "at least 1"),
+    ];
+    for (sets, range) in cases {
+        let (key, _) = sets[1].split_once('=').unwrap();
+        let key = match key {
+            "model.hidden_dim" => "model.head_dim",
+            key => key,
+        };
+        assert_message_has(set(sets), &[&format!("`{key}` = "), range]);
+    }
+    let unread: [&[&str]; 3] = [
+        &["model.expand=0", "model.dt_rank=0", "model.head_dim=0"],
+        &["model.kind=mamba", "model.r_max=7.0", "model.head_dim=0"],
+        &[
+            "model.kind=mamba2",
+            "model.hidden_dim=32",
+            "model.dt_rank=0",
+        ],
+    ];
+    for sets in unread {
+        set(sets).unwrap();
+    }
+}
+
+#[test]
 fn checks_that_cannot_happen_are_found_before_training() {
     let cases: [(&[&str], &str); 7] = [
         (&["compress.checks=0"], "`checks` is 0"),
@@ -319,8 +359,9 @@ fn a_mistake_is_reported_even_where_a_later_layer_would_hide_it() {
 
 #[test]
 fn a_saved_configuration_loads_back_equal() {
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 5] = [
         &[],
+        &["model.kind=mamba", "model.dt_rank=3", "data.length=77"],
         &["compress.interval=123", "run.output=out", "data.dir=d"],
         &[
             "compress.policy=none",
