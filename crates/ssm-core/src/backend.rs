@@ -20,6 +20,7 @@ use burn_fusion::{Fusion, FusionBackend};
 use crate::{
     affine::{self, AffineGradients},
     batch_norm::{self, Normalized},
+    causal_conv::{self, CausalConvGradients},
     diagonal_ssm::{
         self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
     },
@@ -27,6 +28,7 @@ use crate::{
     gated_unit::{self, GatedUnit, GatedUnitForward, GatedUnitGradients},
     mean_over_time,
     scan::{self, LinearScan, LinearScanGradients},
+    selective_scan::{self, SelectiveScan, SelectiveScanForward},
 };
 
 /// A burn backend with the operations of this crate.
@@ -61,6 +63,16 @@ pub trait Backend: BurnBackend {
 
     /// See [`mean_over_time`](crate::mean_over_time()).
     fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`causal_conv`](crate::causal_conv()).
+    fn causal_conv(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`selective_scan`](crate::selective_scan()).
+    fn selective_scan(scan: SelectiveScan<FloatTensor<Self>>) -> FloatTensor<Self>;
 
     /// See [`normalize`](crate::normalize()).
     fn normalize(
@@ -194,6 +206,41 @@ pub trait Kernels: BurnBackend {
     fn mean_over_time_backward(gradient: FloatTensor<Self>, length: usize) -> FloatTensor<Self> {
         mean_over_time::plain_backward::<Self>(gradient, length)
     }
+
+    /// Output of a causal convolution.
+    fn causal_conv_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        causal_conv::composed::forward::<Self>(input, weight, bias)
+    }
+
+    /// Gradients of every input of a causal convolution.
+    fn causal_conv_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> CausalConvGradients<FloatTensor<Self>> {
+        causal_conv::composed::backward::<Self>(input, weight, bias, output_gradient)
+    }
+
+    /// Output of a selective scan, and the states that its backward pass restarts from.
+    fn selective_scan_forward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+    ) -> SelectiveScanForward<FloatTensor<Self>> {
+        selective_scan::composed::forward::<Self>(scan)
+    }
+
+    /// Gradients of every input of a selective scan.
+    fn selective_scan_backward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> SelectiveScan<FloatTensor<Self>> {
+        selective_scan::composed::backward::<Self>(scan, chunk_states, output_gradient)
+    }
 }
 
 /// An autodiff backend whose inner backend runs the same layers: what training is generic over.
@@ -253,6 +300,18 @@ macro_rules! plain_backend {
 
             fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
                 Self::mean_over_time_forward(input)
+            }
+
+            fn causal_conv(
+                input: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                Self::causal_conv_forward(&input, &weight, &bias)
+            }
+
+            fn selective_scan(scan: SelectiveScan<FloatTensor<Self>>) -> FloatTensor<Self> {
+                Self::selective_scan_forward(&scan).output
             }
 
             fn normalize(
@@ -378,6 +437,37 @@ impl Kernels for burn_flex::Flex {
     fn mean_over_time_backward(gradient: FloatTensor<Self>, length: usize) -> FloatTensor<Self> {
         mean_over_time::flex::backward(&gradient, length)
     }
+
+    fn causal_conv_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        causal_conv::flex::forward(input, weight, bias)
+    }
+
+    fn causal_conv_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> CausalConvGradients<FloatTensor<Self>> {
+        causal_conv::flex::backward(input, weight, bias, output_gradient)
+    }
+
+    fn selective_scan_forward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+    ) -> SelectiveScanForward<FloatTensor<Self>> {
+        selective_scan::flex::forward(scan)
+    }
+
+    fn selective_scan_backward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> SelectiveScan<FloatTensor<Self>> {
+        selective_scan::flex::backward(scan, chunk_states, output_gradient)
+    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
@@ -416,5 +506,17 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
 
     fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
         mean_over_time::autodiff::mean_over_time::<B, C>(input)
+    }
+
+    fn causal_conv(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        causal_conv::autodiff::causal_conv::<B, C>(input, weight, bias)
+    }
+
+    fn selective_scan(scan: SelectiveScan<FloatTensor<Self>>) -> FloatTensor<Self> {
+        selective_scan::autodiff::selective_scan::<B, C>(scan)
     }
 }

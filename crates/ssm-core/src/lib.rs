@@ -58,6 +58,7 @@ mod affine;
 mod backend;
 mod batch_norm;
 mod block;
+mod causal_conv;
 mod classifier;
 mod cpu;
 #[cfg(feature = "cube")]
@@ -73,6 +74,7 @@ mod gated_unit;
 mod libtorch;
 mod linear;
 mod lru;
+mod mamba;
 mod mean_over_time;
 mod model;
 mod module_path;
@@ -81,6 +83,7 @@ mod primitive;
 mod readout;
 mod reduction;
 mod scan;
+mod selective_scan;
 mod streaming;
 mod tensors;
 #[cfg(test)]
@@ -90,6 +93,7 @@ pub use affine::{AffineGradients, affine, affine_reference};
 pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
+pub use causal_conv::{CausalConvGradients, causal_conv, causal_conv_reference};
 pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
 #[cfg(feature = "cube")]
 pub use device::DeviceError;
@@ -110,6 +114,10 @@ pub use gated_unit::{
 pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
+pub use mamba::{
+    Backbone, Conv1d, DualMixer, Mamba, MambaConfig, MambaHead, MambaLayer, Mixer, MixerKind,
+    Projection, RMS_NORM_EPSILON, RmsNorm, SelectiveMixer,
+};
 pub use mean_over_time::mean_over_time;
 pub use model::{Model, ModelConfig};
 pub use module_path::ModulePath;
@@ -117,6 +125,10 @@ pub use readout::{Readout, read_out};
 pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
+};
+pub use selective_scan::{
+    SelectiveScan, SelectiveScanForward, SelectiveScanTensors, selective_scan,
+    selective_scan_reference,
 };
 pub use streaming::{ClassifierStream, LruStream};
 pub use tensors::{NamedTensor, NamedTensors, WeightsError};

@@ -18,6 +18,7 @@ use crate::{
         self, DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
     },
     scan::{self, LinearScan, LinearScanGradients},
+    selective_scan::{self, SelectiveScan, SelectiveScanForward},
 };
 
 /// The best device that LibTorch has here: the first NVIDIA GPU, else the CPU.
@@ -93,6 +94,32 @@ impl<E: TchElement> Kernels for LibTorch<E> {
             system: gradients.system.map(|part| take(part.clone())),
             initial_state: take(gradients.initial_state),
         }
+    }
+
+    fn selective_scan_forward(scan: &SelectiveScan<TchTensor>) -> SelectiveScanForward<TchTensor> {
+        if !is_native(&scan.input) {
+            return selective_scan::composed::forward::<Self>(scan);
+        }
+        let lent = SelectiveScan::of_parts(scan.parts().map(lend));
+        let forward = selective_scan::flex::forward(&lent);
+        SelectiveScanForward {
+            output: take(forward.output),
+            chunk_states: take(forward.chunk_states),
+        }
+    }
+
+    fn selective_scan_backward(
+        scan: &SelectiveScan<TchTensor>,
+        chunk_states: &TchTensor,
+        output_gradient: &TchTensor,
+    ) -> SelectiveScan<TchTensor> {
+        if !is_native(&scan.input) {
+            return selective_scan::composed::backward::<Self>(scan, chunk_states, output_gradient);
+        }
+        let lent = SelectiveScan::of_parts(scan.parts().map(lend));
+        let [states, gradient] = [chunk_states, output_gradient].map(lend);
+        let gradients = selective_scan::flex::backward(&lent, &states, &gradient);
+        SelectiveScan::of_parts(gradients.parts().map(|part| take(part.clone())))
     }
 }
 

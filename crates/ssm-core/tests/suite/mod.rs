@@ -8,6 +8,7 @@
 pub mod diagonal_ssm;
 pub mod linear_scan;
 pub mod pointwise;
+pub mod selective_scan;
 mod sequential;
 
 use burn::{
@@ -65,10 +66,13 @@ macro_rules! suite_on {
             diagonal_ssm::a_sequence_can_be_cut_anywhere,
             linear_scan::a_scan_is_as_exact_as_its_twin,
             linear_scan::a_scan_neither_drifts_nor_overflows_on_long_sequences,
+            selective_scan::a_selective_scan_is_as_exact_as_its_twin,
+            selective_scan::a_selective_scan_neither_drifts_nor_overflows_on_long_sequences,
             pointwise::batch_normalization_is_as_exact_as_its_twin,
             pointwise::the_gated_unit_is_as_exact_as_its_twin,
             pointwise::normalization_by_given_statistics_is_as_exact_as_its_twin,
             pointwise::affine_maps_are_as_exact_as_their_twin,
+            pointwise::a_causal_convolution_is_as_exact_as_its_twin,
             pointwise::the_mean_over_time_is_as_exact_as_its_twin,
         ]);
     };

@@ -3,7 +3,8 @@
 use burn::tensor::DType;
 use ssm_core::{
     Dropout, GatedUnitTensors, TrainingBackend, affine, affine_reference, batch_norm,
-    batch_norm_reference, gated_unit, gated_unit_reference, mean_over_time, normalize,
+    batch_norm_reference, causal_conv, causal_conv_reference, gated_unit, gated_unit_reference,
+    mean_over_time, normalize,
 };
 
 use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results, values};
@@ -202,4 +203,37 @@ fn run_mean_over_time<B: TrainingBackend>(
     let output = mean.reshape([1, case.batch, case.hidden]);
     let weights = draw.values(case.batch * case.hidden);
     results!(output, &weights, placement, [x])
+}
+
+pub fn a_causal_convolution_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        let kernel = |placement| run_causal_conv::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_causal_conv::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output, gradients of input, weight and bias.
+fn run_causal_conv<B: TrainingBackend>(
+    case: Case,
+    mut placement: Placement,
+    form: Form,
+) -> Results {
+    let draw = &mut Draw::new(case.seed);
+    let taps = draw.one_of(&[1, 2, 4]);
+    let input = placement.place::<B, 3>(&draw.affine(case.len(), 2.0, 0.0), case.shape());
+    let weight = draw.values(case.hidden * taps);
+    let weight = placement.place::<B, 2>(&weight, [case.hidden, taps]);
+    let bias = placement.place::<B, 1>(&draw.values(case.hidden), [case.hidden]);
+    let convolve = match form {
+        Form::Kernel => causal_conv,
+        Form::Twin => causal_conv_reference,
+    };
+    let output = convolve(input.clone(), weight.clone(), bias.clone());
+    results!(
+        output,
+        &draw.values(case.len()),
+        placement,
+        [input, weight, bias]
+    )
 }

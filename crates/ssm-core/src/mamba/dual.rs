@@ -1,0 +1,188 @@
+//! The mixer of Mamba-2: one decay per head, so that the scan is made of matrix products.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, activation::silu, backend::Backend as BurnBackend},
+};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    parts::{Conv1d, Projection, RmsNorm},
+    selective::initial_step,
+    ssd::{Ssd, ssd},
+};
+use crate::{
+    backend::Backend,
+    parameter::parameter,
+    selective_scan::softplus,
+    tensors::{NamedTensors, WeightsError},
+};
+
+/// Sizes of a [`DualMixer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub hidden: usize,
+    /// Channels of all heads together.
+    pub channels: usize,
+    pub heads: usize,
+    pub state: usize,
+    pub taps: usize,
+}
+
+impl Sizes {
+    fn convolved(&self) -> usize {
+        self.channels + 2 * self.state
+    }
+
+    fn projected(&self) -> usize {
+        self.channels + self.convolved() + self.heads
+    }
+}
+
+/// z, x, B, C, Δ = W_in r; x, B, C ← SiLU(conv ·); out = W_out norm(scan(x, Δ, A, B, C, D) ∘ SiLU(z)).
+///
+/// Field names are the published tensor names; B and C form one group, shared by all heads.
+///
+/// # Source
+/// `Mamba2_24`, section 7.
+#[derive(Module, Debug)]
+pub struct DualMixer<B: BurnBackend> {
+    /// To z, x, B, C and the steps, `[2 channels + 2 state + heads, hidden]`.
+    pub in_proj: Projection<B>,
+    /// Over x, B and C, `[channels + 2 state, 1, taps]`.
+    pub conv1d: Conv1d<B>,
+    /// Added to the steps before softplus, `[heads]`.
+    pub dt_bias: Param<Tensor<B, 1>>,
+    /// log(-A), `[heads]`.
+    pub A_log: Param<Tensor<B, 1>>,
+    /// D, `[heads]`.
+    pub D: Param<Tensor<B, 1>>,
+    /// Of the gated output, over all channels.
+    pub norm: RmsNorm<B>,
+    /// `[hidden, channels]`.
+    pub out_proj: Projection<B>,
+}
+
+/// Range of -A at initialization.
+const RATES: [f64; 2] = [1.0, 16.0];
+
+impl<B: BurnBackend> DualMixer<B> {
+    /// As in the authors' code: -A uniform in [1, 16], D = 1, steps log-uniform in [0.001, 0.1]; `out_scale` is 1/√layers.
+    pub(super) fn init(
+        sizes: Sizes,
+        out_scale: f64,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Self {
+        let Sizes {
+            hidden,
+            channels,
+            heads,
+            taps,
+            ..
+        } = sizes;
+        let in_proj = Projection::init(hidden, sizes.projected(), 1.0, rng, device);
+        let conv1d = Conv1d::init(sizes.convolved(), taps, rng, device);
+        let steps = (0..heads).map(|_| initial_step(rng)).collect();
+        let [low, high] = RATES;
+        let rates = (0..heads).map(|_| (low + rng.random::<f64>() * (high - low)).ln() as f32);
+        let rates = rates.collect();
+        Self {
+            in_proj,
+            conv1d,
+            dt_bias: parameter(steps, [heads], device),
+            A_log: parameter(rates, [heads], device),
+            D: parameter(vec![1.0; heads], [heads], device),
+            norm: RmsNorm::init(channels, device),
+            out_proj: Projection::init(channels, hidden, out_scale, rng, device),
+        }
+    }
+
+    /// Sizes by the tensors of the mixer at `prefix`; `None` if one that tells is missing or they contradict.
+    pub(super) fn sizes(tensors: &NamedTensors, prefix: &str) -> Option<Sizes> {
+        let shape = |name: &str| tensors.shape(&format!("{prefix}.{name}"));
+        let [hidden, channels] = shape("out_proj.weight")?.try_into().ok()?;
+        let [convolved, _, taps] = shape("conv1d.weight")?.try_into().ok()?;
+        let [heads] = shape("A_log")?.try_into().ok()?;
+        let vectors = usize::checked_sub(convolved, channels)?;
+        (vectors % 2 == 0 && vectors > 0 && heads > 0 && channels % heads == 0).then_some(Sizes {
+            hidden,
+            channels,
+            heads,
+            state: vectors / 2,
+            taps,
+        })
+    }
+
+    pub(super) fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        sizes: Sizes,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let Sizes {
+            hidden,
+            channels,
+            heads,
+            taps,
+            ..
+        } = sizes;
+        let path = |name: &str| format!("{prefix}.{name}");
+        let projected = [sizes.projected(), hidden];
+        let in_proj = Projection::load(tensors, &path("in_proj"), projected, device)?;
+        let convolved = [sizes.convolved(), taps];
+        let conv1d = Conv1d::load(tensors, &path("conv1d"), convolved, device)?;
+        let norm = RmsNorm::load(tensors, &path("norm"), channels, device)?;
+        let out_proj = Projection::load(tensors, &path("out_proj"), [hidden, channels], device)?;
+        let mut take = tensors.prefixed(prefix);
+        let mut per_head = |name| -> Result<_, WeightsError> {
+            Ok(parameter(take(name, &[heads])?, [heads], device))
+        };
+        Ok(Self {
+            dt_bias: per_head("dt_bias")?,
+            A_log: per_head("A_log")?,
+            D: per_head("D")?,
+            in_proj,
+            conv1d,
+            norm,
+            out_proj,
+        })
+    }
+
+    /// Number of states of every channel.
+    pub fn state_dim(&self) -> usize {
+        let [convolved] = self.conv1d.bias.dims();
+        (convolved - self.out_proj.weight.dims()[1]) / 2
+    }
+}
+
+impl<B: Backend> DualMixer<B> {
+    /// `[batch, length, hidden]` to the same.
+    pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        let [batch, length, _] = input.dims();
+        let [_, channels] = self.out_proj.weight.dims();
+        let [heads] = self.A_log.dims();
+        let (state, width) = (self.state_dim(), channels / heads);
+        let convolved = |first: usize, count: usize| {
+            let projected = self.in_proj.rows(channels + first, count, input.clone());
+            self.conv1d.channels(first, count, projected)
+        };
+        let x = convolved(0, channels).reshape([batch, length, heads, width]);
+        let dt = self
+            .in_proj
+            .rows(2 * channels + 2 * state, heads, input.clone());
+        let dt = softplus(dt + self.dt_bias.val().unsqueeze());
+        let y = ssd(Ssd {
+            input: x.clone(),
+            step: dt,
+            decay: self.A_log.val().exp().neg(),
+            input_vector: convolved(channels, state),
+            output_vector: convolved(channels + state, state),
+        });
+        let y = y + x * self.D.val().reshape([1, 1, heads, 1]);
+        let z = self.in_proj.rows(0, channels, input.clone());
+        let y = y.reshape([batch, length, channels]) * silu(z);
+        self.out_proj.forward(self.norm.forward(y))
+    }
+}

@@ -1,0 +1,154 @@
+//! What both kinds of mixers are built of.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, backend::Backend as BurnBackend},
+};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{
+    backend::Backend,
+    causal_conv::causal_conv,
+    parameter::{parameter, uniform},
+    tensors::{NamedTensors, WeightsError},
+};
+
+/// A linear map without bias, y = W x.
+#[derive(Module, Debug)]
+pub struct Projection<B: BurnBackend> {
+    /// W, `[output, input]`.
+    pub weight: Param<Tensor<B, 2>>,
+}
+
+impl<B: BurnBackend> Projection<B> {
+    /// From U(-scale/√input, scale/√input).
+    pub(super) fn init(
+        input: usize,
+        output: usize,
+        scale: f64,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Self {
+        let bound = scale / (input as f64).sqrt();
+        Self {
+            weight: parameter(uniform(rng, output * input, bound), [output, input], device),
+        }
+    }
+
+    pub(super) fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        shape: [usize; 2],
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let weight = tensors.prefixed(prefix)("weight", &shape)?;
+        Ok(Self {
+            weight: parameter(weight, shape, device),
+        })
+    }
+
+    /// `[batch, length, input]` to `[batch, length, output]`.
+    pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let rows = self.weight.dims()[0];
+        self.rows(0, rows, x)
+    }
+
+    /// The same of some of the outputs, `first..first + count`.
+    pub(super) fn rows(&self, first: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let weight = self.weight.val().narrow(0, first, count);
+        let [batch, length, input] = x.dims();
+        let flat = x.reshape([batch * length, input]);
+        flat.matmul(weight.transpose())
+            .reshape([batch, length, count])
+    }
+}
+
+/// x / √(mean x² + ε) ∘ w, the mean over the channels.
+#[derive(Module, Debug)]
+pub struct RmsNorm<B: BurnBackend> {
+    /// w, `[channels]`.
+    pub weight: Param<Tensor<B, 1>>,
+}
+
+/// ε of every [`RmsNorm`].
+pub const RMS_NORM_EPSILON: f64 = 1e-5;
+
+impl<B: BurnBackend> RmsNorm<B> {
+    pub(super) fn init(channels: usize, device: &B::Device) -> Self {
+        Self {
+            weight: parameter(vec![1.0; channels], [channels], device),
+        }
+    }
+
+    pub(super) fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        channels: usize,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let weight = tensors.prefixed(prefix)("weight", &[channels])?;
+        Ok(Self {
+            weight: parameter(weight, [channels], device),
+        })
+    }
+
+    pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let scale = (x.clone().square().mean_dim(2) + RMS_NORM_EPSILON).sqrt();
+        x / scale * self.weight.val().unsqueeze()
+    }
+}
+
+/// A causal filter per channel.
+#[derive(Module, Debug)]
+pub struct Conv1d<B: BurnBackend> {
+    /// `[channels, 1, taps]`.
+    pub weight: Param<Tensor<B, 3>>,
+    /// `[channels]`.
+    pub bias: Param<Tensor<B, 1>>,
+}
+
+impl<B: BurnBackend> Conv1d<B> {
+    /// From U(-1/√taps, 1/√taps).
+    pub(super) fn init(
+        channels: usize,
+        taps: usize,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Self {
+        let bound = 1.0 / (taps as f64).sqrt();
+        let weight = uniform(rng, channels * taps, bound);
+        Self {
+            weight: parameter(weight, [channels, 1, taps], device),
+            bias: parameter(uniform(rng, channels, bound), [channels], device),
+        }
+    }
+
+    pub(super) fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        [channels, taps]: [usize; 2],
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let mut take = tensors.prefixed(prefix);
+        let shape = [channels, 1, taps];
+        Ok(Self {
+            weight: parameter(take("weight", &shape)?, shape, device),
+            bias: parameter(take("bias", &[channels])?, [channels], device),
+        })
+    }
+}
+
+impl<B: Backend> Conv1d<B> {
+    /// SiLU of the filtered input, `[batch, length, channels]`.
+    pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.channels(0, self.bias.dims()[0], x)
+    }
+
+    /// The same by the filters of some channels, `first..first + count`.
+    pub(super) fn channels(&self, first: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let taps = self.weight.dims()[2];
+        let weight = self.weight.val().narrow(0, first, count);
+        let bias = self.bias.val().narrow(0, first, count);
+        causal_conv(x, weight.reshape([count, taps]), bias)
+    }
+}

@@ -1,0 +1,104 @@
+//! A state space map with one decay per head, in chunks of matrix products.
+
+use burn::tensor::{Tensor, TensorData, s};
+
+use crate::{
+    backend::Backend,
+    scan::{DecayTensor, Field, linear_scan},
+};
+
+/// Steps of a chunk: products within a chunk grow with it, the recurrence between chunks shrinks.
+const CHUNK: usize = 64;
+
+/// What goes into the map.
+pub(super) struct Ssd<B: Backend> {
+    /// x, `[batch, length, heads, width]`.
+    pub input: Tensor<B, 4>,
+    /// Δ, `[batch, length, heads]`.
+    pub step: Tensor<B, 3>,
+    /// A, negative, `[heads]`.
+    pub decay: Tensor<B, 1>,
+    /// B, `[batch, length, state]`.
+    pub input_vector: Tensor<B, 3>,
+    /// C, `[batch, length, state]`.
+    pub output_vector: Tensor<B, 3>,
+}
+
+/// y_t = h_t C_t with h_t = exp(Δ_t A) h_{t-1} + Δ_t x_t B_tᵀ of every head, `[batch, length, heads, width]`.
+///
+/// Within a chunk y = (C Bᵀ ∘ D) Δ x with the decays D from one step to another; what came before a chunk is one state
+/// per head, carried from chunk to chunk.
+///
+/// # Source
+/// `Mamba2_24`, section 6.
+pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
+    let [batch, length, heads, width] = map.input.dims();
+    let [_, _, state] = map.input_vector.dims();
+    let size = CHUNK.min(length);
+    let chunks = length.div_ceil(size);
+    let (device, dtype) = (map.step.device(), map.step.dtype());
+
+    // A last chunk that is not full is filled up with steps of length 0, in which nothing happens.
+    let missing = chunks * size - length;
+    let filled = |x: Tensor<B, 3>| match missing {
+        0 => x,
+        _ => {
+            let [_, _, width] = x.dims();
+            let zeros = Tensor::zeros([batch, missing, width], (&device, dtype));
+            Tensor::cat(vec![x, zeros], 1)
+        }
+    };
+    // `[batch, chunks, heads, size, ·]`, and `1` heads for what all of them share.
+    let per_head = |x: Tensor<B, 3>, heads: usize| -> Tensor<B, 5> {
+        let [_, _, columns] = x.dims();
+        filled(x)
+            .reshape([batch, chunks, size, heads, columns / heads])
+            .swap_dims(2, 3)
+    };
+    let step = per_head(map.step.clone(), heads);
+    let driven = map.input * map.step.unsqueeze_dim::<4>(3);
+    let driven = per_head(driven.reshape([batch, length, heads * width]), heads);
+    let b = per_head(map.input_vector, 1);
+    let c = per_head(map.output_vector, 1);
+
+    // Σ_{k ≤ t} Δ_k A within the chunk, by a product with a triangle of ones.
+    let exponents = step * map.decay.reshape([1, 1, heads, 1, 1]);
+    let ones = (0..size * size).map(|i| f32::from(u8::from(i % size <= i / size)));
+    let triangle = TensorData::new(ones.collect::<Vec<f32>>(), [size, size]);
+    let triangle: Tensor<B, 2> = Tensor::from_data(triangle, (&device, dtype));
+    let sums = triangle.clone().unsqueeze::<5>().matmul(exponents);
+
+    // From step j to step t ≥ j: masked before the exponential, which would overflow above the diagonal.
+    let differences = sums.clone() - sums.clone().swap_dims(3, 4);
+    let later = triangle.equal_elem(0.0).unsqueeze::<5>();
+    let decays = differences.mask_fill(
+        later.expand([batch, chunks, heads, size, size]),
+        f32::NEG_INFINITY,
+    );
+    let within = c.clone().matmul(b.clone().swap_dims(3, 4)) * decays.exp();
+    let within = within.matmul(driven.clone());
+
+    // What a chunk adds to the state at its end, `[batch, chunks, heads, width, state]`.
+    let whole = sums.clone().slice(s![.., .., .., size - 1, ..]);
+    let left = (whole.clone() - sums.clone()).exp();
+    let added = (driven * left).swap_dims(3, 4).matmul(b);
+    let all = heads * width * state;
+    let fades = whole.exp().expand([batch, chunks, heads, width, state]);
+    let ends = linear_scan(
+        DecayTensor::PerStep(fades.reshape([batch, chunks, all])),
+        added.reshape([batch, chunks, all]),
+        None,
+        Field::Real,
+    );
+    let start = Tensor::zeros([batch, 1, all], (&device, dtype));
+    let before = match chunks {
+        1 => start,
+        _ => Tensor::cat(vec![start, ends.slice(s![.., 0..chunks - 1, ..])], 1),
+    };
+    let before = before.reshape([batch, chunks, heads, width, state]);
+    let across = c.matmul(before.swap_dims(3, 4)) * sums.exp();
+
+    let y = (within + across).swap_dims(2, 3);
+    y.reshape([batch, chunks * size, heads, width])
+        .slice(s![.., 0..length, .., ..])
+}

@@ -1,0 +1,138 @@
+//! The selective scan.
+
+use burn::tensor::DType;
+use ssm_core::{SelectiveScanTensors, TrainingBackend, selective_scan, selective_scan_reference};
+
+use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results};
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    seed: u64,
+    batch: usize,
+    length: usize,
+    channels: usize,
+    state: usize,
+    /// Added to the step before softplus: how far a state looks back.
+    step_offset: f64,
+}
+
+impl Case {
+    fn drawn(seed: u64) -> Self {
+        let draw = &mut Draw::new(seed);
+        Self {
+            seed,
+            batch: draw.one_of(&[1, 2, 3]),
+            length: draw.one_of(&[1, 2, 7, 63, 64, 65, 130]),
+            channels: draw.one_of(&[1, 3, 31, 32, 33, 70]),
+            state: draw.one_of(&[1, 2, 5, 16, 40]),
+            // From steps of 20, after which nothing is left of a state, to ones of 1e-5, after which all of it is.
+            step_offset: draw.one_of(&[20.0, 0.0, -4.0, -12.0]),
+        }
+    }
+}
+
+struct Values {
+    parts: [Vec<f64>; 7],
+    /// Gradient of the output.
+    weights: Vec<f64>,
+}
+
+impl Values {
+    fn of(case: Case) -> Self {
+        let draw = &mut Draw::new(case.seed);
+        let steps = case.batch * case.length;
+        let (wide, narrow) = (steps * case.channels, steps * case.state);
+        // As at initialization: -1, -2, ..., the slowest and the fastest of them close to nothing.
+        let rates = (0..case.channels * case.state)
+            .map(|i| -f64::from((i % case.state) as f32) - 1e-3)
+            .collect();
+        Self {
+            parts: [
+                draw.values(wide),
+                draw.affine(wide, 2.0, case.step_offset),
+                rates,
+                draw.values(narrow),
+                draw.values(narrow),
+                draw.values(case.channels),
+                draw.affine(wide, 3.0, 0.0),
+            ],
+            weights: draw.values(wide),
+        }
+    }
+}
+
+/// Output, and gradients of every input in the order of [`SelectiveScanTensors`].
+fn run<B: TrainingBackend>(
+    case: Case,
+    v: &Values,
+    mut placement: Placement,
+    form: Form,
+) -> Results {
+    let wide = [case.batch, case.length, case.channels];
+    let narrow = [case.batch, case.length, case.state];
+    let [u, step, a, b, c, d, z] = &v.parts;
+    let scan = SelectiveScanTensors::<B> {
+        input: placement.place(u, wide),
+        step: placement.place(step, wide),
+        decay: placement.place(a, [case.channels, case.state]),
+        input_vector: placement.place(b, narrow),
+        output_vector: placement.place(c, narrow),
+        feedthrough: placement.place(d, [case.channels]),
+        gate: placement.place(z, wide),
+    };
+    let output = match form {
+        Form::Kernel => selective_scan(scan.clone()),
+        Form::Twin => selective_scan_reference(scan.clone()),
+    };
+    results!(
+        output,
+        &v.weights,
+        placement,
+        [
+            scan.input,
+            scan.step,
+            scan.decay,
+            scan.input_vector,
+            scan.output_vector,
+            scan.feedthrough,
+            scan.gate
+        ]
+    )
+}
+
+pub fn a_selective_scan_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        check::<B>(effort, case);
+    }
+}
+
+/// Steps so small that a state hardly fades: what is added up is as long as the sequence.
+pub fn a_selective_scan_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>(
+    effort: Effort,
+) {
+    for step_offset in [-14.0, 30.0] {
+        check::<B>(
+            effort,
+            Case {
+                seed: 7,
+                batch: 1,
+                length: 700,
+                channels: 2,
+                state: 3,
+                step_offset,
+            },
+        );
+    }
+}
+
+fn check<B: TrainingBackend>(effort: Effort, case: Case) {
+    let v = Values::of(case);
+    let twin = |dtype| run::<Cpu>(case, &v, Placement::plain(dtype), Form::Twin);
+    let (truth, plain) = (twin(DType::F64), twin(DType::F32));
+    for &dtype in effort.dtypes {
+        let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
+        let got = run::<B>(case, &v, placement, Form::Kernel);
+        let terms = case.batch * case.length * case.channels.max(case.state);
+        compare(&got, &plain, &truth, terms, dtype, &(case, placement));
+    }
+}
