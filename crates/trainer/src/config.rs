@@ -309,6 +309,12 @@ pub struct CompressConfig {
     pub reduction: Reduction,
     /// What becomes of the optimizer's moments when a cut changes the basis.
     pub optimizer_state: OptimizerState,
+    /// What stands for the inputs of a layer whose recurrence depends on them, when its states are ranked. Read by the
+    /// kinds `mamba` and `mamba2`; the recurrence of `lru` is the same whatever goes in.
+    pub gramian: GramianKind,
+    /// Training examples that layers are tried on, the first so many, or all if there are fewer; at least 1. A smaller
+    /// layer is compared with the old one on them before it takes its place.
+    pub calibration_examples: usize,
     /// Steps from one snapshot of the spectra in `hsv.jsonl` to the next, besides those of the checks; 0 for none.
     pub snapshot_every: u64,
 }
@@ -336,6 +342,8 @@ impl Default for CompressConfig {
             realization: Realization::Complex,
             reduction: Reduction::Balanced,
             optimizer_state: OptimizerState::Transform,
+            gramian: GramianKind::Empirical,
+            calibration_examples: 16,
             snapshot_every: 500,
         }
     }
@@ -410,6 +418,19 @@ pub enum OptimizerState {
     Reset,
     /// The first entries as they are, although they belong to another basis: what the published code does.
     Slice,
+}
+
+/// What stands for the inputs of a layer whose recurrence depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum GramianKind {
+    /// The recurrence at the mean of the calibration inputs: one linear system that is the same at every step.
+    Mean,
+    /// The recurrence with its second moments over the calibration inputs.
+    SecondMoment,
+    /// The calibration sequences themselves, as the recurrence runs through them.
+    Empirical,
 }
 
 /// Section `run`.

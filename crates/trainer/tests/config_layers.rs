@@ -168,7 +168,7 @@ fn a_wrong_type_is_an_error_and_never_converted() {
 
 #[test]
 fn an_unknown_word_is_answered_with_the_known_ones() {
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 10] = [
         ("model.kind=gru", &["lru", "mamba", "mamba2"]),
         ("training.schedule=cosine", &["constant", "warmup-cosine"]),
         (
@@ -195,6 +195,10 @@ fn an_unknown_word_is_answered_with_the_known_ones() {
         (
             "compress.optimizer_state=keep",
             &["transform", "reset", "slice"],
+        ),
+        (
+            "compress.gramian=exact",
+            &["mean", "second-moment", "empirical"],
         ),
         ("run.backend=gpu", &["cpu", "wgpu", "cuda", "libtorch"]),
     ];
@@ -240,6 +244,7 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
         ("compress.tau=-0.1", "at least 0"),
         ("compress.tau=nan", "below 1"),
         ("compress.min_drop=1.0", "below 1"),
+        ("compress.calibration_examples=0", "at least 1"),
     ];
     for (set_flag, range) in cases {
         let (key, _) = set_flag.split_once('=').unwrap();

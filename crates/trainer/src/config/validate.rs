@@ -205,6 +205,7 @@ impl CompressConfig {
             "it is the share of a layer's states that a cut must drop, at least 0 and below 1",
         )?;
         at_least_one("compress.min_state", self.min_state)?;
+        at_least_one("compress.calibration_examples", self.calibration_examples)?;
         self.validate_reduction()
     }
 
