@@ -93,14 +93,15 @@ mod tests {
         rows.collect()
     }
 
-    /// For every row of the answer, the share that each sequence's each step has in it, `[rows][batch][length]`.
-    fn shares(readout: &Readout<Cpu>) -> Vec<Vec<Vec<f64>>> {
+    /// For every row of the answer, the share that each step of each sequence has in it, `[rows][batch * length]`.
+    fn shares(readout: &Readout<Cpu>) -> Vec<Vec<f64>> {
         let [batch, length, _] = DIMS;
         let mut rows = Vec::new();
         for sequence in 0..batch {
             for answer in 0..readout.answers(length) {
-                let mut row = vec![vec![0.0; length]; batch];
-                for (step, share) in row[sequence].iter_mut().enumerate() {
+                let mut row = vec![0.0; batch * length];
+                let own = sequence * length..(sequence + 1) * length;
+                for (step, share) in row[own].iter_mut().enumerate() {
                     *share = match readout {
                         Readout::Mean => 1.0 / length as f64,
                         Readout::WeightedMean(_) => weights()[sequence * length + step],
@@ -137,7 +138,7 @@ mod tests {
 
     #[test]
     fn answers_and_gradients_are_those_of_loops() {
-        let [batch, length, hidden] = DIMS;
+        let [_, _, hidden] = DIMS;
         for readout in readouts() {
             let shares = shares(&readout);
             let features = random::<Cpu, 3>(1, DIMS).require_grad();
@@ -150,14 +151,11 @@ mod tests {
             let mut want = vec![0.0; shares.len() * hidden];
             let mut want_gradient = vec![0.0; x.len()];
             for (row, shares) in shares.iter().enumerate() {
-                for sequence in 0..batch {
-                    for step in 0..length {
-                        for channel in 0..hidden {
-                            let at = (sequence * length + step) * hidden + channel;
-                            let to = row * hidden + channel;
-                            want[to] += shares[sequence][step] * x[at];
-                            want_gradient[at] += shares[sequence][step] * w[to];
-                        }
+                for (step, share) in shares.iter().enumerate() {
+                    for channel in 0..hidden {
+                        let (from, to) = (step * hidden + channel, row * hidden + channel);
+                        want[to] += share * x[from];
+                        want_gradient[from] += share * w[to];
                     }
                 }
             }

@@ -71,6 +71,22 @@ pub struct DataConfig {
     pub dir: Option<PathBuf>,
     /// Share of the training examples held out for validation, in `(0, 1)`.
     pub validation_fraction: f64,
+    /// Steps of an example of `selective-copy`, markers included, or bytes after which a review of `imdb` is cut. Without
+    /// it and the keys below, a data set has its own defaults; a set that can have nothing else does not read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
+    /// Tokens that `selective-copy` asks to repeat, 1 to half of `length`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<usize>,
+    /// Different tokens of `selective-copy`, blank and marker included, 4 to 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
+    /// Training examples of a generated data set (`digits`, `selective-copy`), those held out included; at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_examples: Option<usize>,
+    /// Test examples of a generated data set, at least 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_examples: Option<usize>,
 }
 
 impl Default for DataConfig {
@@ -79,6 +95,11 @@ impl Default for DataConfig {
             dataset: "digits".to_owned(),
             dir: None,
             validation_fraction: 0.1,
+            length: None,
+            copies: None,
+            vocabulary: None,
+            train_examples: None,
+            test_examples: None,
         }
     }
 }
@@ -91,7 +112,8 @@ impl Default for DataConfig {
     expecting = "a section of keys, as in `[model]`"
 )]
 pub struct ModelConfig {
-    /// The state space layer inside each block.
+    /// The state space layer inside each block. Of the keys below, a kind reads those that say so, and those that name
+    /// none.
     pub kind: LayerKind,
     /// Number of blocks, at least 1.
     pub blocks: usize,
@@ -99,14 +121,25 @@ pub struct ModelConfig {
     pub state_dim: usize,
     /// Channels between the blocks, at least 1.
     pub hidden_dim: usize,
-    /// Smallest magnitude of an eigenvalue at initialization, in `[0, r_max)`.
+    /// Smallest magnitude of an eigenvalue at initialization, in `[0, r_max)`. Read by `lru`.
     pub r_min: f64,
-    /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`.
+    /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`. Read by `lru`.
     pub r_max: f64,
-    /// Largest phase of an eigenvalue at initialization, radians per sample, in `(0, 2π]`.
+    /// Largest phase of an eigenvalue at initialization, radians per sample, in `(0, 2π]`. Read by `lru`.
     pub max_phase: f64,
-    /// Probability that dropout zeroes an activation, in `[0, 1)`.
+    /// Probability that dropout zeroes an activation, in `[0, 1)`; 0 for `mamba` and `mamba2`, which have none.
     pub dropout: f64,
+    /// Channels inside a block as a multiple of `hidden_dim`, at least 1. Read by `mamba` and `mamba2`.
+    pub expand: usize,
+    /// Steps that the convolution before the recurrence looks at, the present one included; at least 1. Read by `mamba`
+    /// and `mamba2`.
+    pub conv_kernel: usize,
+    /// Rank of the map from a step's channels to its step sizes, at least 1; `hidden_dim / 16`, rounded up, without this
+    /// key. Read by `mamba`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dt_rank: Option<usize>,
+    /// Channels that share a decay, at least 1; divides `expand * hidden_dim`. Read by `mamba2`.
+    pub head_dim: usize,
 }
 
 impl Default for ModelConfig {
@@ -120,6 +153,10 @@ impl Default for ModelConfig {
             r_max: 0.999,
             max_phase: PUBLISHED_MAX_PHASE,
             dropout: 0.0,
+            expand: 2,
+            conv_kernel: 4,
+            dt_rank: None,
+            head_dim: 64,
         }
     }
 }
@@ -137,6 +174,20 @@ const PUBLISHED_MAX_PHASE: f64 = 6.28;
 pub enum LayerKind {
     /// Linear Recurrent Unit: diagonal, complex, discrete (`LRU23` in `docs/references.bib`).
     Lru,
+    /// Mamba: diagonal, real, with step sizes, B and C that depend on the input.
+    Mamba,
+    /// Mamba-2: as Mamba, with one decay for all the channels and states of a head.
+    Mamba2,
+}
+
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lru => "lru",
+            Self::Mamba => "mamba",
+            Self::Mamba2 => "mamba2",
+        })
+    }
 }
 
 /// Section `training`.
@@ -258,6 +309,12 @@ pub struct CompressConfig {
     pub reduction: Reduction,
     /// What becomes of the optimizer's moments when a cut changes the basis.
     pub optimizer_state: OptimizerState,
+    /// What stands for the inputs of a layer whose recurrence depends on them, when its states are ranked. Read by the
+    /// kinds `mamba` and `mamba2`; the recurrence of `lru` is the same whatever goes in.
+    pub gramian: GramianKind,
+    /// Training examples that layers are tried on, the first so many, or all if there are fewer; at least 1. A smaller
+    /// layer is compared with the old one on them before it takes its place.
+    pub calibration_examples: usize,
     /// Steps from one snapshot of the spectra in `hsv.jsonl` to the next, besides those of the checks; 0 for none.
     pub snapshot_every: u64,
 }
@@ -285,6 +342,8 @@ impl Default for CompressConfig {
             realization: Realization::Complex,
             reduction: Reduction::Modal,
             optimizer_state: OptimizerState::Transform,
+            gramian: GramianKind::Empirical,
+            calibration_examples: 16,
             snapshot_every: 500,
         }
     }
@@ -359,6 +418,19 @@ pub enum OptimizerState {
     Reset,
     /// The first entries as they are, although they belong to another basis: what the published code does.
     Slice,
+}
+
+/// What stands for the inputs of a layer whose recurrence depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum GramianKind {
+    /// The recurrence at the mean of the calibration inputs: one linear system that is the same at every step.
+    Mean,
+    /// The recurrence with its second moments over the calibration inputs.
+    SecondMoment,
+    /// The calibration sequences themselves, as the recurrence runs through them.
+    Empirical,
 }
 
 /// Section `run`.

@@ -168,6 +168,61 @@ mod tests {
     use super::*;
     use burn::backend::Flex;
     use burn::tensor::TensorData;
+    use datasets::{Content, Shape, Target};
+    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
+
+    const TEXTS: Shape = Shape {
+        length: 100,
+        channels: 1,
+        classes: 3,
+        content: Content::Tokens { vocabulary: 7 },
+        target: Target::Class,
+    };
+
+    fn model() -> Model<Flex> {
+        let config = ClassifierConfig {
+            encoder: Encoder::Embedding { vocabulary: 7 },
+            hidden_dim: 4,
+            state_dims: vec![6, 3],
+            classes: 3,
+        };
+        let init = LruInit {
+            r_min: 0.5,
+            r_max: 0.99,
+            max_phase: 6.0,
+        };
+        Model::Lru(Classifier::init(&config, init, 1, &Default::default()))
+    }
+
+    /// Texts of these lengths, with labels as they come.
+    fn texts(shape: Shape, lengths: &[usize]) -> SequenceSet {
+        let tokens = (0..lengths.iter().sum()).map(|step: usize| (step * step % 7) as u8);
+        let labels = (0..lengths.len() * shape.labels()).map(|at| (at % 3) as u8);
+        SequenceSet::with_lengths(shape, tokens.collect(), lengths, labels.collect()).unwrap()
+    }
+
+    #[test]
+    fn scores_do_not_depend_on_what_examples_are_batched_with() {
+        let copies = Shape {
+            target: Target::LastSteps { count: 9 },
+            ..TEXTS
+        };
+        for set in [
+            texts(TEXTS, &[1, 90, 13, 64, 65, 100, 7]),
+            texts(copies, &[100; 7]),
+        ] {
+            let scores = |batch_size| evaluate(&model(), &set, batch_size, &Default::default());
+            let alone = scores(1);
+            assert!(alone.accuracy > 0.0 && alone.accuracy < 1.0, "{alone:?}");
+            for batch_size in [2, 5, 7, 100] {
+                let together = scores(batch_size);
+                assert_eq!(together.accuracy, alone.accuracy);
+                // Sums of a few hundred steps in f32.
+                let difference = (together.loss - alone.loss).abs();
+                assert!(difference < 1e-5 * alone.loss, "{together:?} {alone:?}");
+            }
+        }
+    }
 
     #[test]
     fn the_loss_of_certain_and_hopeless_logits_is_finite() {

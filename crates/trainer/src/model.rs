@@ -21,6 +21,11 @@ pub(crate) fn sizes(config: &Config, shape: Shape) -> Result<ModelConfig, Config
             state_dims: vec![model.state_dim; model.blocks],
             classes: shape.classes,
         })),
+        kind @ (LayerKind::Mamba | LayerKind::Mamba2) => Err(ConfigError::Range {
+            key: "model.kind",
+            value: kind.to_string(),
+            expected: "only `lru` can be trained",
+        }),
     }
 }
 

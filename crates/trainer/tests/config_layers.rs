@@ -168,8 +168,8 @@ fn a_wrong_type_is_an_error_and_never_converted() {
 
 #[test]
 fn an_unknown_word_is_answered_with_the_known_ones() {
-    let cases: [(&str, &[&str]); 9] = [
-        ("model.kind=gru", &["lru"]),
+    let cases: [(&str, &[&str]); 10] = [
+        ("model.kind=gru", &["lru", "mamba", "mamba2"]),
         ("training.schedule=cosine", &["constant", "warmup-cosine"]),
         (
             "compress.policy=toleranec",
@@ -196,6 +196,10 @@ fn an_unknown_word_is_answered_with_the_known_ones() {
             "compress.optimizer_state=keep",
             &["transform", "reset", "slice"],
         ),
+        (
+            "compress.gramian=exact",
+            &["mean", "second-moment", "empirical"],
+        ),
         ("run.backend=gpu", &["cpu", "wgpu", "cuda", "libtorch"]),
     ];
     for (set_flag, known) in cases {
@@ -209,6 +213,11 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
         ("data.dataset=../etc", "lowercase letters"),
         ("data.validation_fraction=0.0", "above 0 and below 1"),
         ("data.validation_fraction=1.0", "above 0 and below 1"),
+        ("data.length=0", "at least 1"),
+        ("data.copies=0", "at least 1"),
+        ("data.vocabulary=0", "at least 1"),
+        ("data.train_examples=0", "at least 1"),
+        ("data.test_examples=0", "at least 1"),
         ("model.blocks=0", "at least 1"),
         ("model.state_dim=0", "at least 1"),
         ("model.hidden_dim=0", "at least 1"),
@@ -235,10 +244,51 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
         ("compress.tau=-0.1", "at least 0"),
         ("compress.tau=nan", "below 1"),
         ("compress.min_drop=1.0", "below 1"),
+        ("compress.calibration_examples=0", "at least 1"),
     ];
     for (set_flag, range) in cases {
         let (key, _) = set_flag.split_once('=').unwrap();
         assert_message_has(set(&[set_flag]), &[&format!("`{key}` = "), range]);
+    }
+}
+
+#[test]
+fn each_kind_of_model_answers_for_the_keys_that_it_reads() {
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["model.kind=mamba", "model.dropout=0.1"],
+            "only the kind `lru`",
+        ),
+        (
+            &["model.kind=mamba2", "model.dropout=0.1"],
+            "only the kind `lru`",
+        ),
+        (&["model.kind=mamba", "model.expand=0"], "at least 1"),
+        (&["model.kind=mamba2", "model.conv_kernel=0"], "at least 1"),
+        (&["model.kind=mamba", "model.dt_rank=0"], "at least 1"),
+        (&["model.kind=mamba2", "model.head_dim=0"], "at least 1"),
+        (&["model.kind=mamba2", "model.hidden_dim=16"], "must divide"),
+        (&["model.kind=mamba", "model.state_dim=0"], "at least 1"),
+    ];
+    for (sets, range) in cases {
+        let (key, _) = sets[1].split_once('=').unwrap();
+        let key = match key {
+            "model.hidden_dim" => "model.head_dim",
+            key => key,
+        };
+        assert_message_has(set(sets), &[&format!("`{key}` = "), range]);
+    }
+    let unread: [&[&str]; 3] = [
+        &["model.expand=0", "model.dt_rank=0", "model.head_dim=0"],
+        &["model.kind=mamba", "model.r_max=7.0", "model.head_dim=0"],
+        &[
+            "model.kind=mamba2",
+            "model.hidden_dim=32",
+            "model.dt_rank=0",
+        ],
+    ];
+    for sets in unread {
+        set(sets).unwrap();
     }
 }
 
@@ -314,8 +364,9 @@ fn a_mistake_is_reported_even_where_a_later_layer_would_hide_it() {
 
 #[test]
 fn a_saved_configuration_loads_back_equal() {
-    let cases: [&[&str]; 4] = [
+    let cases: [&[&str]; 5] = [
         &[],
+        &["model.kind=mamba", "model.dt_rank=3", "data.length=77"],
         &["compress.interval=123", "run.output=out", "data.dir=d"],
         &[
             "compress.policy=none",

@@ -3,8 +3,10 @@
 use std::f64::consts::TAU;
 use std::fmt::Display;
 
-use super::{CompressConfig, Config, ConfigError, DataConfig, ModelConfig, OptimizerState};
-use super::{PolicyKind, Realization, Reduction, RunConfig, Selection, TrainingConfig};
+use super::{CompressConfig, Config, ConfigError, DataConfig, LayerKind, ModelConfig};
+use super::{
+    OptimizerState, PolicyKind, Realization, Reduction, RunConfig, Selection, TrainingConfig,
+};
 
 impl Config {
     /// Checks every value against its range, and the compression window against the length of the run.
@@ -46,7 +48,18 @@ impl DataConfig {
             "data.validation_fraction",
             fraction,
             "it must be above 0 and below 1",
-        )
+        )?;
+        // How large an example and a set may be is for the data set to say.
+        for (key, size) in [
+            ("data.length", self.length),
+            ("data.copies", self.copies),
+            ("data.vocabulary", self.vocabulary),
+            ("data.train_examples", self.train_examples),
+            ("data.test_examples", self.test_examples),
+        ] {
+            at_least_one(key, size.unwrap_or(1))?;
+        }
+        Ok(())
     }
 }
 
@@ -55,6 +68,14 @@ impl ModelConfig {
         at_least_one("model.blocks", self.blocks)?;
         at_least_one("model.state_dim", self.state_dim)?;
         at_least_one("model.hidden_dim", self.hidden_dim)?;
+        // What a kind does not read may hold anything.
+        match self.kind {
+            LayerKind::Lru => self.validate_lru(),
+            LayerKind::Mamba | LayerKind::Mamba2 => self.validate_mamba(),
+        }
+    }
+
+    fn validate_lru(&self) -> Result<(), ConfigError> {
         let (r_min, r_max) = (self.r_min, self.r_max);
         require(
             (0.0..1.0).contains(&r_max),
@@ -79,6 +100,28 @@ impl ModelConfig {
             "model.dropout",
             self.dropout,
             "it is a probability, at least 0 and below 1",
+        )
+    }
+
+    fn validate_mamba(&self) -> Result<(), ConfigError> {
+        require(
+            self.dropout == 0.0,
+            "model.dropout",
+            self.dropout,
+            "only the kind `lru` has dropout; with `mamba` and `mamba2` it must be 0",
+        )?;
+        at_least_one("model.expand", self.expand)?;
+        at_least_one("model.conv_kernel", self.conv_kernel)?;
+        if self.kind == LayerKind::Mamba {
+            return at_least_one("model.dt_rank", self.dt_rank.unwrap_or(1));
+        }
+        at_least_one("model.head_dim", self.head_dim)?;
+        let channels = self.expand.saturating_mul(self.hidden_dim);
+        require(
+            channels.is_multiple_of(self.head_dim),
+            "model.head_dim",
+            self.head_dim,
+            "the channels of a block are divided into heads: it must divide model.expand * model.hidden_dim",
         )
     }
 }
@@ -162,6 +205,7 @@ impl CompressConfig {
             "it is the share of a layer's states that a cut must drop, at least 0 and below 1",
         )?;
         at_least_one("compress.min_state", self.min_state)?;
+        at_least_one("compress.calibration_examples", self.calibration_examples)?;
         self.validate_reduction()
     }
 

@@ -178,7 +178,7 @@ fn accuracies(page: &mut Page, run: &Run, marks: &[Mark]) -> Result<(), ReportEr
         &svg,
         &keys(&series, marks),
         TITLE,
-        "Share of the examples classified rightly, at the same evaluations as the loss. Where the curves part for good, \
+        "Share of the answers that are right, at the same evaluations as the loss. Where the curves part for good, \
          the model learns its training set by heart.",
     );
     Ok(())

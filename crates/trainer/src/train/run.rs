@@ -32,9 +32,6 @@ use crate::summary::Summary;
 /// Steps between two looks at the loss: the only time the host waits for the device.
 const WINDOW: u64 = 25;
 
-/// Training examples that a smaller layer is tried on before it takes the old one's place.
-const CALIBRATION_EXAMPLES: usize = 4;
-
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Serialize)]
 struct Metrics {
@@ -338,9 +335,10 @@ impl<B: TrainingBackend> Training<'_, B> {
         Ok(())
     }
 
-    /// The first few training examples.
+    /// The training examples that layers are tried on.
     fn calibration_input(&self) -> Sequences<B::InnerBackend> {
-        let count = CALIBRATION_EXAMPLES.min(self.data.train.len());
+        let asked = self.config.compress.calibration_examples;
+        let count = asked.min(self.data.train.len());
         data::batch(&self.data.train, 0..count, &self.device).input
     }
 
