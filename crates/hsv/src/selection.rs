@@ -21,8 +21,11 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// `order` of the first `rank` states, in increasing position.
-    pub(crate) fn states(self, rank: usize, order: usize) -> Vec<usize> {
+    /// `order` of the first `rank` states, those that stand above rounding, in increasing position.
+    ///
+    /// # Panics
+    /// If `order` is greater than `rank`.
+    pub fn states(self, rank: usize, order: usize) -> Vec<usize> {
         match self {
             Self::Largest => (0..order).collect(),
             Self::Smallest => (rank - order..rank).collect(),

@@ -7,11 +7,13 @@
 mod calibration;
 mod moments;
 mod ranking;
+pub(crate) mod selective;
 
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
+use burn::tensor::backend::Backend as BurnBackend;
 use compress_schedule::{Decision, Drift, LayerSpectrum, Verdict};
 use hsv::{DiscreteDiagonalSystem, hankel_norm, spearman};
 use rayon::prelude::*;
@@ -40,8 +42,8 @@ pub struct Cut {
     /// Share of the sum of what ranked the states that went, in `[0, 1)`: Hankel singular values, energies of modes.
     pub discarded: f64,
     /// Bounds the H-infinity error: twice the sum of the discarded Hankel singular values, or the sum of the largest gains
-    /// of the discarded modes.
-    pub bound: f64,
+    /// of the discarded modes. `None` for a recurrence that depends on its input, which has no such bound.
+    pub bound: Option<f64>,
     /// Error of the layer's output on a calibration batch, and what the bound allows there.
     pub measured: OutputError,
     /// Time from the layer's parameters to the smaller layer's, spectrum included.
@@ -80,10 +82,38 @@ pub struct LayerReport {
     pub verdict: Option<Verdict>,
 }
 
+/// What layers are tried on.
+#[derive(Debug, Clone)]
+pub struct Calibration<B: BurnBackend> {
+    /// Some examples.
+    pub input: Sequences<B>,
+    /// Steps of each that are no padding.
+    pub lengths: Vec<usize>,
+}
+
+/// What a reduction starts from.
+#[derive(Debug)]
+enum Basis {
+    /// A linear system.
+    Linear(Ranking),
+    /// A score of every state index of a selective layer.
+    Scores(Vec<f64>),
+}
+
+impl Basis {
+    /// One value per state, largest first.
+    fn values(&self) -> Vec<f64> {
+        match self {
+            Self::Linear(ranking) => ranking.values(),
+            Self::Scores(scores) => selective::sorted(scores),
+        }
+    }
+}
+
 /// A layer's spectrum and what a reduction starts from.
 #[derive(Debug)]
 pub struct Examined {
-    outcome: Result<Ranking, String>,
+    outcome: Result<Basis, String>,
     state_dim: usize,
     /// NaN when there is no spectrum: the schedule then leaves the layer alone.
     hsv: Vec<f64>,
@@ -127,11 +157,15 @@ impl Examined {
 pub fn examine<B: TrainingBackend>(
     model: &Model<B>,
     previous: Option<&Model<B::InnerBackend>>,
+    calibration: &Calibration<B::InnerBackend>,
     method: Method,
 ) -> Vec<Examined> {
-    match model {
-        Model::Lru(model) => {
-            let previous = previous.map(|Model::Lru(previous)| previous);
+    match (model, previous) {
+        (Model::Lru(model), previous) => {
+            let previous = match previous {
+                Some(Model::Lru(previous)) => Some(previous),
+                _ => None,
+            };
             let blocks = model.blocks.par_iter().enumerate();
             blocks
                 .map(|(index, block)| {
@@ -139,6 +173,13 @@ pub fn examine<B: TrainingBackend>(
                     examine_layer(&block.lru, previous, method)
                 })
                 .collect()
+        }
+        (Model::Mamba(model), previous) => {
+            let previous = match previous {
+                Some(Model::Mamba(previous)) => Some(previous),
+                _ => None,
+            };
+            selective::examine(&model.valid(), previous, calibration, method.estimate)
         }
     }
 }
@@ -159,10 +200,10 @@ fn examine_layer<B: TrainingBackend>(
             (Ok(now), Some(before)) => drift(before, now, method.realization),
             _ => None,
         },
-        || Ranking::of(system.clone()?, method.realization),
+        || Ranking::of(system.clone()?, method.realization).map(Basis::Linear),
     );
     let hsv = match &outcome {
-        Ok(ranking) => ranking.values(),
+        Ok(basis) => basis.values(),
         Err(_) => vec![f64::NAN; state_dim],
     };
     Examined {
@@ -209,35 +250,61 @@ pub fn carry_out<B: TrainingBackend>(
     optimizer: &mut AdamW<B>,
     step: u64,
     decided: Vec<(Examined, Decision)>,
-    calibration: Sequences<B::InnerBackend>,
+    calibration: Calibration<B::InnerBackend>,
     treatment: Treatment,
 ) -> Vec<LayerReport> {
-    let Model::Lru(model) = model;
-    let inputs = match decided.iter().any(|(_, decision)| decision.is_cut()) {
-        // Of the model as it is: a layer further up is tried on what it was ranked for.
-        true => model.valid().recurrence_inputs(calibration),
-        false => Vec::new(),
+    // Of the model as it is: a layer further up is tried on what it was ranked for.
+    let inputs = match (decided.iter().any(|(_, d)| d.is_cut()), &*model) {
+        (false, _) => Vec::new(),
+        (true, Model::Lru(model)) => {
+            let few = calibration::first_examples(calibration.input);
+            model.valid().recurrence_inputs(few)
+        }
+        (true, Model::Mamba(model)) => model.valid().mixer_inputs(calibration.input),
     };
     let mut reports = Vec::with_capacity(decided.len());
     for (layer, (examined, decision)) in decided.into_iter().enumerate() {
         let mut report = examined.report(step, layer);
         report.decision = Some(decision);
         report.explanation = Some(decision.to_string());
-        if let (Ok(ranking), Decision::Cut { to, .. }) = (&examined.outcome, decision) {
+        if let (Ok(basis), Decision::Cut { to, .. }) = (&examined.outcome, decision) {
             let start = Instant::now();
-            let lru = &mut model.blocks[layer].lru;
-            let place = Place {
-                path: format!("blocks.{layer}.lru"),
-                input: inputs[layer].clone(),
+            let input = inputs[layer].clone();
+            let outcome = match (&mut *model, basis) {
+                (Model::Lru(model), Basis::Linear(ranking)) => {
+                    let path = format!("blocks.{layer}.lru");
+                    let lru = &mut model.blocks[layer].lru;
+                    cut(
+                        lru,
+                        optimizer,
+                        Place { path, input },
+                        treatment,
+                        ranking,
+                        to,
+                    )
+                }
+                (Model::Mamba(model), Basis::Scores(scores)) => {
+                    let path = format!("backbone.layers.{layer}.mixer");
+                    let mixer = &mut model.backbone.layers[layer].mixer;
+                    selective::cut(
+                        mixer,
+                        optimizer,
+                        Place { path, input },
+                        treatment,
+                        scores,
+                        to,
+                    )
+                }
+                _ => unreachable!("what a layer was examined for is what it is"),
             };
-            match cut(lru, optimizer, place, treatment, ranking, to) {
+            match outcome {
                 Err(reason) => report.refusal = Some(reason),
                 Ok(outcome) => {
                     report.cut = Some(Cut {
                         step,
                         layer,
                         from: examined.state_dim,
-                        to: lru.state_dim(),
+                        to: model.state_dims()[layer],
                         discarded: outcome.discarded,
                         bound: outcome.bound,
                         measured: outcome.measured,
@@ -260,7 +327,7 @@ struct Place<B: TrainingBackend> {
 
 struct Outcome {
     discarded: f64,
-    bound: f64,
+    bound: Option<f64>,
     measured: OutputError,
 }
 
@@ -279,13 +346,7 @@ fn cut<B: TrainingBackend>(
     let decay = distances.fold(f64::INFINITY, f64::min);
     let (before, after) = (layer.valid(), smaller.valid());
     let measured = calibration::output_error(place.input, &before, &after, reduced.bound, decay);
-    if !measured.is_allowed() {
-        return Err(format!(
-            "the smaller layer's output is off by {:.2e} on a calibration batch where {:.2e} is the most that the \
-             bound allows",
-            measured.error, measured.allowed
-        ));
-    }
+    measured.check()?;
     let succession = Succession {
         path: &place.path,
         layer,
@@ -296,7 +357,7 @@ fn cut<B: TrainingBackend>(
     *layer = smaller;
     Ok(Outcome {
         discarded: reduced.discarded,
-        bound: reduced.bound,
+        bound: Some(reduced.bound),
         measured,
     })
 }

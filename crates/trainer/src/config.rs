@@ -36,6 +36,7 @@ use compress_schedule::{
     Budget, Gate, Policy, Schedule, ScheduleError, Scope, Spacing, StepPoint, Window,
 };
 use serde::{Deserialize, Serialize};
+use ssm_core::GramianEstimate;
 
 pub use error::ConfigError;
 use layers::Layer;
@@ -431,6 +432,16 @@ pub enum GramianKind {
     SecondMoment,
     /// The calibration sequences themselves, as the recurrence runs through them.
     Empirical,
+}
+
+impl From<GramianKind> for GramianEstimate {
+    fn from(kind: GramianKind) -> Self {
+        match kind {
+            GramianKind::Mean => Self::Mean,
+            GramianKind::SecondMoment => Self::SecondMoment,
+            GramianKind::Empirical => Self::Empirical,
+        }
+    }
 }
 
 /// Section `run`.

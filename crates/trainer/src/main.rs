@@ -137,6 +137,9 @@ struct AnalyzeArgs {
     /// Tolerance to give the orders for; may be repeated.
     #[arg(long, value_name = "TAU", default_values = ["0.1", "0.05", "0.02", "0.01", "0.001"], conflicts_with = "system")]
     tau: Vec<String>,
+    /// Folder with the data set's files, for a run of selective layers whose files have moved.
+    #[arg(long, value_name = "DIR", conflicts_with = "system")]
+    data_dir: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -346,7 +349,7 @@ fn run_analyze(args: &AnalyzeArgs) -> anyhow::Result<()> {
     match (&args.system, &args.checkpoint) {
         (Some(path), _) => print(serde_json::to_string(&analyze_system(path)?)?),
         (None, Some(path)) => {
-            let report = analyze_checkpoint(path, &args.tau)?;
+            let report = analyze_checkpoint(path, &args.tau, args.data_dir.clone())?;
             match args.json {
                 true => print(serde_json::to_string_pretty(&report)?),
                 false => print(report.to_table()),

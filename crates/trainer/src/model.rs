@@ -2,32 +2,51 @@
 
 use datasets::{Content, Shape};
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, LruInit, Model, ModelConfig, TrainingBackend,
+    Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
+    Model, ModelConfig, TrainingBackend,
 };
 
-use crate::config::{Config, ConfigError, LayerKind};
+use crate::config::{Config, LayerKind};
 use crate::seeds::{Purpose, derive};
 
 /// Sizes of the model for examples of this shape.
-///
-/// # Errors
-/// [`ConfigError::Range`] for a kind of model that cannot be trained.
-pub(crate) fn sizes(config: &Config, shape: Shape) -> Result<ModelConfig, ConfigError> {
+pub(crate) fn sizes(config: &Config, shape: Shape) -> ModelConfig {
     let model = &config.model;
-    match model.kind {
-        LayerKind::Lru => Ok(ModelConfig::Lru(ClassifierConfig {
+    let (hidden_dim, state_dims) = (model.hidden_dim, vec![model.state_dim; model.blocks]);
+    let channels = model.expand * hidden_dim;
+    let mamba = |mixer| {
+        ModelConfig::Mamba(MambaConfig {
             encoder: encoder(shape),
-            hidden_dim: model.hidden_dim,
-            state_dims: vec![model.state_dim; model.blocks],
+            hidden_dim,
+            state_dims: state_dims.clone(),
+            channels,
+            taps: model.conv_kernel,
+            mixer,
+            head: MambaHead::Classes {
+                classes: shape.classes,
+            },
+        })
+    };
+    match model.kind {
+        LayerKind::Lru => ModelConfig::Lru(ClassifierConfig {
+            encoder: encoder(shape),
+            hidden_dim,
+            state_dims,
             classes: shape.classes,
-        })),
-        kind @ (LayerKind::Mamba | LayerKind::Mamba2) => Err(ConfigError::Range {
-            key: "model.kind",
-            value: kind.to_string(),
-            expected: "only `lru` can be trained",
+        }),
+        LayerKind::Mamba => mamba(MixerKind::Selective {
+            step_rank: model
+                .dt_rank
+                .unwrap_or(hidden_dim.div_ceil(CHANNELS_PER_RANK)),
+        }),
+        LayerKind::Mamba2 => mamba(MixerKind::Dual {
+            heads: channels / model.head_dim,
         }),
     }
 }
+
+/// Channels of the model for which the step's projection has one dimension, unless told otherwise.
+const CHANNELS_PER_RANK: usize = 16;
 
 fn encoder(shape: Shape) -> Encoder {
     match shape.content {
@@ -55,5 +74,6 @@ pub(crate) fn init<B: TrainingBackend>(
             };
             Model::Lru(Classifier::init(sizes, init, seed, device))
         }
+        ModelConfig::Mamba(sizes) => Model::Mamba(Mamba::init(sizes, seed, device)),
     }
 }

@@ -168,12 +168,18 @@ impl<B: AutodiffBackend> AdamW<B> {
     }
 }
 
+/// Of a Mamba mixer: rates, steps and feedthrough, which the authors keep from decaying.
+const MAMBA_RECURRENT_PARAMETERS: [&str; 3] = ["A_log", "D", "dt_bias"];
+
 /// Whether a parameter belongs to a recurrence, which has its own learning rate and does not decay.
 fn is_recurrent(name: &str) -> bool {
     let Some((layer, parameter)) = name.rsplit_once('.') else {
         return false;
     };
-    layer.ends_with(".lru") && Lru::<burn::backend::Flex>::RECURRENT_PARAMETERS.contains(&parameter)
+    let lru = Lru::<burn::backend::Flex>::RECURRENT_PARAMETERS;
+    (layer.ends_with(".lru") && lru.contains(&parameter))
+        || (layer.ends_with(".mixer") && MAMBA_RECURRENT_PARAMETERS.contains(&parameter))
+        || name.ends_with(".mixer.dt_proj.bias")
 }
 
 struct Update<'a, B: AutodiffBackend> {
@@ -292,6 +298,8 @@ mod tests {
             "blocks.0.lru.nu_log",
             "blocks.12.lru.B_im",
             "blocks.1.lru.gamma_log",
+            "backbone.layers.0.mixer.A_log",
+            "backbone.layers.0.mixer.dt_proj.bias",
         ] {
             assert!(is_recurrent(name), "{name}");
         }
@@ -300,6 +308,8 @@ mod tests {
             "blocks.0.lru.D",
             "blocks.0.glu.w1.weight",
             "nu_log",
+            "backbone.layers.0.mixer.dt_proj.weight",
+            "backbone.layers.0.mixer.conv1d.bias",
         ] {
             assert!(!is_recurrent(name), "{name}");
         }

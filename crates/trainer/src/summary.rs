@@ -70,13 +70,14 @@ impl fmt::Display for Summary {
         for (cut, fate) in kept.chain(reverted) {
             writeln!(
                 f,
-                "{:>8}  {:>5}  {:>5}  {:>5}  {:>7.2} %  {:>9.2e}  {:>8.3}{fate}",
+                "{:>8}  {:>5}  {:>5}  {:>5}  {:>7.2} %  {:>9}  {:>8.3}{fate}",
                 cut.step,
                 cut.layer,
                 cut.from,
                 cut.to,
                 100.0 * cut.discarded,
-                cut.bound,
+                cut.bound
+                    .map_or("-".to_owned(), |bound| format!("{bound:.2e}")),
                 cut.seconds
             )?;
         }

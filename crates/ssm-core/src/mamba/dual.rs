@@ -171,10 +171,12 @@ impl<B: BurnBackend> DualMixer<B> {
             .copied()
             .chain(steps)
             .map(|row| channels + row);
+        let projected = (0..channels).chain(projected).collect();
+        let (all, filters) = (self.in_proj.weight.dims()[0], channels + 2 * state);
         vec![
-            KeptRows::rows("in_proj.weight", (0..channels).chain(projected).collect()),
-            KeptRows::rows("conv1d.weight", convolved.clone()),
-            KeptRows::rows("conv1d.bias", convolved),
+            KeptRows::rows("in_proj.weight", all, projected),
+            KeptRows::rows("conv1d.weight", filters, convolved.clone()),
+            KeptRows::rows("conv1d.bias", filters, convolved),
         ]
     }
 

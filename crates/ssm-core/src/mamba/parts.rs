@@ -158,36 +158,55 @@ impl<B: Backend> Conv1d<B> {
 pub struct KeptRows {
     /// Path of the tensor inside its mixer.
     pub name: &'static str,
-    /// Axis that gets shorter.
+    /// Axis that gets shorter, the first or the last of two.
     axis: usize,
+    /// Its length before.
+    length: usize,
     /// Positions on it that stay, in their new order.
     kept: Vec<usize>,
 }
 
 impl KeptRows {
-    pub(super) fn rows(name: &'static str, kept: Vec<usize>) -> Self {
-        let axis = 0;
-        Self { name, axis, kept }
+    pub(super) fn rows(name: &'static str, length: usize, kept: Vec<usize>) -> Self {
+        Self {
+            name,
+            axis: 0,
+            length,
+            kept,
+        }
     }
 
-    pub(super) fn columns(name: &'static str, kept: Vec<usize>) -> Self {
-        let axis = 1;
-        Self { name, axis, kept }
+    pub(super) fn columns(name: &'static str, length: usize, kept: Vec<usize>) -> Self {
+        Self {
+            name,
+            axis: 1,
+            length,
+            kept,
+        }
     }
 
-    /// The rest of a tensor of the given shape.
-    pub fn select<B: BurnBackend, const D: usize>(&self, tensor: Tensor<B, D>) -> Tensor<B, D> {
+    /// What stays of values in row-major order.
+    pub fn select<B: BurnBackend>(&self, flat: Tensor<B, 1>) -> Tensor<B, 1> {
+        let other = flat.dims()[0] / self.length;
+        let shape = match self.axis {
+            0 => [self.length, other],
+            _ => [other, self.length],
+        };
         let positions: Vec<i32> = self.kept.iter().map(|&i| i as i32).collect();
-        let positions = Tensor::from_ints(positions.as_slice(), &tensor.device());
-        tensor.select(self.axis, positions)
+        let positions = Tensor::from_ints(positions.as_slice(), &flat.device());
+        flat.reshape(shape)
+            .select(self.axis, positions)
+            .flatten(0, 1)
     }
 
-    /// A parameter of its own with the rest of another.
+    /// A parameter of its own with what stays of another.
     pub(super) fn of<B: BurnBackend, const D: usize>(
         &self,
         param: &Param<Tensor<B, D>>,
     ) -> Param<Tensor<B, D>> {
-        let rest = self.select(param.val().detach());
-        Param::initialized(param.id, rest.require_grad())
+        let mut shape = param.dims();
+        shape[self.axis] = self.kept.len();
+        let rest = self.select(param.val().detach().flatten(0, D - 1));
+        Param::initialized(param.id, rest.reshape(shape).detach().require_grad())
     }
 }

@@ -166,8 +166,8 @@ impl<B: BurnBackend> SelectiveMixer<B> {
         let of = |first: usize| kept.iter().map(move |n| first + n);
         let rows = (0..rank).chain(of(rank)).chain(of(rank + state));
         vec![
-            KeptRows::columns("A_log", kept.to_vec()),
-            KeptRows::rows("x_proj.weight", rows.collect()),
+            KeptRows::columns("A_log", state, kept.to_vec()),
+            KeptRows::rows("x_proj.weight", rank + 2 * state, rows.collect()),
         ]
     }
 

@@ -3,22 +3,57 @@
 use burn::tensor::backend::Backend as BurnBackend;
 use burn::tensor::{ElementConversion, Tensor};
 use serde::{Deserialize, Serialize};
-use ssm_core::{Backend, Lru};
+use ssm_core::{Backend, Lru, Sequences};
 
 /// Root mean squares over a calibration batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OutputError {
     /// Of the difference of the outputs of the layer before and after the cut.
     pub error: f64,
-    /// The most it may be: the bound times the input, and the rounding of the smaller layer's parameters.
-    pub allowed: f64,
+    /// The most it may be: the bound times the input, and the rounding of the smaller layer's parameters. `None` where
+    /// there is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<f64>,
 }
 
 impl OutputError {
-    /// Whether the output stayed where it has to be; not so for NaN.
-    pub fn is_allowed(&self) -> bool {
-        self.error <= self.allowed
+    /// Refuses an output that is not where it has to be, or not a number.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.allowed {
+            Some(allowed) if self.error <= allowed => Ok(()),
+            None if self.error.is_finite() => Ok(()),
+            Some(allowed) => Err(format!(
+                "the smaller layer's output is off by {:.2e} on a calibration batch where {allowed:.2e} is the most \
+                 that the bound allows",
+                self.error
+            )),
+            None => Err("the smaller layer's output is not a finite number".to_owned()),
+        }
     }
+}
+
+/// Examples that a linear layer is tried on: its bound holds for any input, so few tell as much as many.
+const FEW: usize = 4;
+
+/// The first few of some examples.
+pub(super) fn first_examples<B: BurnBackend>(examples: Sequences<B>) -> Sequences<B> {
+    match examples {
+        Sequences::Features(x) => {
+            let count = x.dims()[0].min(FEW);
+            Sequences::Features(x.narrow(0, 0, count))
+        }
+        Sequences::Tokens(x) => {
+            let count = x.dims()[0].min(FEW);
+            Sequences::Tokens(x.narrow(0, 0, count))
+        }
+    }
+}
+
+/// Root mean square of all elements.
+pub(super) fn rms<B: BurnBackend>(tensor: Tensor<B, 3>) -> f64 {
+    let count = tensor.shape().num_elements() as f64;
+    let sum: f64 = tensor.square().sum().into_scalar().elem();
+    (sum / count).sqrt()
 }
 
 /// Relative rounding of an eigenvalue's phase, which a layer holds as a logarithm in `f32`: up to 2π, half a unit in the
@@ -34,19 +69,12 @@ pub(super) fn output_error<B: Backend>(
     bound: f64,
     decay: f64,
 ) -> OutputError {
-    let [batch, length, channels] = input.dims();
-    let count = (batch * length * channels) as f64;
-    let rms = |tensor: Tensor<B, 3>| (norm_squared(tensor) / count).sqrt();
     let full = before.forward(input.clone());
     let difference = after.forward(input.clone()) - full.clone();
     // An eigenvalue that is off by ε turns the mode by ε per step, for 1 / decay steps.
     let rounding = EIGENVALUE_ROUNDING / decay;
     OutputError {
         error: rms(difference),
-        allowed: bound * rms(input) + rounding * rms(full),
+        allowed: Some(bound * rms(input) + rounding * rms(full)),
     }
-}
-
-fn norm_squared<B: BurnBackend>(tensor: Tensor<B, 3>) -> f64 {
-    tensor.square().sum().into_scalar().elem()
 }

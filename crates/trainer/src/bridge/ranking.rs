@@ -4,7 +4,7 @@ use hsv::{
     Discrete, DiscreteDiagonalSystem, HankelDecomposition, LinearSystem, Mat, ModalNorm,
     RealPartSystem, Selection, TruncationError,
 };
-use ssm_core::StateMaps;
+use ssm_core::{GramianEstimate, StateMaps};
 
 use crate::config::{Realization, Reduction};
 
@@ -17,6 +17,8 @@ pub struct Method {
     pub reduction: Reduction,
     /// Which states stay.
     pub selection: Selection,
+    /// How selective layers are ranked.
+    pub estimate: GramianEstimate,
 }
 
 /// A system with what ranks its states.
@@ -212,6 +214,7 @@ mod tests {
             realization,
             reduction,
             selection,
+            estimate: GramianEstimate::Empirical,
         };
         let mut methods: Vec<Method> = [Realization::Complex, Realization::Real]
             .into_iter()
@@ -286,6 +289,7 @@ mod tests {
             realization,
             reduction: Reduction::Balanced,
             selection: Selection::Largest,
+            estimate: GramianEstimate::Empirical,
         };
         let bound = |realization| {
             let method = method(realization);
@@ -303,6 +307,7 @@ mod tests {
                 realization: Realization::Complex,
                 reduction: Reduction::Balanced,
                 selection,
+                estimate: GramianEstimate::Empirical,
             };
             let ranking = Ranking::of(full.clone(), method.realization).unwrap();
             ranking.reduce(2, method).unwrap().discarded

@@ -9,12 +9,12 @@ use compress_schedule::{Decision, LayerSpectrum, Observation, ParameterCount};
 use datasets::{Dataset, SequenceSet};
 use hsv::Selection as StateSelection;
 use serde::Serialize;
-use ssm_core::{Dropout, Model, NamedTensors, Sequences, TrainingBackend};
+use ssm_core::{Dropout, Model, NamedTensors, TrainingBackend};
 use tracing::{info, warn};
 
 use super::state::{Best, Progress, parameters, save_best};
 use super::{Ending, TrainError};
-use crate::bridge::{self, Examined, LayerReport, Method, Treatment};
+use crate::bridge::{self, Calibration, Examined, LayerReport, Method, Treatment};
 use crate::checkpoint::{Checkpoint, Moment};
 use crate::config::{Config, Selection};
 use crate::data::{self, BatchOrder};
@@ -236,6 +236,7 @@ impl<B: TrainingBackend> Training<'_, B> {
                         seed: seed.wrapping_add(self.progress.step),
                     },
                 },
+                estimate: compress.gramian.into(),
             },
             optimizer_state: compress.optimizer_state,
         }
@@ -243,7 +244,8 @@ impl<B: TrainingBackend> Training<'_, B> {
 
     fn examine(&self) -> Vec<Examined> {
         let method = self.treatment().method;
-        bridge::examine(&self.model, self.snapshot.as_ref(), method)
+        let (previous, calibration) = (self.snapshot.as_ref(), self.calibration());
+        bridge::examine(&self.model, previous, &calibration, method)
     }
 
     /// Writes down the spectra between checks.
@@ -284,7 +286,7 @@ impl<B: TrainingBackend> Training<'_, B> {
             let before = self.validate().accuracy;
             (before, self.model.clone(), self.optimizer.clone())
         });
-        let (calibration, treatment) = (self.calibration_input(), self.treatment());
+        let (calibration, treatment) = (self.calibration(), self.treatment());
         let mut reports = bridge::carry_out(
             &mut self.model,
             &mut self.optimizer,
@@ -336,10 +338,13 @@ impl<B: TrainingBackend> Training<'_, B> {
     }
 
     /// The training examples that layers are tried on.
-    fn calibration_input(&self) -> Sequences<B::InnerBackend> {
-        let asked = self.config.compress.calibration_examples;
-        let count = asked.min(self.data.train.len());
-        data::batch(&self.data.train, 0..count, &self.device).input
+    fn calibration(&self) -> Calibration<B::InnerBackend> {
+        let (train, asked) = (&self.data.train, self.config.compress.calibration_examples);
+        let examples = 0..asked.min(train.len());
+        Calibration {
+            lengths: examples.clone().map(|index| train.length(index)).collect(),
+            input: data::batch(train, examples, &self.device).input,
+        }
     }
 
     fn seconds(&self) -> f64 {
@@ -480,13 +485,16 @@ fn event_line(report: &LayerReport) -> String {
                 None => String::new(),
             };
             format!(
-                "{start}order {} -> {}  discarded {:.2} %  bound {:.2e}  output error {:.2e} of {:.2e}  {:.3} s{fate}",
+                "{start}order {} -> {}  discarded {:.2} %{}  output error {:.2e}{}  {:.3} s{fate}",
                 cut.from,
                 cut.to,
                 100.0 * cut.discarded,
-                cut.bound,
+                cut.bound
+                    .map_or(String::new(), |bound| format!("  bound {bound:.2e}")),
                 cut.measured.error,
-                cut.measured.allowed,
+                cut.measured
+                    .allowed
+                    .map_or(String::new(), |allowed| format!(" of {allowed:.2e}")),
                 cut.seconds
             )
         }

@@ -76,7 +76,7 @@ impl<B: TrainingBackend> Restored<B> {
         data: &Dataset,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        let model = model::init(&model::sizes(config, data.shape)?, config, device);
+        let model = model::init(&model::sizes(config, data.shape), config, device);
         let schedule = config.schedule()?;
         let (fixed, per_state) = parameters(&model);
         let count = ParameterCount {
@@ -128,7 +128,7 @@ impl<B: TrainingBackend> Restored<B> {
             mismatch,
         };
         let model = Model::from_tensors(loaded.model, device).map_err(TrainError::ResumeWeights)?;
-        let wanted = model::sizes(config, data.shape)?;
+        let wanted = model::sizes(config, data.shape);
         if !model.config().equals_but_for_states(&wanted) {
             return Err(mismatch("the model has other sizes"));
         }
