@@ -11,7 +11,7 @@ use crate::{
     block::Statistics,
     classifier::{Classifier, ClassifierConfig, Encoder, Sequences},
     dropout::Dropout,
-    mamba::{Mamba, MambaConfig},
+    mamba::{Mamba, MambaConfig, MambaHead},
     readout::Readout,
     tensors::{NamedTensors, WeightsError},
 };
@@ -48,11 +48,19 @@ impl ModelConfig {
         }
     }
 
-    /// Classes of the head.
+    /// Classes of the head; those of a language model are its tokens.
     pub fn classes(&self) -> usize {
         match self {
             Self::Lru(config) => config.classes,
             Self::Mamba(config) => config.outputs(),
+        }
+    }
+
+    /// Whether the answer of the model is the next token, at every step.
+    pub fn is_language_model(&self) -> bool {
+        match self {
+            Self::Lru(_) => false,
+            Self::Mamba(config) => matches!(config.head, MambaHead::Tokens { .. }),
         }
     }
 

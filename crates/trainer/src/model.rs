@@ -1,6 +1,6 @@
 //! The model that a configuration asks for.
 
-use datasets::{Content, Shape};
+use datasets::{Content, Shape, Target};
 use ssm_core::{
     Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
     Model, ModelConfig, TrainingBackend,
@@ -14,6 +14,17 @@ pub(crate) fn sizes(config: &Config, shape: Shape) -> ModelConfig {
     let model = &config.model;
     let (hidden_dim, state_dims) = (model.hidden_dim, vec![model.state_dim; model.blocks]);
     let channels = model.expand * hidden_dim;
+    let head = match (shape.target, shape.content) {
+        // Answers that are tokens themselves: a language model.
+        (Target::LastSteps { .. }, Content::Tokens { vocabulary })
+            if vocabulary == shape.classes =>
+        {
+            MambaHead::Tokens { tied: false }
+        }
+        _ => MambaHead::Classes {
+            classes: shape.classes,
+        },
+    };
     let mamba = |mixer| {
         ModelConfig::Mamba(MambaConfig {
             encoder: encoder(shape),
@@ -22,9 +33,7 @@ pub(crate) fn sizes(config: &Config, shape: Shape) -> ModelConfig {
             channels,
             taps: model.conv_kernel,
             mixer,
-            head: MambaHead::Classes {
-                classes: shape.classes,
-            },
+            head,
         })
     };
     match model.kind {

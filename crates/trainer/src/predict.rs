@@ -134,6 +134,14 @@ impl Input {
         }
     }
 
+    /// Steps of every sequence.
+    fn length(&self) -> usize {
+        match self {
+            Self::Features { shape, .. } => shape[1],
+            Self::Tokens { shape, .. } => shape[1],
+        }
+    }
+
     /// Sequences `start..end` on the device.
     fn slice<B: burn::tensor::backend::Backend>(
         &self,
@@ -243,19 +251,21 @@ impl Job for Predict {
     type Output = Result<NamedTensor, WeightsError>;
 
     fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
-        let classes = ModelConfig::infer(&self.tensors)?.classes();
+        let config = ModelConfig::infer(&self.tensors)?;
         let model = Model::<B::Inner>::from_tensors(self.tensors, device)?;
         let sequences = self.input.sequences();
-        let mut values = Vec::with_capacity(sequences * classes);
+        let (readout, mut shape) = match config.is_language_model() {
+            true => (Readout::EveryStep, vec![sequences, self.input.length()]),
+            false => (Readout::Mean, vec![sequences]),
+        };
+        shape.push(config.classes());
+        let mut values = Vec::with_capacity(shape.iter().product());
         for start in (0..sequences).step_by(BATCH) {
             let end = (start + BATCH).min(sequences);
             let input = self.input.slice(start, end, device);
-            let logits = model.forward(input, Readout::Mean);
+            let logits = model.forward(input, readout.clone());
             values.extend(logits.into_data().iter::<f32>());
         }
-        Ok(NamedTensor {
-            shape: vec![sequences, classes],
-            values,
-        })
+        Ok(NamedTensor { shape, values })
     }
 }
