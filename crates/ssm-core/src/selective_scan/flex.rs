@@ -1,8 +1,10 @@
-//! Native CPU kernel: a block of channels walks the sequence chunk by chunk, its states in the nearest cache.
+//! Native CPU kernel: a block of channels walks the sequence chunk by chunk, state by state.
 //!
 //! Vectors run along the channels. B and C are the same for all of them, so a state costs the same whatever the number
-//! of states is, and the sums over states need no reduction across a vector. The forward pass keeps the states at chunk
-//! boundaries; the backward pass computes the states and decays of a chunk again and then runs back over it.
+//! of states is, and the sums over states need no reduction across a vector. Within a chunk one state after the other
+//! walks all steps: what it needs of them stays in the first cache, and its value and its gradients in registers. The
+//! forward pass keeps the states at chunk boundaries; the backward pass computes the states and decays of a chunk again,
+//! and runs back over them at once.
 
 use std::ops::Range;
 
@@ -21,8 +23,10 @@ type Lanes<T> = [T; WIDTH];
 /// Pieces of work over all batch rows: fixed, so that sums are taken in the same order whatever the number of threads.
 const PIECES: usize = 16;
 
-/// What the scratch of the backward pass may take of a level-2 cache, in elements of `f32`: states, decays and two sums.
-const SCRATCH: usize = 1 << 17;
+/// Steps of a chunk: the seven arrays of a block that the backward pass walks for every state fill a first cache of
+/// 32 KiB.
+const CHUNK: usize = 32;
+type Steps<T> = [Lanes<T>; CHUNK];
 
 pub(crate) fn forward(scan: &SelectiveScan<FlexTensor>) -> SelectiveScanForward<FlexTensor> {
     match scan.input.dtype() {
@@ -49,8 +53,6 @@ struct Plan {
     length: usize,
     channels: usize,
     state: usize,
-    /// Steps of a chunk.
-    chunk: usize,
     /// Blocks of channels that one piece of work walks, the last piece of a row perhaps fewer.
     blocks_per_piece: usize,
 }
@@ -66,7 +68,6 @@ impl Plan {
             length,
             channels,
             state,
-            chunk: (SCRATCH / (4 * WIDTH * state)).clamp(8, 64),
             blocks_per_piece: blocks.div_ceil(pieces_per_row),
         }
     }
@@ -76,13 +77,13 @@ impl Plan {
     }
 
     fn chunks(&self) -> usize {
-        self.length.div_ceil(self.chunk)
+        self.length.div_ceil(CHUNK)
     }
 
     /// Steps of chunk `index`.
     fn steps(&self, index: usize) -> Range<usize> {
-        let start = index * self.chunk;
-        start..(start + self.chunk).min(self.length)
+        let start = index * CHUNK;
+        start..(start + CHUNK).min(self.length)
     }
 
     /// Channels of piece `piece` of a row.
@@ -102,7 +103,7 @@ struct Parts<'a, T> {
     plan: Plan,
     input: &'a [T],
     step: &'a [T],
-    /// A, `[block, state]` of channels.
+    /// A log₂ e, `[block, state]` of channels: decays are powers of two.
     decay: Vec<Lanes<T>>,
     input_vector: &'a [T],
     output_vector: &'a [T],
@@ -124,13 +125,18 @@ impl<'a, T: Real> Parts<'a, T> {
         }
     }
 
-    /// B or C of one step.
-    fn vector(&self, all: &'a [T], row: usize, t: usize) -> &'a [T] {
+    /// B or C of a chunk with the states outermost, `[state, CHUNK]`.
+    fn transpose(&self, all: &[T], row: usize, steps: &Range<usize>, to: &mut [[T; CHUNK]]) {
         let n = self.plan.state;
-        &all[(row * self.plan.length + t) * n..][..n]
+        for (k, t) in steps.clone().enumerate() {
+            let vector = &all[(row * self.plan.length + t) * n..][..n];
+            for (to, value) in to.iter_mut().zip(vector) {
+                to[k] = *value;
+            }
+        }
     }
 
-    /// A of one block.
+    /// A log₂ e of one block.
     fn rates(&self, block: usize) -> &[Lanes<T>] {
         &self.decay[block * self.plan.state..][..self.plan.state]
     }
@@ -140,14 +146,15 @@ fn contiguous(scan: &SelectiveScan<FlexTensor>) -> SelectiveScan<FlexTensor> {
     SelectiveScan::of_parts(scan.parts().map(FlexTensor::to_contiguous))
 }
 
-/// `[channels, state]` as `[block, state]` of channels, zero beyond the last channel.
+/// `[channels, state]` as `[block, state]` of channels, times log₂ e, zero beyond the last channel.
 fn blocked<T: Real>(matrix: &[T], plan: Plan) -> Vec<Lanes<T>> {
+    let log2_e = T::from_f64(std::f64::consts::LOG2_E);
     let n = plan.state;
     let blocks = plan.channels.div_ceil(WIDTH);
     let mut lanes = vec![[T::ZERO; WIDTH]; blocks * n];
     for (channel, row) in matrix.chunks_exact(n).enumerate() {
         for (i, value) in row.iter().enumerate() {
-            lanes[channel / WIDTH * n + i][channel % WIDTH] = *value;
+            lanes[channel / WIDTH * n + i][channel % WIDTH] = *value * log2_e;
         }
     }
     lanes
@@ -173,28 +180,42 @@ fn gather<T: Real>(values: &[T], plan: &Plan, row: usize, t: usize, first: usize
     load(step, first)
 }
 
-/// What a block needs of one step besides its states.
-#[derive(Clone, Copy)]
-struct Step<T> {
+/// What a block needs of the steps of a chunk, whatever the state.
+struct Prepared<T> {
+    input: Steps<T>,
     /// Δ.
-    dt: Lanes<T>,
+    dt: Steps<T>,
     /// Δ u.
-    driven: Lanes<T>,
-    input: Lanes<T>,
+    driven: Steps<T>,
 }
 
-#[inline(always)]
-fn step_of<S: Simd, T: Real>(parts: &Parts<'_, T>, row: usize, t: usize, first: usize) -> Step<T> {
-    let input = gather(parts.input, &parts.plan, row, t, first);
-    let mut dt = gather(parts.step, &parts.plan, row, t, first);
-    for dt in &mut dt {
-        *dt = dt.softplus::<S>();
+impl<T: Real> Prepared<T> {
+    fn new() -> Box<Self> {
+        let zero = [[T::ZERO; WIDTH]; CHUNK];
+        Box::new(Self {
+            input: zero,
+            dt: zero,
+            driven: zero,
+        })
     }
-    let mut driven = input;
-    for i in 0..WIDTH {
-        driven[i] = driven[i] * dt[i];
+
+    #[inline(always)]
+    fn fill<S: Simd>(
+        &mut self,
+        parts: &Parts<'_, T>,
+        row: usize,
+        steps: &Range<usize>,
+        first: usize,
+    ) {
+        for (k, t) in steps.clone().enumerate() {
+            self.input[k] = gather(parts.input, &parts.plan, row, t, first);
+            self.dt[k] = gather(parts.step, &parts.plan, row, t, first);
+            for i in 0..WIDTH {
+                self.dt[k][i] = self.dt[k][i].softplus::<S>();
+                self.driven[k][i] = self.dt[k][i] * self.input[k][i];
+            }
+        }
     }
-    Step { dt, driven, input }
 }
 
 /// One piece of the forward pass.
@@ -223,32 +244,41 @@ impl<T: Real> WithSimd for Forward<'_, '_, T> {
         let plan = parts.plan;
         let n = plan.state;
         let mut states = vec![[T::ZERO; WIDTH]; plan.piece_states()];
+        let mut prepared = Prepared::<T>::new();
+        let [mut b, mut c] = [(); 2].map(|()| vec![[T::ZERO; CHUNK]; n]);
         let per_chunk = plan.piece_states() * WIDTH;
         for (index, saved) in chunk_states.chunks_exact_mut(per_chunk).enumerate() {
             saved.copy_from_slice(states.as_flattened());
+            let steps = plan.steps(index);
+            parts.transpose(parts.input_vector, row, &steps, &mut b);
+            parts.transpose(parts.output_vector, row, &steps, &mut c);
             for (block, first) in channels.clone().step_by(WIDTH).enumerate() {
-                let rates = parts.rates(first / WIDTH);
-                let states = &mut states[block * n..][..n];
+                prepared.fill::<S>(parts, row, &steps, first);
                 let direct = load(parts.feedthrough, first);
-                for t in plan.steps(index) {
-                    let step = step_of::<S, T>(parts, row, t, first);
-                    let b = parts.vector(parts.input_vector, row, t);
-                    let c = parts.vector(parts.output_vector, row, t);
-                    let mut y = [T::ZERO; WIDTH];
-                    for (((h, a), b), c) in states.iter_mut().zip(rates).zip(b).zip(c) {
+                let mut outputs = [[T::ZERO; WIDTH]; CHUNK];
+                for (j, rate) in parts.rates(first / WIDTH).iter().enumerate() {
+                    let mut h = states[block * n + j];
+                    for k in 0..steps.len() {
+                        let (b, c) = (b[j][k], c[j][k]);
+                        let (dt, driven) = (&prepared.dt[k], &prepared.driven[k]);
+                        let y = &mut outputs[k];
                         for i in 0..WIDTH {
-                            let decay = (step.dt[i] * a[i]).exp::<S>();
-                            h[i] = decay.fused::<S>(h[i], step.driven[i] * *b);
+                            let decay = (dt[i] * rate[i]).exp2_of_negative::<S>();
+                            h[i] = decay.fused::<S>(h[i], driven[i] * b);
                             y[i] = c.fused::<S>(h[i], y[i]);
                         }
                     }
+                    states[block * n + j] = h;
+                }
+                let to = first - channels.start;
+                let count = WIDTH.min(channels.end - first);
+                for (k, t) in steps.clone().enumerate() {
                     let gate = gather(parts.gate, &plan, row, t, first);
+                    let (y, input) = (&mut outputs[k], &prepared.input[k]);
                     for i in 0..WIDTH {
                         let open = gate[i] * gate[i].sigmoid::<S>();
-                        y[i] = direct[i].fused::<S>(step.input[i], y[i]) * open;
+                        y[i] = direct[i].fused::<S>(input[i], y[i]) * open;
                     }
-                    let to = first - channels.start;
-                    let count = WIDTH.min(channels.end - first);
                     output[t][to..to + count].copy_from_slice(&y[..count]);
                 }
             }
@@ -304,6 +334,28 @@ fn forward_typed<T: Real>(scan: &SelectiveScan<FlexTensor>) -> SelectiveScanForw
     }
 }
 
+/// Lanes that sums over the channels are kept in.
+const SUM_LANES: usize = 8;
+
+/// Adds the lanes of a product, `WIDTH` of them, to as few as are kept.
+#[inline(always)]
+fn fold<T: Real>(product: &Lanes<T>, sums: &mut [T; SUM_LANES]) {
+    let mut half = [T::ZERO; WIDTH / 2];
+    for i in 0..WIDTH / 2 {
+        half[i] = product[i] + product[i + WIDTH / 2];
+    }
+    for i in 0..SUM_LANES {
+        sums[i] += half[i] + half[i + SUM_LANES];
+    }
+}
+
+/// The sum of the lanes that are kept.
+#[inline(always)]
+fn total<T: Real>(sums: &[T; SUM_LANES]) -> T {
+    let [a, b, c, d, e, f, g, h] = *sums;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
 /// Gradients with respect to what a piece of a row has for itself, and its share of the others.
 struct Shares<T> {
     /// A, `[block, state]` of channels.
@@ -348,97 +400,103 @@ impl<T: Real> WithSimd for Backward<'_, '_, T> {
         };
         // What the chunk after asks of the states at its start.
         let mut carries = vec![zero; plan.piece_states()];
-        // Of one block over a chunk: states, decays; of the piece over a chunk: gradients of B and C by channel.
-        let [mut states, mut decays, mut of_b, mut of_c] =
-            [(); 4].map(|()| vec![zero; plan.chunk * n]);
-        let mut outputs = vec![zero; plan.chunk];
+        let mut prepared = Prepared::<T>::new();
+        let [mut b, mut c] = [(); 2].map(|()| vec![[T::ZERO; CHUNK]; n]);
+        // Gradients of B and C over a chunk, `[state, CHUNK]`.
+        let [mut of_b, mut of_c] = [(); 2].map(|()| vec![[[T::ZERO; SUM_LANES]; CHUNK]; n]);
+        let ln_2 = T::from_f64(std::f64::consts::LN_2);
         let per_chunk = plan.piece_states() * WIDTH;
         let starts: Vec<&[T]> = chunk_states.chunks_exact(per_chunk).collect();
         for (index, starts) in starts.into_iter().enumerate().rev() {
             let (starts, _) = starts.as_chunks::<WIDTH>();
             let steps = plan.steps(index);
-            of_b.fill(zero);
-            of_c.fill(zero);
+            parts.transpose(parts.input_vector, row, &steps, &mut b);
+            parts.transpose(parts.output_vector, row, &steps, &mut c);
+            for sums in [&mut of_b, &mut of_c] {
+                sums.fill([[T::ZERO; SUM_LANES]; CHUNK]);
+            }
             for (block, first) in channels.clone().step_by(WIDTH).enumerate() {
-                let rates = parts.rates(first / WIDTH);
-                let start = &starts[block * n..][..n];
-                let carry = &mut carries[block * n..][..n];
-                let of_rates = &mut shares.decay[block * n..][..n];
-                let of_direct = &mut shares.feedthrough[block];
+                prepared.fill::<S>(parts, row, &steps, first);
+                let prepared = &*prepared;
                 let direct = load(parts.feedthrough, first);
+                // Gradient of y, which the gate lets through.
+                let mut gradients = [zero; CHUNK];
+                for (k, t) in steps.clone().enumerate() {
+                    let gate = gather(parts.gate, &plan, row, t, first);
+                    let g = gather(output_gradient, &plan, row, t, first);
+                    for i in 0..WIDTH {
+                        gradients[k][i] = g[i] * gate[i] * gate[i].sigmoid::<S>();
+                    }
+                }
 
-                for t in steps.clone() {
-                    let step = step_of::<S, T>(parts, row, t, first);
-                    let b = parts.vector(parts.input_vector, row, t);
-                    let c = parts.vector(parts.output_vector, row, t);
-                    let k = t - steps.start;
-                    let (before, after) = states.split_at_mut(k * n);
-                    let before = match k {
-                        0 => start,
-                        _ => &before[(k - 1) * n..],
-                    };
-                    let (after, decays) = (&mut after[..n], &mut decays[k * n..][..n]);
-                    let mut y = zero;
-                    for j in 0..n {
-                        let (h, past, decay) = (&mut after[j], &before[j], &mut decays[j]);
-                        let (a, b, c) = (&rates[j], b[j], c[j]);
+                let [mut outputs, mut of_exponents, mut of_driven] = [[zero; CHUNK]; 3];
+                let [mut states, mut decays] = [[zero; CHUNK]; 2];
+                for (j, rate) in parts.rates(first / WIDTH).iter().enumerate() {
+                    let start = &starts[block * n + j];
+                    let mut h = *start;
+                    for k in 0..steps.len() {
+                        let (b, c) = (b[j][k], c[j][k]);
+                        let (dt, driven) = (&prepared.dt[k], &prepared.driven[k]);
+                        let (state, decay, y) = (&mut states[k], &mut decays[k], &mut outputs[k]);
                         for i in 0..WIDTH {
-                            decay[i] = (step.dt[i] * a[i]).exp::<S>();
-                            h[i] = decay[i].fused::<S>(past[i], step.driven[i] * b);
+                            decay[i] = (dt[i] * rate[i]).exp2_of_negative::<S>();
+                            h[i] = decay[i].fused::<S>(h[i], driven[i] * b);
+                            state[i] = h[i];
                             y[i] = c.fused::<S>(h[i], y[i]);
                         }
                     }
-                    outputs[k] = y;
-                }
 
-                for t in steps.clone().rev() {
-                    let step = step_of::<S, T>(parts, row, t, first);
-                    let b = parts.vector(parts.input_vector, row, t);
-                    let c = parts.vector(parts.output_vector, row, t);
-                    let k = t - steps.start;
-                    let before = match k {
-                        0 => start,
-                        _ => &states[(k - 1) * n..][..n],
-                    };
-                    let gate = gather(parts.gate, &plan, row, t, first);
-                    let mut g = gather(output_gradient, &plan, row, t, first);
-                    let mut through_gate = zero;
-                    for i in 0..WIDTH {
-                        let open = gate[i].sigmoid::<S>();
-                        let y = direct[i].fused::<S>(step.input[i], outputs[k][i]);
-                        let slope = open * gate[i].fused::<S>(T::ONE - open, T::ONE);
-                        through_gate[i] = g[i] * y * slope;
-                        g[i] = g[i] * gate[i] * open;
-                        of_direct[i] = g[i].fused::<S>(step.input[i], of_direct[i]);
-                    }
-                    let (mut of_dt, mut of_driven) = (zero, zero);
-                    for j in 0..n {
-                        let at = k * n + j;
-                        let (carry, of_rate) = (&mut carry[j], &mut of_rates[j]);
-                        let (of_b, of_c) = (&mut of_b[at], &mut of_c[at]);
-                        let (h, past, decay) = (&states[at], &before[j], &decays[at]);
-                        let (a, b, c) = (&rates[j], b[j], c[j]);
+                    let mut carry = carries[block * n + j];
+                    let mut of_rate = shares.decay[block * n + j];
+                    for k in (0..steps.len()).rev() {
+                        let past = match k {
+                            0 => start,
+                            _ => &states[k - 1],
+                        };
+                        let (b, c) = (b[j][k], c[j][k]);
+                        let (dt, driven) = (&prepared.dt[k], &prepared.driven[k]);
+                        let (g, state, decay) = (&gradients[k], &states[k], &decays[k]);
+                        let (of_exponent, of_driven) = (&mut of_exponents[k], &mut of_driven[k]);
+                        let (mut along_b, mut along_c) = (zero, zero);
                         for i in 0..WIDTH {
                             let of_state = c.fused::<S>(g[i], carry[i]);
-                            of_b[i] = of_state.fused::<S>(step.driven[i], of_b[i]);
-                            of_c[i] = g[i].fused::<S>(h[i], of_c[i]);
+                            along_b[i] = of_state * driven[i];
+                            along_c[i] = g[i] * state[i];
                             of_driven[i] = b.fused::<S>(of_state, of_driven[i]);
                             carry[i] = decay[i] * of_state;
                             // Gradient of the exponent Δ A.
-                            let of_exponent = carry[i] * past[i];
-                            of_dt[i] = of_exponent.fused::<S>(a[i], of_dt[i]);
-                            of_rate[i] = of_exponent.fused::<S>(step.dt[i], of_rate[i]);
+                            let through = carry[i] * past[i];
+                            of_exponent[i] = through.fused::<S>(rate[i], of_exponent[i]);
+                            of_rate[i] = through.fused::<S>(dt[i], of_rate[i]);
                         }
+                        fold(&along_b, &mut of_b[j][k]);
+                        fold(&along_c, &mut of_c[j][k]);
                     }
+                    carries[block * n + j] = carry;
+                    shares.decay[block * n + j] = of_rate;
+                }
+
+                let of_direct = &mut shares.feedthrough[block];
+                let to = first - channels.start;
+                let count = WIDTH.min(channels.end - first);
+                for (k, t) in steps.clone().enumerate() {
+                    let gate = gather(parts.gate, &plan, row, t, first);
+                    let of_output = gather(output_gradient, &plan, row, t, first);
                     let before_softplus = gather(parts.step, &plan, row, t, first);
-                    let mut of_u = zero;
+                    let (input, dt, g) = (&prepared.input[k], &prepared.dt[k], &gradients[k]);
+                    let (mut of_u, mut of_dt, mut through_gate) = (zero, zero, zero);
                     for i in 0..WIDTH {
-                        of_u[i] = of_driven[i].fused::<S>(step.dt[i], g[i] * direct[i]);
-                        let total = of_driven[i].fused::<S>(step.input[i], of_dt[i]);
+                        let open = gate[i].sigmoid::<S>();
+                        let y = direct[i].fused::<S>(input[i], outputs[k][i]);
+                        let slope = open * gate[i].fused::<S>(T::ONE - open, T::ONE);
+                        through_gate[i] = of_output[i] * y * slope;
+                        of_direct[i] = g[i].fused::<S>(input[i], of_direct[i]);
+                        let of_driven = of_driven[k][i];
+                        of_u[i] = of_driven.fused::<S>(dt[i], g[i] * direct[i]);
+                        // The rates were times log₂ e.
+                        let total = of_driven.fused::<S>(input[i], of_exponents[k][i] * ln_2);
                         of_dt[i] = total * before_softplus[i].sigmoid::<S>();
                     }
-                    let to = first - channels.start;
-                    let count = WIDTH.min(channels.end - first);
                     for (slice, values) in [
                         (&mut of_input[t], &of_u),
                         (&mut of_step[t], &of_dt),
@@ -449,9 +507,10 @@ impl<T: Real> WithSimd for Backward<'_, '_, T> {
                 }
             }
             for (vector, sums) in shares.vectors.iter_mut().zip([&of_b, &of_c]) {
-                let vector = &mut vector[steps.start * n..steps.end * n];
-                for (value, sums) in vector.iter_mut().zip(sums) {
-                    *value = sums.iter().copied().sum();
+                for (j, sums) in sums.iter().enumerate() {
+                    for (k, t) in steps.clone().enumerate() {
+                        vector[t * n + j] = total(&sums[k]);
+                    }
                 }
             }
         }
