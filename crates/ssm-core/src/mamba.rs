@@ -8,7 +8,7 @@ mod selective;
 mod ssd;
 
 pub use dual::DualMixer;
-pub use gramian::GramianEstimate;
+pub use gramian::{GramianEstimate, HeadGramians};
 pub use parts::{Conv1d, KeptRows, Projection, RMS_NORM_EPSILON, RmsNorm};
 pub use selective::SelectiveMixer;
 
@@ -449,11 +449,15 @@ impl<B: BurnBackend> Mamba<B> {
             .map(|layer| match &layer.mixer {
                 // A column of A, and a row each of the projections to B and C.
                 Mixer::Selective(mixer) => 3 * mixer.D.dims()[0],
-                // A row each of the projections to B and C, and their filters with bias.
-                Mixer::Dual(mixer) => {
-                    let [_, hidden] = mixer.in_proj.weight.dims();
-                    2 * (hidden + mixer.conv1d.weight.dims()[2] + 1)
-                }
+                // A row of both maps of every head.
+                Mixer::Dual(mixer) => match &mixer.key_map {
+                    Some(map) => 2 * mixer.A_log.dims()[0] * map.weight.dims()[1],
+                    // A row each of the projections to B and C, and their filters with bias.
+                    None => {
+                        let [_, hidden] = mixer.in_proj.weight.dims();
+                        2 * (hidden + mixer.conv1d.weight.dims()[2] + 1)
+                    }
+                },
             })
             .collect()
     }

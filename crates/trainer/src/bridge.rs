@@ -15,7 +15,7 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend as BurnBackend;
 use compress_schedule::{Decision, Drift, LayerSpectrum, Verdict};
-use hsv::{DiscreteDiagonalSystem, hankel_norm, spearman};
+use hsv::{BalancedGramians, DiscreteDiagonalSystem, hankel_norm, spearman};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use ssm_core::{Lru, Model, Reducible, Sequences, TrainingBackend};
@@ -98,6 +98,8 @@ enum Basis {
     Linear(Ranking),
     /// A score of every state index of a selective layer.
     Scores(Vec<f64>),
+    /// The balanced states of every head.
+    Heads(Vec<BalancedGramians>),
 }
 
 impl Basis {
@@ -106,6 +108,7 @@ impl Basis {
         match self {
             Self::Linear(ranking) => ranking.values(),
             Self::Scores(scores) => selective::sorted(scores),
+            Self::Heads(heads) => selective::sums(heads),
         }
     }
 }
@@ -179,7 +182,7 @@ pub fn examine<B: TrainingBackend>(
                 Some(Model::Mamba(previous)) => Some(previous),
                 _ => None,
             };
-            selective::examine(&model.valid(), previous, calibration, method.estimate)
+            selective::examine(&model.valid(), previous, calibration, method)
         }
     }
 }
@@ -283,7 +286,7 @@ pub fn carry_out<B: TrainingBackend>(
                         to,
                     )
                 }
-                (Model::Mamba(model), Basis::Scores(scores)) => {
+                (Model::Mamba(model), basis) => {
                     let path = format!("backbone.layers.{layer}.mixer");
                     let mixer = &mut model.backbone.layers[layer].mixer;
                     selective::cut(
@@ -291,7 +294,7 @@ pub fn carry_out<B: TrainingBackend>(
                         optimizer,
                         Place { path, input },
                         treatment,
-                        scores,
+                        basis,
                         to,
                     )
                 }

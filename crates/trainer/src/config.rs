@@ -399,7 +399,8 @@ pub enum Realization {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reduction {
-    /// Balanced truncation.
+    /// Balanced truncation; for `mamba2` in the basis of every head, which gets maps of its own. `mamba` has state indices
+    /// to choose from and no basis: every reduction is the same to it.
     Balanced,
     /// Singular perturbation: the weak balanced states are set to rest. Of the feed-through that this makes a layer can
     /// hold the diagonal only.

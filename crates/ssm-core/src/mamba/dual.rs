@@ -4,6 +4,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, activation::silu, backend::Backend as BurnBackend},
 };
+use hsv::Mat;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    parameter::parameter,
+    parameter::{parameter, values},
     selective_scan::softplus,
     tensors::{NamedTensors, WeightsError},
 };
@@ -44,6 +45,11 @@ impl Sizes {
 ///
 /// Field names are the published tensor names; B and C form one group, shared by all heads.
 ///
+/// The state of a head has one decay, so any change of its basis leaves the form of the layer alone: a head may have
+/// maps of its own, B ← Wᵀ B and C ← Tᵀ C, from the states that the convolution gives to fewer
+/// ([`balanced`](Self::balanced)). They stand behind the convolution and its activation, with which no map of the
+/// projections would commute.
+///
 /// # Source
 /// `Mamba2_24`, section 7.
 #[derive(Module, Debug)]
@@ -52,6 +58,10 @@ pub struct DualMixer<B: BurnBackend> {
     pub in_proj: Projection<B>,
     /// Over x, B and C, `[channels + 2 state, 1, taps]`.
     pub conv1d: Conv1d<B>,
+    /// Wᵀ of every head, `[heads · order, state]`, if the heads have bases of their own.
+    pub key_map: Option<Projection<B>>,
+    /// Tᵀ of every head, likewise.
+    pub query_map: Option<Projection<B>>,
     /// Added to the steps before softplus, `[heads]`.
     pub dt_bias: Param<Tensor<B, 1>>,
     /// log(-A), `[heads]`.
@@ -91,6 +101,8 @@ impl<B: BurnBackend> DualMixer<B> {
         Self {
             in_proj,
             conv1d,
+            key_map: None,
+            query_map: None,
             dt_bias: parameter(steps, [heads], device),
             A_log: parameter(rates, [heads], device),
             D: parameter(vec![1.0; heads], [heads], device),
@@ -134,6 +146,16 @@ impl<B: BurnBackend> DualMixer<B> {
         let convolved = [sizes.convolved(), taps];
         let conv1d = Conv1d::load(tensors, &path("conv1d"), convolved, device)?;
         let norm = RmsNorm::load(tensors, &path("norm"), channels, device)?;
+        let mut map = |name: &str| {
+            let name = path(name);
+            let found = tensors
+                .shape(&format!("{name}.weight"))
+                .map(|shape| shape[0]);
+            let rows = found.filter(|rows| *rows > 0 && rows % heads == 0);
+            rows.map(|rows| Projection::load(tensors, &name, [rows, sizes.state], device))
+                .transpose()
+        };
+        let (key_map, query_map) = (map("key_map")?, map("query_map")?);
         let out_proj = Projection::load(tensors, &path("out_proj"), [hidden, channels], device)?;
         let mut take = tensors.prefixed(prefix);
         let mut per_head = |name| -> Result<_, WeightsError> {
@@ -145,6 +167,8 @@ impl<B: BurnBackend> DualMixer<B> {
             D: per_head("D")?,
             in_proj,
             conv1d,
+            key_map,
+            query_map,
             norm,
             out_proj,
         })
@@ -152,14 +176,78 @@ impl<B: BurnBackend> DualMixer<B> {
 
     /// Number of states of every channel.
     pub fn state_dim(&self) -> usize {
+        match &self.key_map {
+            Some(map) => map.weight.dims()[0] / self.heads(),
+            None => self.convolved_states(),
+        }
+    }
+
+    /// States that the convolution gives.
+    fn convolved_states(&self) -> usize {
         let [convolved] = self.conv1d.bias.dims();
         (convolved - self.out_proj.weight.dims()[1]) / 2
     }
 
+    fn heads(&self) -> usize {
+        self.A_log.dims()[0]
+    }
+
+    /// The mixer with a basis of its own for the states of every head: T `[state, order]` and Wᵀ `[order, state]`, the
+    /// order being the same for all. What they leave of the state is all that the layer keeps.
+    ///
+    /// # Panics
+    /// When there are not as many pairs as heads, or not of these shapes.
+    pub fn balanced(&self, projections: &[(Mat<f64>, Mat<f64>)]) -> Self {
+        let (heads, state, all) = (self.heads(), self.state_dim(), self.convolved_states());
+        assert_eq!(projections.len(), heads, "a pair for every head");
+        let order = projections[0].0.ncols();
+        let device = self.D.val().device();
+        // After the map that a head has already, if it has one.
+        let composed = |before: &Option<Projection<B>>, of: &dyn Fn(usize, usize, usize) -> f64| {
+            let before = before.as_ref().map(|map| values(&map.weight.val()));
+            let entry = |head: usize, row: usize, column: usize| match &before {
+                None => of(head, row, column),
+                Some(before) => {
+                    let term =
+                        |n: usize| of(head, row, n) * before[(head * state + n) * all + column];
+                    (0..state).map(term).sum()
+                }
+            };
+            let entries = (0..heads * order * all).map(|at| {
+                let (row, column) = (at / all, at % all);
+                entry(row / order, row % order, column) as f32
+            });
+            Projection {
+                weight: parameter(entries.collect(), [heads * order, all], &device),
+            }
+        };
+        Self {
+            key_map: Some(composed(&self.key_map, &|head, row, n| {
+                projections[head].1[(row, n)]
+            })),
+            query_map: Some(composed(&self.query_map, &|head, row, n| {
+                projections[head].0[(n, row)]
+            })),
+            ..self.clone()
+        }
+    }
+
     /// How the mixer looks with the states at `kept` only, in this order.
     pub fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
-        let (channels, state) = (self.out_proj.weight.dims()[1], self.state_dim());
-        let [heads] = self.A_log.dims();
+        let (channels, state, heads) = (
+            self.out_proj.weight.dims()[1],
+            self.state_dim(),
+            self.heads(),
+        );
+        if self.key_map.is_some() {
+            let rows: Vec<usize> = (0..heads)
+                .flat_map(|head| kept.iter().map(move |n| head * state + n))
+                .collect();
+            let maps = ["key_map.weight", "query_map.weight"];
+            return maps
+                .map(|name| KeptRows::rows(name, heads * state, rows.clone()))
+                .to_vec();
+        }
         let of = |first: usize| kept.iter().map(move |n| first + n);
         let convolved: Vec<usize> = (0..channels)
             .chain(of(channels))
@@ -182,20 +270,24 @@ impl<B: BurnBackend> DualMixer<B> {
 
     /// The mixer with the states at `kept` only, in this order.
     pub fn selected(&self, kept: &[usize]) -> Self {
-        let [projected, convolved, filters]: [KeptRows; 3] = self
-            .selection(kept)
-            .try_into()
-            .expect("the three tensors whose shape depends on the state");
-        Self {
-            in_proj: Projection {
-                weight: projected.of(&self.in_proj.weight),
-            },
-            conv1d: Conv1d {
-                weight: convolved.of(&self.conv1d.weight),
-                bias: filters.of(&self.conv1d.bias),
-            },
-            ..self.clone()
+        let mut smaller = self.clone();
+        for part in self.selection(kept) {
+            match (part.name, &self.key_map, &self.query_map) {
+                ("in_proj.weight", ..) => smaller.in_proj.weight = part.of(&self.in_proj.weight),
+                ("conv1d.weight", ..) => smaller.conv1d.weight = part.of(&self.conv1d.weight),
+                ("conv1d.bias", ..) => smaller.conv1d.bias = part.of(&self.conv1d.bias),
+                ("key_map.weight", Some(map), _) => {
+                    let weight = part.of(&map.weight);
+                    smaller.key_map = Some(Projection { weight });
+                }
+                ("query_map.weight", _, Some(map)) => {
+                    let weight = part.of(&map.weight);
+                    smaller.query_map = Some(Projection { weight });
+                }
+                (name, ..) => unreachable!("{name} is no tensor of this mixer"),
+            }
         }
+        smaller
     }
 }
 
@@ -204,11 +296,14 @@ impl<B: Backend> DualMixer<B> {
     pub(super) fn map(&self, input: Tensor<B, 3>) -> Ssd<B> {
         let [batch, length, _] = input.dims();
         let [_, channels] = self.out_proj.weight.dims();
-        let [heads] = self.A_log.dims();
-        let state = self.state_dim();
+        let (heads, state) = (self.heads(), self.convolved_states());
         let convolved = |first: usize, count: usize| {
             let projected = self.in_proj.rows(channels + first, count, input.clone());
             self.conv1d.channels(first, count, projected)
+        };
+        let mapped = |map: &Option<Projection<B>>, vector: Tensor<B, 3>| match map {
+            Some(map) => map.forward(vector),
+            None => vector,
         };
         let step = self
             .in_proj
@@ -217,8 +312,9 @@ impl<B: Backend> DualMixer<B> {
             input: convolved(0, channels).reshape([batch, length, heads, channels / heads]),
             step: softplus(step + self.dt_bias.val().unsqueeze()),
             decay: self.A_log.val().exp().neg(),
-            input_vector: convolved(channels, state),
-            output_vector: convolved(channels + state, state),
+            input_vector: mapped(&self.key_map, convolved(channels, state)),
+            output_vector: mapped(&self.query_map, convolved(channels + state, state)),
+            groups: if self.key_map.is_some() { heads } else { 1 },
         }
     }
 

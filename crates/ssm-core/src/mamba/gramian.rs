@@ -6,6 +6,7 @@
 //! keep or lose it together.
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
+use hsv::Mat;
 use rayon::prelude::*;
 
 use super::{dual::DualMixer, selective::SelectiveMixer};
@@ -34,8 +35,9 @@ struct Observed {
     step: Vec<f64>,
     /// A, `[steps, state]` or `[steps]` for all states alike.
     rates: Vec<f64>,
-    /// B and C, `[batch, length, state]`.
+    /// B and C, `[batch, length, groups · state]`: the channels of a group share them.
     vectors: [Vec<f64>; 2],
+    groups: usize,
     /// Steps of every row that count.
     lengths: Vec<usize>,
 }
@@ -63,7 +65,7 @@ impl Observed {
         let step = channel * self.steps() / self.channels;
         let rates = self.rates(step);
         let [controllability, observability] = match estimate {
-            GramianEstimate::Mean => self.of_means(step, &rates),
+            GramianEstimate::Mean => self.of_means(channel, step, &rates),
             GramianEstimate::SecondMoment => self.of_second_moments(channel, step, &rates),
             GramianEstimate::Empirical => self.of_states(channel, step, &rates),
         };
@@ -87,15 +89,17 @@ impl Observed {
         self.step[position * self.steps() + step]
     }
 
-    fn vector_at(&self, which: usize, position: usize) -> &[f64] {
-        &self.vectors[which][position * self.state..][..self.state]
+    /// B or C of a channel.
+    fn vector_at(&self, which: usize, position: usize, channel: usize) -> &[f64] {
+        let group = channel * self.groups / self.channels;
+        &self.vectors[which][(position * self.groups + group) * self.state..][..self.state]
     }
 
-    fn of_means(&self, step: usize, rates: &[f64]) -> [Vec<f64>; 2] {
+    fn of_means(&self, channel: usize, step: usize, rates: &[f64]) -> [Vec<f64>; 2] {
         let positions = || self.rows().flatten();
         let mean_step = positions().map(|at| self.step_at(at, step)).sum::<f64>() / self.count();
         let mean = |which: usize, n: usize| {
-            let values = positions().map(|at| self.vector_at(which, at)[n]);
+            let values = positions().map(|at| self.vector_at(which, at, channel)[n]);
             values.sum::<f64>() / self.count()
         };
         let gramian = |which: usize, gain: f64| {
@@ -114,7 +118,10 @@ impl Observed {
         for at in self.rows().flatten() {
             let dt = self.step_at(at, step);
             let drive = dt * self.input[at * self.channels + channel];
-            let (b, c) = (self.vector_at(0, at), self.vector_at(1, at));
+            let (b, c) = (
+                self.vector_at(0, at, channel),
+                self.vector_at(1, at, channel),
+            );
             for i in 0..n {
                 of_b[i] += (drive * b[i]).powi(2);
                 of_c[i] += c[i] * c[i];
@@ -133,7 +140,7 @@ impl Observed {
             for at in row.clone() {
                 let dt = self.step_at(at, step);
                 let drive = dt * self.input[at * self.channels + channel];
-                let b = self.vector_at(0, at);
+                let b = self.vector_at(0, at, channel);
                 for i in 0..n {
                     h[i] = (dt * rates[i]).exp() * h[i] + drive * b[i];
                     sums[0][i] += h[i] * h[i];
@@ -141,7 +148,7 @@ impl Observed {
             }
             let mut q = vec![0.0; n];
             for at in row.rev() {
-                let c = self.vector_at(1, at);
+                let c = self.vector_at(1, at, channel);
                 let dt = self.step_at(at, step);
                 for i in 0..n {
                     q[i] += c[i] * c[i];
@@ -188,23 +195,72 @@ impl<B: Backend> SelectiveMixer<B> {
             step: host(softplus(scan.step)),
             rates: host(scan.decay),
             vectors: [host(scan.input_vector), host(scan.output_vector)],
+            groups: 1,
             lengths: lengths.to_vec(),
         };
         observed.scores(estimate)
     }
 }
 
+/// Both Gramians of the states of one head, `[state, state]`.
+#[derive(Clone, Debug)]
+pub struct HeadGramians {
+    /// Mean of hᵀ h, h being the head's `[width, state]` states: what the data drives.
+    pub controllability: Mat<f64>,
+    /// Mean of Q_t = a_{t+1}² Q_{t+1} + C_t C_tᵀ: what the output sees.
+    pub observability: Mat<f64>,
+}
+
+impl Observed {
+    /// Gramians of head `head` of `heads`.
+    fn of_head(&self, head: usize, heads: usize) -> HeadGramians {
+        let (n, width) = (self.state, self.channels / heads);
+        let rate = self.rates[head];
+        let first = head * width;
+        let [mut driven, mut seen] = [(); 2].map(|()| vec![0.0; n * n]);
+        for row in self.rows() {
+            let mut h = vec![0.0; width * n];
+            let mut weight = 0.0;
+            for at in row {
+                let dt = self.step_at(at, head);
+                let decay = (dt * rate).exp();
+                let (b, c) = (self.vector_at(0, at, first), self.vector_at(1, at, first));
+                for (p, h) in h.chunks_exact_mut(n).enumerate() {
+                    let drive = dt * self.input[at * self.channels + first + p];
+                    for (h, b) in h.iter_mut().zip(b) {
+                        *h = decay * *h + drive * b;
+                    }
+                }
+                for h in h.chunks_exact(n) {
+                    add_square(&mut driven, h, 1.0);
+                }
+                // C_t is seen from every step before it through the decays in between.
+                weight = 1.0 + decay * decay * weight;
+                add_square(&mut seen, c, weight);
+            }
+        }
+        let mean = |sums: Vec<f64>| Mat::from_fn(n, n, |i, j| sums[i * n + j] / self.count());
+        HeadGramians {
+            controllability: mean(driven),
+            observability: mean(seen),
+        }
+    }
+}
+
+/// `sums += weight · x xᵀ`, `[state, state]`.
+fn add_square(sums: &mut [f64], x: &[f64], weight: f64) {
+    for (row, value) in sums.chunks_exact_mut(x.len()).zip(x) {
+        for (sum, other) in row.iter_mut().zip(x) {
+            *sum += weight * value * other;
+        }
+    }
+}
+
 impl<B: Backend> DualMixer<B> {
-    /// As [`SelectiveMixer::state_scores`].
-    pub fn state_scores(
-        &self,
-        input: Tensor<B, 3>,
-        lengths: &[usize],
-        estimate: GramianEstimate,
-    ) -> Vec<f64> {
+    fn observed(&self, input: Tensor<B, 3>, lengths: &[usize]) -> Observed {
         let map = self.map(input);
         let [batch, length, heads, width] = map.input.dims();
-        let observed = Observed {
+        Observed {
             channels: heads * width,
             state: self.state_dim(),
             length,
@@ -212,9 +268,33 @@ impl<B: Backend> DualMixer<B> {
             step: host(map.step),
             rates: host(map.decay),
             vectors: [host(map.input_vector), host(map.output_vector)],
+            groups: map.groups,
             lengths: lengths.to_vec(),
-        };
-        observed.scores(estimate)
+        }
+    }
+
+    /// As [`SelectiveMixer::state_scores`].
+    pub fn state_scores(
+        &self,
+        input: Tensor<B, 3>,
+        lengths: &[usize],
+        estimate: GramianEstimate,
+    ) -> Vec<f64> {
+        self.observed(input, lengths).scores(estimate)
+    }
+
+    /// Gramians of every head on calibration inputs, as [`state_scores`](Self::state_scores) takes them: the basis in
+    /// which they are equal is that of [`balanced`](Self::balanced).
+    ///
+    /// # Source
+    /// Nazari, Rusch (2026), in the decay of the head: `NR26` in `docs/references.bib`.
+    pub fn head_gramians(&self, input: Tensor<B, 3>, lengths: &[usize]) -> Vec<HeadGramians> {
+        let observed = self.observed(input, lengths);
+        let heads = self.A_log.dims()[0];
+        (0..heads)
+            .into_par_iter()
+            .map(|head| observed.of_head(head, heads))
+            .collect()
     }
 }
 
@@ -240,6 +320,7 @@ mod tests {
             step: vec![0.2; length],
             rates: vec![-1.0, -3.0],
             vectors: [b, c],
+            groups: 1,
             lengths: vec![length],
         }
     }

@@ -18,10 +18,12 @@ pub(super) struct Ssd<B: Backend> {
     pub step: Tensor<B, 3>,
     /// A, negative, `[heads]`.
     pub decay: Tensor<B, 1>,
-    /// B, `[batch, length, state]`.
+    /// B, `[batch, length, groups · state]`: one group for all heads, or one for each.
     pub input_vector: Tensor<B, 3>,
-    /// C, `[batch, length, state]`.
+    /// C, likewise.
     pub output_vector: Tensor<B, 3>,
+    /// Groups of B and C.
+    pub groups: usize,
 }
 
 /// y_t = h_t C_t with h_t = exp(Δ_t A) h_{t-1} + Δ_t x_t B_tᵀ of every head, `[batch, length, heads, width]`.
@@ -33,7 +35,8 @@ pub(super) struct Ssd<B: Backend> {
 /// `Mamba2_24`, section 6.
 pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
     let [batch, length, heads, width] = map.input.dims();
-    let [_, _, state] = map.input_vector.dims();
+    let groups = map.groups;
+    let state = map.input_vector.dims()[2] / groups;
     let size = CHUNK.min(length);
     let chunks = length.div_ceil(size);
     let (device, dtype) = (map.step.device(), map.step.dtype());
@@ -58,8 +61,8 @@ pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
     let step = per_head(map.step.clone(), heads);
     let driven = map.input * map.step.unsqueeze_dim::<4>(3);
     let driven = per_head(driven.reshape([batch, length, heads * width]), heads);
-    let b = per_head(map.input_vector, 1);
-    let c = per_head(map.output_vector, 1);
+    let b = per_head(map.input_vector, groups);
+    let c = per_head(map.output_vector, groups);
 
     // Σ_{k ≤ t} Δ_k A within the chunk, by a product with a triangle of ones.
     let exponents = step * map.decay.reshape([1, 1, heads, 1, 1]);

@@ -1,54 +1,76 @@
-//! Layers whose recurrence depends on the input: state indices scored on data, and removed as they are.
+//! Layers whose recurrence depends on the input, ranked on data.
 //!
-//! States do not mix, so what stays of the layer and of its optimizer state is exactly what it was.
+//! State indices are scored and removed as they are: states do not mix, so what stays of the layer and of its optimizer
+//! state is exactly what it was. Heads with one decay for all of their states (Mamba-2) can be balanced as well.
 
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use compress_schedule::Drift;
-use hsv::{Selection, spearman};
-use ssm_core::{Backend, GramianEstimate, KeptRows, Mamba, Mixer, TrainingBackend};
+use hsv::{BalancedGramians, Selection, balance_gramians, spearman};
+use ssm_core::{Backend, DualMixer, GramianEstimate, KeptRows, Mamba, Mixer, TrainingBackend};
 
 use super::calibration::{OutputError, rms};
-use super::{Basis, Calibration, Examined, Outcome, Place, Treatment};
-use crate::config::OptimizerState;
+use super::{Basis, Calibration, Examined, Method, Outcome, Place, Treatment};
+use crate::config::{OptimizerState, Reduction};
 use crate::optimizer::AdamW;
 
-/// Scores the state indices of every layer. `previous` is the model at the snapshot before.
+/// Ranks the states of every layer. `previous` is the model at the snapshot before.
 pub(super) fn examine<B: Backend>(
     model: &Mamba<B>,
     previous: Option<&Mamba<B>>,
     calibration: &Calibration<B>,
-    estimate: GramianEstimate,
+    method: Method,
 ) -> Vec<Examined> {
-    let start = Instant::now();
-    let before = previous.map(|previous| scores(previous, calibration, estimate));
-    let now = scores(model, calibration, estimate);
-    let seconds = start.elapsed().as_secs_f64() / now.len() as f64;
-    now.into_iter()
-        .enumerate()
-        .map(|(layer, scores)| {
+    let before = previous.map(|previous| scores(previous, calibration, method.estimate));
+    let inputs = model.mixer_inputs(calibration.input.clone());
+    let layers = model.backbone.layers.iter().zip(inputs).enumerate();
+    layers
+        .map(|(layer, (block, input))| {
+            let start = Instant::now();
+            let lengths = &calibration.lengths;
+            let scores = block
+                .mixer
+                .state_scores(input.clone(), lengths, method.estimate);
             let before = before.as_ref().map(|before| &before[layer]);
             let drift = before
                 .filter(|before| before.len() == scores.len())
                 .map(|before| drift(before, &scores));
-            let is_valid = scores.iter().all(|score| score.is_finite());
+            let state_dim = scores.len();
+            let outcome = match (&block.mixer, method.reduction) {
+                _ if scores.iter().any(|score| !score.is_finite()) => {
+                    Err("the scores of its states are not finite numbers".to_owned())
+                }
+                (Mixer::Dual(mixer), Reduction::Balanced) => {
+                    balance(mixer, input, lengths).map(Basis::Heads)
+                }
+                _ => Ok(Basis::Scores(scores)),
+            };
             Examined {
-                state_dim: scores.len(),
-                hsv: match is_valid {
-                    true => sorted(&scores),
-                    false => vec![f64::NAN; scores.len()],
+                state_dim,
+                hsv: match &outcome {
+                    Ok(basis) => basis.values(),
+                    Err(_) => vec![f64::NAN; state_dim],
                 },
-                outcome: match is_valid {
-                    true => Ok(Basis::Scores(scores)),
-                    false => Err("the scores of its states are not finite numbers".to_owned()),
-                },
+                outcome,
                 drift,
-                seconds,
+                seconds: start.elapsed().as_secs_f64(),
             }
         })
         .collect()
+}
+
+fn balance<B: Backend>(
+    mixer: &DualMixer<B>,
+    input: Tensor<B, 3>,
+    lengths: &[usize],
+) -> Result<Vec<BalancedGramians>, String> {
+    let heads = mixer.head_gramians(input, lengths).into_iter();
+    heads
+        .map(|head| balance_gramians(&head.controllability, &head.observability))
+        .collect::<Result<_, _>>()
+        .map_err(|error| error.to_string())
 }
 
 /// Scores of the state indices of every layer.
@@ -74,6 +96,13 @@ pub(crate) fn sorted(scores: &[f64]) -> Vec<f64> {
     sorted
 }
 
+/// One value per state, largest first: the sums of the Hankel singular values of all heads.
+pub(super) fn sums(heads: &[BalancedGramians]) -> Vec<f64> {
+    let states = heads[0].singular_values().len();
+    let sum = |state: usize| heads.iter().map(|head| head.singular_values()[state]).sum();
+    (0..states).map(sum).collect()
+}
+
 /// How far a layer has come: each state is scored by itself, so no score can move by more than the one that moved most.
 fn drift(before: &[f64], now: &[f64]) -> Drift {
     let moves = before.iter().zip(now).map(|(a, b)| (a - b).abs());
@@ -96,17 +125,29 @@ fn choose(scores: &[f64], selection: Selection, order: usize) -> (Vec<usize>, f6
     (kept, if gone > 0.0 { gone / all } else { 0.0 })
 }
 
-/// Removes all but `order` states of a layer, and what the optimizer knows of them, or leaves both as they are.
+/// Leaves a layer `order` states and the optimizer what it knows of them, or leaves both as they are.
 pub(super) fn cut<B: TrainingBackend>(
     mixer: &mut Mixer<B>,
     optimizer: &mut AdamW<B>,
     place: Place<B>,
     treatment: Treatment,
-    scores: &[f64],
+    basis: &Basis,
     order: usize,
 ) -> Result<Outcome, String> {
-    let (kept, discarded) = choose(scores, treatment.method.selection, order);
-    let smaller = mixer.selected(&kept);
+    let (smaller, kept, discarded) = match (basis, &*mixer) {
+        (Basis::Heads(heads), Mixer::Dual(dual)) => {
+            let projections: Vec<_> = heads.iter().map(|head| head.projections(order)).collect();
+            let values = sums(heads);
+            let gone: f64 = values[order..].iter().sum();
+            let discarded = gone / values.iter().sum::<f64>();
+            (Mixer::Dual(dual.balanced(&projections)), None, discarded)
+        }
+        (Basis::Scores(scores), mixer) => {
+            let (kept, discarded) = choose(scores, treatment.method.selection, order);
+            (mixer.selected(&kept), Some(kept), discarded)
+        }
+        _ => unreachable!("what a layer was examined for is what it is"),
+    };
     let output = |mixer: &Mixer<B>| -> Tensor<B::InnerBackend, 3> {
         mixer.valid().forward(place.input.clone())
     };
@@ -115,8 +156,18 @@ pub(super) fn cut<B: TrainingBackend>(
         allowed: None,
     };
     measured.check()?;
-    for part in mixer.selection(&kept) {
-        carry(optimizer, &place.path, &part, treatment.optimizer_state);
+    match kept {
+        Some(kept) => {
+            for part in mixer.selection(&kept) {
+                carry(optimizer, &place.path, &part, treatment.optimizer_state);
+            }
+        }
+        // The maps of the heads are new, or compositions of what the moments were of.
+        None => {
+            for map in ["key_map", "query_map"] {
+                optimizer.reset(&format!("{}.{map}.weight", place.path));
+            }
+        }
     }
     *mixer = smaller;
     Ok(Outcome {

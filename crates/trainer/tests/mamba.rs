@@ -1,0 +1,148 @@
+//! Whole runs of selective models: cut on data, taken back, gone back to, analyzed, asked.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{json_file, json_lines, latest_checkpoint, run, stdout, text, train, without_times};
+use tempfile::TempDir;
+use trainer::weights::read_tensors;
+
+/// Two layers of either kind on a small copying task.
+fn settings(kind: &'static str) -> Vec<&'static str> {
+    let kind = match kind {
+        "mamba" => "model.kind=mamba",
+        _ => "model.kind=mamba2",
+    };
+    vec![
+        kind,
+        "model.blocks=2",
+        "model.hidden_dim=8",
+        "model.head_dim=8",
+        "model.dropout=0",
+        "data.dataset=selective-copy",
+        "data.length=24",
+        "data.copies=3",
+        "data.vocabulary=8",
+        "data.train_examples=56",
+        "data.test_examples=20",
+        "training.steps=60",
+        "training.eval_every=30",
+    ]
+}
+
+fn end(run: &Path) -> Value {
+    without_times(json_file(&run.join("summary.json")))
+}
+
+fn dims(summary: &Value, key: &str) -> Vec<u64> {
+    let dims = summary[key].as_array().unwrap().iter();
+    dims.map(|dim| dim.as_u64().unwrap()).collect()
+}
+
+fn newest_weights(run: &Path) -> Vec<u8> {
+    fs::read(latest_checkpoint(run).unwrap().join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_selective_model_is_cut_on_data_and_everything_works_on_what_is_left() {
+    let folder = TempDir::new().unwrap();
+    for kind in ["mamba", "mamba2"] {
+        let output = folder.path().join(kind);
+        stdout(&train(&output, &settings(kind)));
+        let summary = end(&output);
+        let left = dims(&summary, "final_state_dims");
+        assert_eq!(dims(&summary, "initial_state_dims"), [24, 24], "{kind}");
+        assert!(left.iter().all(|dim| *dim < 24), "{kind}: {left:?}");
+        for cut in summary["cuts"].as_array().unwrap() {
+            assert!(cut["measured"]["error"].as_f64().unwrap() > 0.0, "{cut}");
+            assert!(cut["bound"].is_null(), "{cut}");
+            assert!(cut["discarded"].as_f64().unwrap() <= 0.2, "{cut}");
+        }
+
+        // Back to before a cut and on: the same end.
+        let weights = newest_weights(&output);
+        stdout(&run(&["revert", text(&output), "--to", "20"]));
+        assert!(newest_weights(&output) == weights, "{kind}");
+        assert_eq!(end(&output), summary, "{kind}");
+
+        // As many scores as states, on the data of the run.
+        let analysis = stdout(&run(&["analyze", "--checkpoint", text(&output), "--json"]));
+        let analysis: Value = serde_json::from_str(&analysis).unwrap();
+        assert_eq!(analysis["data"], "selective-copy");
+        for (layer, states) in analysis["layers"].as_array().unwrap().iter().zip(&left) {
+            assert_eq!(layer["hsv"].as_array().unwrap().len() as u64, *states);
+        }
+        stdout(&run(&["report", text(&output)]));
+
+        // The best weights answer as the run did.
+        let exported = folder.path().join(format!("{kind}.safetensors"));
+        stdout(&run(&[
+            "export",
+            "--checkpoint",
+            text(&output),
+            "--output",
+            text(&exported),
+        ]));
+        let names = read_tensors(&exported).unwrap();
+        assert!(names.shape("backbone.layers.1.mixer.A_log").is_some());
+        let scores = stdout(&run(&["eval", "--resume", text(&output), "--json"]));
+        let scores: Value = serde_json::from_str(&scores).unwrap();
+        assert_eq!(scores["test"]["accuracy"], summary["test_accuracy"]);
+    }
+}
+
+#[test]
+fn states_are_scored_and_chosen_in_every_way() {
+    let folder = TempDir::new().unwrap();
+    let ways = [
+        "compress.gramian=mean",
+        "compress.gramian=second-moment",
+        "compress.selection=smallest",
+        "compress.selection=random",
+        "compress.optimizer_state=reset",
+        "compress.scope=global",
+    ];
+    for (index, way) in ways.into_iter().enumerate() {
+        let output = folder.path().join(index.to_string());
+        let settings = [settings("mamba"), vec![way]].concat();
+        stdout(&train(&output, &settings));
+        let summary = end(&output);
+        let left: u64 = dims(&summary, "final_state_dims").iter().sum();
+        assert!(left < 48, "{way}: {summary}");
+    }
+}
+
+#[test]
+fn the_verdict_on_a_cut_of_a_selective_model_is_carried_out() {
+    let folder = TempDir::new().unwrap();
+    let output = folder.path().join("run");
+    let pragmatic = [
+        "compress.policy=pragmatic",
+        "compress.fraction=0.95",
+        "compress.max_drop=0",
+        "training.lr=0.02",
+    ];
+    stdout(&train(
+        &output,
+        &[settings("mamba"), pragmatic.to_vec()].concat(),
+    ));
+    let checks = json_lines(&output.join("hsv.jsonl"));
+    let judged: Vec<&Value> = checks
+        .iter()
+        .filter(|line| !line["verdict"].is_null())
+        .collect();
+    assert!(!judged.is_empty());
+    for line in judged {
+        let accuracy = |when: &str| line["verdict"][when].as_f64().unwrap();
+        let dropped = accuracy("after") < accuracy("before");
+        assert_eq!(line["verdict"]["reverted"], dropped, "{line}");
+    }
+}
