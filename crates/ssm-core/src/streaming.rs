@@ -31,9 +31,12 @@
 //! assert_eq!(second, again);
 //! ```
 
+mod affine;
 mod classifier;
+mod encoder;
 mod lru;
 mod matrix;
+mod mean;
 
 pub use classifier::ClassifierStream;
 pub use lru::LruStream;
