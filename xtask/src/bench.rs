@@ -11,7 +11,7 @@ use crate::cargo;
 pub(crate) enum Suite {
     /// Gramian factors, Hankel singular values, truncation and diagonal form of one layer, by size and by phase.
     Reduction,
-    /// The diagonal state space map alone, by shape and number of states, beside what the machine could do.
+    /// The recurrences alone, by shape and number of states, beside what the machine could do.
     Kernels,
     /// A whole training step, by part.
     Step,

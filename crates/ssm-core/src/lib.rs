@@ -130,5 +130,5 @@ pub use selective_scan::{
     SelectiveScan, SelectiveScanForward, SelectiveScanTensors, selective_scan,
     selective_scan_reference,
 };
-pub use streaming::{ClassifierStream, LruStream};
+pub use streaming::{ClassifierStream, LruStream, MambaStream};
 pub use tensors::{NamedTensor, NamedTensors, WeightsError};

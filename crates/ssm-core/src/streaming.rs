@@ -2,8 +2,9 @@
 //!
 //! A recurrence needs its state and nothing else of the past. A stream copies the weights of a layer or a model out of
 //! its tensors once, laid out for vectors, and then takes one input after the other. It runs on one processor thread
-//! and knows no backend; what it computes is what [`Lru::forward`](crate::Lru::forward) and
-//! [`Classifier::forward`](crate::Classifier::forward) compute for the whole sequence, to `f32` rounding.
+//! and knows no backend; what it computes is what [`Lru::forward`](crate::Lru::forward),
+//! [`Classifier::forward`](crate::Classifier::forward) and [`Mamba::forward`](crate::Mamba::forward) compute for the
+//! whole sequence, to `f32` rounding.
 //!
 //! Clones share the weights and have a state of their own: one per session that is served.
 //!
@@ -31,12 +32,17 @@
 //! assert_eq!(second, again);
 //! ```
 
+mod affine;
 mod classifier;
+mod encoder;
 mod lru;
+mod mamba;
 mod matrix;
+mod mean;
 
 pub use classifier::ClassifierStream;
 pub use lru::LruStream;
+pub use mamba::MambaStream;
 
 use burn::tensor::{Tensor, backend::Backend};
 

@@ -164,6 +164,34 @@ fn check(name: &str) {
     }
 }
 
+/// The oracle's logits from one token after the other, in `f32`.
+fn check_stream(name: &str) {
+    let io = File::open(&format!("{name}_io.safetensors"));
+    let weights = File::open(&format!("{name}.safetensors")).weights();
+    let model = Mamba::<Flex>::from_tensors(weights, &Default::default()).unwrap();
+    let (shape, ids) = &io.0["input_ids"];
+    let want = io.values("logits");
+    let (length, vocabulary) = (shape[1], want.len() / ids.len());
+    let mut stream = model.stream();
+    let (mut got, mut logits) = (Vec::new(), vec![0.0; vocabulary]);
+    for row in ids.chunks(length) {
+        stream.reset();
+        for token in row {
+            stream.push_token(*token as usize);
+            stream.logits(&mut logits);
+            got.extend(logits.iter().copied().map(f64::from));
+        }
+    }
+    // Sums of some hundred terms, each rounded to half an epsilon.
+    assert_close(name, &got, want, 100.0 * f64::from(f32::EPSILON));
+}
+
+#[test]
+fn streams_agree() {
+    check_stream("mamba_tiny");
+    check_stream("mamba2_tiny");
+}
+
 #[test]
 fn mamba_agrees() {
     check("mamba_tiny");

@@ -6,7 +6,10 @@ use burn::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Readout, Sequences};
+use ssm_core::{
+    Classifier, ClassifierConfig, Encoder, Lru, LruInit, Mamba, MambaConfig, MambaHead,
+    MambaStream, MixerKind, Readout, Sequences,
+};
 
 const INIT: LruInit = LruInit {
     r_min: 0.9,
@@ -164,4 +167,148 @@ fn features_are_refused_by_a_model_of_tokens() {
     classifier(Encoder::Embedding { vocabulary: 11 })
         .stream()
         .push_features(&[0.0; 3]);
+}
+
+const MIXERS: [MixerKind; 2] = [
+    MixerKind::Selective { step_rank: 3 },
+    MixerKind::Dual { heads: 3 },
+];
+
+/// Sizes that are no multiples of a vector.
+fn mamba(mixer: MixerKind, encoder: Encoder, head: MambaHead, taps: usize) -> Mamba<Flex> {
+    let config = MambaConfig {
+        encoder,
+        hidden_dim: 9,
+        state_dims: vec![5, 13, 1],
+        channels: 18,
+        taps,
+        mixer,
+        head,
+    };
+    Mamba::init(&config, 9, &Default::default())
+}
+
+/// Three layers of projections, a filter, a scan whose states remember up to a thousand steps, and norms.
+fn mamba_tolerance(length: usize) -> f32 {
+    tolerance(3 * 18 * 13 * length)
+}
+
+fn some_tokens(count: usize, vocabulary: i32) -> Vec<i32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(10);
+    (0..count)
+        .map(|_| rng.random_range(0..vocabulary))
+        .collect()
+}
+
+#[test]
+fn a_language_model_answers_at_every_step_as_for_the_whole_sequence() {
+    for (mixer, tied) in MIXERS.into_iter().flat_map(|m| [(m, true), (m, false)]) {
+        for taps in [1, 4] {
+            let encoder = Encoder::Embedding { vocabulary: 11 };
+            let model = mamba(mixer, encoder, MambaHead::Tokens { tied }, taps);
+            let tokens = some_tokens(150, 11);
+            let data = TensorData::new(tokens.clone(), [1, 150]);
+            let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
+            let want = values(model.forward(Sequences::Tokens(whole), Readout::EveryStep));
+
+            let mut stream = model.stream();
+            for round in 0..2 {
+                let mut got = vec![0.0; 150 * 11];
+                for (token, logits) in tokens.iter().zip(got.chunks_exact_mut(11)) {
+                    stream.push_token(*token as usize);
+                    stream.logits(logits);
+                }
+                let error = error(&got, &want);
+                assert!(
+                    error < mamba_tolerance(150),
+                    "{mixer:?} tied {tied} taps {taps} round {round}: {error:e}"
+                );
+                assert_eq!(stream.steps(), 150);
+                stream.reset();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mamba_classifier_fed_with_features_equals_the_whole_sequence_at_every_length() {
+    for mixer in MIXERS {
+        let head = MambaHead::Classes { classes: 7 };
+        let model = mamba(mixer, Encoder::Linear { channels: 3 }, head, 4);
+        let input = random(&mut ChaCha8Rng::seed_from_u64(7), 200 * 3);
+        let (mut stream, mut got) = (model.stream(), vec![0.0; 7]);
+        for (step, features) in input.chunks_exact(3).enumerate() {
+            stream.push_features(features);
+            let length = step + 1;
+            if [1, 2, 57, 200].contains(&length) {
+                let data = TensorData::new(input[..length * 3].to_vec(), [1, length, 3]);
+                let whole = Sequences::Features(Tensor::from_data(data, &Default::default()));
+                let want = values(model.forward(whole, Readout::Mean));
+                stream.logits(&mut got);
+                let error = error(&got, &want);
+                assert!(
+                    error < mamba_tolerance(length),
+                    "{mixer:?} {length}: {error:e}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mamba_classifier_fed_with_tokens_equals_the_whole_sequence() {
+    for mixer in MIXERS {
+        let head = MambaHead::Classes { classes: 7 };
+        let model = mamba(mixer, Encoder::Embedding { vocabulary: 11 }, head, 3);
+        let tokens = some_tokens(90, 11);
+        let (mut stream, mut got) = (model.stream(), vec![0.0; 7]);
+        for token in &tokens {
+            stream.push_token(*token as usize);
+        }
+        stream.logits(&mut got);
+        let data = TensorData::new(tokens, [1, 90]);
+        let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
+        let want = values(model.forward(Sequences::Tokens(whole), Readout::Mean));
+        let error = error(&got, &want);
+        assert!(error < mamba_tolerance(90), "{mixer:?}: {error:e}");
+    }
+}
+
+#[test]
+fn a_clone_goes_its_own_way_from_where_it_was_made() {
+    for mixer in MIXERS {
+        let encoder = Encoder::Embedding { vocabulary: 11 };
+        let model = mamba(mixer, encoder, MambaHead::Tokens { tied: true }, 4);
+        let after = |stream: &mut MambaStream, tokens: &[usize]| {
+            tokens.iter().for_each(|token| stream.push_token(*token));
+            let mut logits = vec![0.0; 11];
+            stream.logits(&mut logits);
+            logits
+        };
+        let mut first = model.stream();
+        after(&mut first, &[3, 1, 4, 1, 5]);
+        let mut second = first.clone();
+        let [one, other] = [(&mut first, 9), (&mut second, 2)].map(|(s, t)| after(s, &[t, 6]));
+        assert_eq!(one, after(&mut model.stream(), &[3, 1, 4, 1, 5, 9, 6]));
+        assert_eq!(other, after(&mut model.stream(), &[3, 1, 4, 1, 5, 2, 6]));
+        assert_ne!(one, other);
+    }
+}
+
+#[test]
+#[should_panic(expected = "token 11 of a vocabulary of 11")]
+fn a_token_outside_the_vocabulary_is_refused() {
+    let encoder = Encoder::Embedding { vocabulary: 11 };
+    mamba(MIXERS[0], encoder, MambaHead::Tokens { tied: true }, 4)
+        .stream()
+        .push_token(11);
+}
+
+#[test]
+#[should_panic(expected = "an answer needs a step")]
+fn an_answer_before_the_first_step_is_refused() {
+    let encoder = Encoder::Embedding { vocabulary: 11 };
+    mamba(MIXERS[0], encoder, MambaHead::Tokens { tied: true }, 4)
+        .stream()
+        .logits(&mut [0.0; 11]);
 }

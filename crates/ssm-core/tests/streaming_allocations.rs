@@ -4,7 +4,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use burn::backend::Flex;
-use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
+use ssm_core::{
+    Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
+};
 
 struct Counting;
 
@@ -48,6 +50,28 @@ fn a_stream_under_way_allocates_nothing() {
     let mut recurrence = layer.stream();
     let mut features = model(Encoder::Linear { channels: 2 }).stream();
     let mut tokens = model(Encoder::Embedding { vocabulary: 3 }).stream();
+    let mamba = |mixer, encoder, head| {
+        let config = MambaConfig {
+            encoder,
+            hidden_dim: 6,
+            state_dims: vec![16, 5],
+            channels: 12,
+            taps: 4,
+            mixer,
+            head,
+        };
+        Mamba::<Flex>::init(&config, 1, &Default::default()).stream()
+    };
+    let mut selective = mamba(
+        MixerKind::Selective { step_rank: 2 },
+        Encoder::Embedding { vocabulary: 4 },
+        MambaHead::Tokens { tied: true },
+    );
+    let mut dual = mamba(
+        MixerKind::Dual { heads: 3 },
+        Encoder::Linear { channels: 2 },
+        MambaHead::Classes { classes: 4 },
+    );
     let (mut output, mut logits) = ([0.0; 10], [0.0; 4]);
 
     // Processor features are looked up once per process, where a lookup may allocate.
@@ -59,8 +83,14 @@ fn a_stream_under_way_allocates_nothing() {
         features.logits(&mut logits);
         tokens.push_token(step % 3);
         tokens.logits(&mut logits);
+        selective.push_token(step % 4);
+        selective.logits(&mut logits);
+        dual.push_features(&[0.1, 0.2]);
+        dual.logits(&mut logits);
     }
     recurrence.reset();
     features.reset();
+    selective.reset();
+    dual.reset();
     assert_eq!(ALLOCATIONS.get(), before);
 }

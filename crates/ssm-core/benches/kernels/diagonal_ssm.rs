@@ -5,7 +5,7 @@ use ssm_core::{DiagonalSsm, Kernels};
 
 use crate::machine::Machine;
 use crate::timing::median;
-use crate::{MEASURED, Options, Shape, measured, random};
+use crate::{MEASURED, Options, SHAPES, STATES, Shape, measured, random};
 
 /// Per step, two complex-by-real products (8NH) and the scan (8N).
 fn forward_flops(shape: &Shape, states: usize) -> f64 {
@@ -30,8 +30,8 @@ pub(crate) fn table<B: Kernels>(options: &Options, device: &B::Device, machine: 
         "{:10}{:>4}{:>7}{:>6}{:>6}{MEASURED}{MEASURED}     MB",
         "shape", "B", "L", "H", "N"
     );
-    for shape in options.shapes() {
-        for &states in &options.states {
+    for shape in options.shapes(&SHAPES) {
+        for &states in options.states(&STATES) {
             println!("{}", row::<B>(options, device, machine, shape, states));
         }
     }

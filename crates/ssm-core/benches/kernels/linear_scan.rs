@@ -4,7 +4,7 @@ use ssm_core::{Decay, Field, Kernels, LinearScan};
 
 use crate::machine::Machine;
 use crate::timing::median;
-use crate::{MEASURED, Options, Shape, measured, random};
+use crate::{MEASURED, Options, SHAPES, STATES, Shape, measured, random};
 
 /// States beyond this many elements would not leave room for their gradients.
 const MOST_ELEMENTS: f64 = 1e8;
@@ -19,8 +19,8 @@ pub(crate) fn table<B: Kernels>(options: &Options, device: &B::Device, machine: 
         "{:10}{:>4}{:>7}{:>6}{:>8}{MEASURED}{MEASURED}     MB",
         "shape", "B", "L", "N", "decay"
     );
-    for shape in options.shapes() {
-        for &states in &options.states {
+    for shape in options.shapes(&SHAPES) {
+        for &states in options.states(&STATES) {
             if shape.steps() * 2.0 * states as f64 > MOST_ELEMENTS {
                 continue;
             }

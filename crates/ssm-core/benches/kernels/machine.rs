@@ -1,10 +1,12 @@
-//! The rates that bound every kernel: arithmetic by a matrix product, memory by a copy.
+//! The rates that bound every kernel: arithmetic by a matrix product or by loops over vectors, memory by a copy.
 
 use std::fmt;
+use std::hint::black_box;
 use std::time::Duration;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Distribution, Tensor};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::timing::fastest;
@@ -24,6 +26,8 @@ pub(crate) struct Machine {
     pub(crate) product_rate: f64,
     /// Bytes read and bytes written a second by a copy, added.
     pub(crate) copy_rate: f64,
+    /// Of a processor.
+    pub(crate) vectors: Option<Vectors>,
 }
 
 impl Machine {
@@ -41,6 +45,7 @@ impl Machine {
         Self {
             product_rate: product_rate::<B>(device),
             copy_rate: copy_bytes() / seconds,
+            vectors: Some(Vectors::measure::<B>(device)),
         }
     }
 
@@ -52,6 +57,7 @@ impl Machine {
         Self {
             product_rate: product_rate::<B>(device),
             copy_rate: copy_bytes() / seconds,
+            vectors: None,
         }
     }
 
@@ -80,6 +86,122 @@ impl fmt::Display for Machine {
             self.product_rate / 1e9,
             self.copy_rate / 1e9
         )
+    }
+}
+
+/// What all processor threads together make of `f32` vectors in the first cache, measured when the program starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vectors {
+    /// Values of 2^(x r) a second, each by the polynomial of the kernels.
+    pub(crate) exponential_rate: f64,
+    /// Multiply-adds a second, each one instruction's lane.
+    pub(crate) multiply_add_rate: f64,
+}
+
+/// Operations in 2^(x r) as [`Exponentials`] computes it: two products, three sums and six multiply-adds; comparisons and
+/// operations on bits do not count.
+pub(crate) const EXPONENTIAL_FLOPS: f64 = 17.0;
+
+/// Elements of an array of these loops, 4 KiB, and how often they run over it before a thread is asked for the time.
+const VECTOR: usize = 1024;
+const ROUNDS: usize = 1000;
+
+impl Vectors {
+    fn measure<B: Backend>(device: &B::Device) -> Self {
+        let threads = rayon::current_num_threads();
+        let count = (threads * ROUNDS * VECTOR) as f64;
+        let rate = |work: fn(&[f32; VECTOR]) -> f32| {
+            let input = [-0.5; VECTOR];
+            let seconds = fastest::<B, _>(device, BUDGET / 4, || {
+                rayon::broadcast(|_| work(black_box(&input)))
+            });
+            count / seconds
+        };
+        Self {
+            exponential_rate: rate(|input| Arch::new().dispatch(Exponentials(input))),
+            multiply_add_rate: rate(|input| Arch::new().dispatch(MultiplyAdds(input))),
+        }
+    }
+}
+
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "f32 vectors in the first cache: {:.2} G exponentials/s, {:.1} G multiply-adds/s",
+            self.exponential_rate / 1e9,
+            self.multiply_add_rate / 1e9
+        )
+    }
+}
+
+/// 2^(x r) of every element, again and again.
+struct Exponentials<'a>(&'a [f32; VECTOR]);
+
+impl WithSimd for Exponentials<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let mut output = [0.0; VECTOR];
+        for round in 0..ROUNDS {
+            let rate = black_box(round as f32 * 1e-3);
+            for (output, x) in output.iter_mut().zip(self.0) {
+                *output = exp2_of_negative::<S>(x * rate);
+            }
+            black_box(&mut output);
+        }
+        output[0]
+    }
+}
+
+/// As the kernels compute it (`exp2_of_negative` in `cpu/real.rs`), which are not public to a bench.
+#[inline(always)]
+fn exp2_of_negative<S: Simd>(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let x = if x < -126.0 { -126.0 } else { x };
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let mut p = 1.540_353e-4_f32;
+    for c in [
+        1.340_028_9e-3_f32,
+        9.618_129e-3,
+        5.550_327_4e-2,
+        2.402_265_1e-1,
+        6.931_472_1e-1,
+        1.0,
+    ] {
+        // Without vectors the multiply-add would be a library call.
+        p = match size_of::<S::f32s>() {
+            4 => p * r + c,
+            _ => p.mul_add(r, c),
+        };
+    }
+    p * f32::from_bits(shifted.to_bits().wrapping_add(127).wrapping_shl(23))
+}
+
+/// Sums of x r, one operand from the cache, in as many registers as it takes for no addition to wait for another.
+struct MultiplyAdds<'a>(&'a [f32; VECTOR]);
+
+const SUMS: usize = 8;
+
+impl WithSimd for MultiplyAdds<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let (vectors, _) = S::as_simd_f32s(self.0);
+        let (groups, _) = vectors.as_chunks::<SUMS>();
+        let mut sums = [simd.splat_f32s(0.0); SUMS];
+        for round in 0..ROUNDS {
+            let rate = simd.splat_f32s(black_box(round as f32));
+            for group in groups {
+                for (sum, x) in sums.iter_mut().zip(group) {
+                    *sum = simd.mul_add_e_f32s(*x, rate, *sum);
+                }
+            }
+        }
+        sums.into_iter().map(|sum| simd.reduce_sum_f32s(sum)).sum()
     }
 }
 

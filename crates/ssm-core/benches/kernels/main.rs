@@ -11,6 +11,7 @@
 mod diagonal_ssm;
 mod linear_scan;
 mod machine;
+mod selective_scan;
 mod stream;
 mod timing;
 
@@ -41,13 +42,8 @@ struct Options {
     /// Only shapes whose name contains one of these.
     #[arg(long, value_delimiter = ',', value_name = "TEXT")]
     filter: Vec<String>,
-    /// Numbers of states.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "N",
-        default_value = "8,16,32,64,128,256,512,1024"
-    )]
+    /// Numbers of states, instead of those that the operation usually has.
+    #[arg(long, value_delimiter = ',', value_name = "N")]
     states: Vec<usize>,
     /// Seconds that one measurement is repeated for.
     #[arg(long, default_value_t = 0.5)]
@@ -63,6 +59,8 @@ enum Operation {
     DiagonalSsm,
     /// The plain scan.
     LinearScan,
+    /// The selective scan.
+    SelectiveScan,
     /// One step of a stream, on one thread.
     Stream,
 }
@@ -83,11 +81,20 @@ impl Options {
         Duration::from_secs_f64(self.seconds)
     }
 
-    fn shapes(&self) -> impl Iterator<Item = &'static Shape> {
+    /// Those of an operation's shapes that are asked for.
+    fn shapes<'a>(&self, all: &'a [Shape]) -> impl Iterator<Item = &'a Shape> {
         let chosen = |shape: &&Shape| {
             self.filter.is_empty() || self.filter.iter().any(|text| shape.name.contains(text))
         };
-        SHAPES.iter().filter(chosen)
+        all.iter().filter(chosen)
+    }
+
+    /// The numbers of states that are asked for, or else an operation's own.
+    fn states<'a>(&'a self, usual: &'a [usize]) -> &'a [usize] {
+        match self.states.is_empty() {
+            true => usual,
+            false => &self.states,
+        }
     }
 }
 
@@ -108,6 +115,7 @@ const fn shape(name: &'static str, batch: usize, length: usize, hidden: usize) -
     }
 }
 
+/// Shapes of the linear operations.
 const SHAPES: [Shape; 6] = [
     shape("smnist", 50, 784, 8),
     shape("mid", 16, 1024, 64),
@@ -116,6 +124,9 @@ const SHAPES: [Shape; 6] = [
     shape("scifar-50", 50, 1024, 512),
     shape("long", 1, 65536, 128),
 ];
+
+/// Numbers of states of the linear operations.
+const STATES: [usize; 8] = [8, 16, 32, 64, 128, 256, 512, 1024];
 
 impl Shape {
     fn steps(&self) -> f64 {
@@ -176,6 +187,7 @@ fn measure<B: Kernels>(options: &Options, device: &B::Device, machine: Machine) 
     match options.op {
         Operation::DiagonalSsm => diagonal_ssm::table::<B>(options, device, machine),
         Operation::LinearScan => linear_scan::table::<B>(options, device, machine),
+        Operation::SelectiveScan => selective_scan::table::<B>(options, device, machine),
         Operation::Stream => stream::table(options),
     }
 }

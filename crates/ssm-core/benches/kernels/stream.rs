@@ -8,15 +8,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{Lru, LruInit};
 
-use crate::Options;
+use crate::{Options, SHAPES, STATES};
 
 pub(crate) fn table(options: &Options) {
     println!("one layer, one sequence, one thread, whatever the backend");
     println!("    H     N   ns/token   GFLOP/s   weights KiB");
-    let mut widths: Vec<usize> = options.shapes().map(|shape| shape.hidden).collect();
+    let mut widths: Vec<usize> = options.shapes(&SHAPES).map(|shape| shape.hidden).collect();
     widths.dedup();
     for hidden in widths {
-        for &states in &options.states {
+        for &states in options.states(&STATES) {
             println!("{}", row(options, hidden, states));
         }
     }

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use burn::tensor::backend::Backend;
 use pulp::Scalar;
 
-use super::lru::LruStream;
-use super::matrix::LaneMatrix;
-use super::values;
+use super::{affine::Affine, encoder::Encoder, lru::LruStream, mean::RunningMean, values};
 use crate::{
     block::{BATCH_NORM_EPSILON, Block},
     classifier::Classifier,
     cpu::{Real, vectorized},
     gated_unit::flex::gelu,
-    linear::Linear,
 };
 
 /// A classifier reading one sequence: features or tokens go in, and its logits for what it has read so far come out.
@@ -43,11 +40,8 @@ use crate::{
 pub struct ClassifierStream {
     weights: Arc<Weights>,
     recurrences: Vec<LruStream>,
-    /// Sum of the last block's outputs, `[hidden]`.
-    sum: Vec<f32>,
-    /// What rounding took from the sum so far, `[hidden]`.
-    lost: Vec<f32>,
-    steps: u64,
+    /// Of the last block's outputs.
+    mean: RunningMean,
     scratch: Scratch,
 }
 
@@ -69,47 +63,12 @@ struct Weights {
 }
 
 #[derive(Debug)]
-enum Encoder {
-    Linear(Affine),
-    /// `[vocabulary, hidden]`.
-    Embedding(Vec<f32>),
-}
-
-#[derive(Debug)]
 struct BlockWeights {
     mean: Vec<f32>,
     /// 1 / √(variance + ε).
     scale: Vec<f32>,
     value: Affine,
     gate: Affine,
-}
-
-/// W x + b.
-#[derive(Debug)]
-struct Affine {
-    weight: LaneMatrix,
-    bias: Vec<f32>,
-}
-
-impl Affine {
-    fn new<B: Backend>(linear: &Linear<B>) -> Self {
-        let [output, input] = linear.weight.dims();
-        let weight = values(linear.weight.val());
-        Self {
-            weight: LaneMatrix::from_fn([output, input], |row, column| {
-                weight[row * input + column]
-            }),
-            bias: values(linear.bias.val()),
-        }
-    }
-
-    #[inline(always)]
-    fn apply(&self, input: &[f32], output: &mut [f32]) {
-        self.weight.apply(input, output);
-        for (output, bias) in output.iter_mut().zip(&self.bias) {
-            *output += bias;
-        }
-    }
 }
 
 impl BlockWeights {
@@ -156,23 +115,17 @@ impl BlockWeights {
 impl<B: Backend> Classifier<B> {
     /// This model one step at a time, before the first step: running statistics, no dropout.
     pub fn stream(&self) -> ClassifierStream {
-        let encoder = match (&self.linear_encoder, &self.embedding) {
-            (Some(linear), _) => Encoder::Linear(Affine::new(linear)),
-            (None, Some(embedding)) => Encoder::Embedding(values(embedding.weight.val())),
-            (None, None) => unreachable!("both constructors set an encoder"),
-        };
         let weights = Weights {
-            encoder,
+            encoder: Encoder::new(self.linear_encoder.as_ref(), self.embedding.as_ref()),
             blocks: self.blocks.iter().map(BlockWeights::new).collect(),
             head: Affine::new(&self.linear_layer),
         };
-        let zeros = vec![0.0; self.config().hidden_dim];
+        let hidden = self.config().hidden_dim;
+        let zeros = vec![0.0; hidden];
         ClassifierStream {
             weights: Arc::new(weights),
             recurrences: self.blocks.iter().map(|block| block.lru.stream()).collect(),
-            sum: zeros.clone(),
-            lost: zeros.clone(),
-            steps: 0,
+            mean: RunningMean::new(hidden),
             scratch: Scratch {
                 features: zeros.clone(),
                 normalized: zeros.clone(),
@@ -193,10 +146,8 @@ impl ClassifierStream {
         vectorized(
             #[inline(always)]
             || {
-                let Encoder::Linear(encoder) = &self.weights.encoder else {
-                    panic!("the model reads tokens, not features");
-                };
-                encoder.apply(features, &mut self.scratch.features);
+                let encoder = &self.weights.encoder;
+                encoder.encode_features(features, &mut self.scratch.features);
                 self.advance();
             },
         );
@@ -207,49 +158,29 @@ impl ClassifierStream {
     /// # Panics
     /// If the model reads features, or `token` is outside its vocabulary.
     pub fn push_token(&mut self, token: usize) {
-        let Encoder::Embedding(table) = &self.weights.encoder else {
-            panic!("the model reads features, not tokens");
-        };
-        let hidden = self.scratch.features.len();
-        let vocabulary = table.len() / hidden;
-        assert!(
-            token < vocabulary,
-            "token {token} of a vocabulary of {vocabulary}"
-        );
-        self.scratch
-            .features
-            .copy_from_slice(&table[token * hidden..][..hidden]);
         vectorized(
             #[inline(always)]
-            || self.advance(),
+            || {
+                let encoder = &self.weights.encoder;
+                encoder.encode_token(token, &mut self.scratch.features);
+                self.advance();
+            },
         );
     }
 
-    /// All blocks, and the sum over time, for the features in `scratch`.
+    /// All blocks, and the mean over time, for the features in `scratch`.
     #[inline(always)]
     fn advance(&mut self) {
         let weights = &*self.weights;
         for (block, recurrence) in weights.blocks.iter().zip(&mut self.recurrences) {
             block.advance(recurrence, &mut self.scratch);
         }
-        // Kahan's summation: a long stream must not lose what it adds to a large sum.
-        for ((sum, lost), x) in self
-            .sum
-            .iter_mut()
-            .zip(&mut self.lost)
-            .zip(&self.scratch.features)
-        {
-            let term = x - *lost;
-            let total = *sum + term;
-            *lost = (total - *sum) - term;
-            *sum = total;
-        }
-        self.steps += 1;
+        self.mean.add(&self.scratch.features);
     }
 
     /// Steps since the start or the last [`reset`](Self::reset).
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.mean.count()
     }
 
     /// Writes the logits, `[classes]`, of the sequence read so far.
@@ -257,14 +188,10 @@ impl ClassifierStream {
     /// # Panics
     /// If nothing was read yet, or `logits` has another length than the model has classes.
     pub fn logits(&mut self, logits: &mut [f32]) {
-        assert!(self.steps > 0, "the mean over time needs a step");
         let head = &self.weights.head;
-        assert_eq!(logits.len(), head.bias.len(), "one logit per class");
+        assert_eq!(logits.len(), head.rows(), "one logit per class");
         let mean = &mut self.scratch.activation;
-        let share = 1.0 / self.steps as f32;
-        for (mean, sum) in mean.iter_mut().zip(&self.sum) {
-            *mean = sum * share;
-        }
+        self.mean.write(mean);
         vectorized(
             #[inline(always)]
             || head.apply(mean, logits),
@@ -274,8 +201,6 @@ impl ClassifierStream {
     /// Forgets everything: the next step is the first.
     pub fn reset(&mut self) {
         self.recurrences.iter_mut().for_each(LruStream::reset);
-        self.sum.fill(0.0);
-        self.lost.fill(0.0);
-        self.steps = 0;
+        self.mean.reset();
     }
 }

@@ -1,5 +1,9 @@
 //! A matrix laid out for products with one vector.
 
+use burn::tensor::{Tensor, backend::Backend};
+
+use super::values;
+
 /// Rows that are computed side by side: one AVX2 register of `f32`.
 const LANES: usize = 8;
 
@@ -11,10 +15,20 @@ const APART: usize = 4;
 pub(crate) struct LaneMatrix {
     /// `[group, column][lane]`.
     lanes: Vec<[f32; LANES]>,
+    rows: usize,
     columns: usize,
 }
 
 impl LaneMatrix {
+    /// The matrix that a tensor `[rows, columns]` holds.
+    pub(crate) fn of<B: Backend>(tensor: Tensor<B, 2>) -> Self {
+        let [rows, columns] = tensor.dims();
+        let values = values(tensor);
+        Self::from_fn([rows, columns], |row, column| {
+            values[row * columns + column]
+        })
+    }
+
     /// The matrix `[rows, columns]` with these entries.
     pub(crate) fn from_fn(
         [rows, columns]: [usize; 2],
@@ -29,7 +43,25 @@ impl LaneMatrix {
                 })
             })
             .collect();
-        Self { lanes, columns }
+        Self {
+            lanes,
+            rows,
+            columns,
+        }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// `output` ← the row `row`.
+    #[inline(always)]
+    pub(crate) fn copy_row(&self, row: usize, output: &mut [f32]) {
+        let group = &self.lanes[row / LANES * self.columns..][..self.columns];
+        for (output, column) in output.iter_mut().zip(group) {
+            *output = column[row % LANES];
+        }
     }
 
     /// `output` ← matrix · `vector`.
@@ -73,16 +105,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_product_is_the_sum_it_says_whatever_the_sizes() {
+    fn products_and_rows_are_what_the_entries_say_whatever_the_sizes() {
         for [rows, columns] in [[1, 1], [3, 2], [8, 4], [9, 7], [17, 13]] {
             // Small integers, whose products and sums are exact.
             let entry = |row: usize, column: usize| (row * 3 + column * 5) as f32 - 20.0;
             let vector: Vec<f32> = (0..columns).map(|column| column as f32 - 2.0).collect();
             let mut output = vec![f32::NAN; rows];
-            LaneMatrix::from_fn([rows, columns], entry).apply(&vector, &mut output);
+            let matrix = LaneMatrix::from_fn([rows, columns], entry);
+            matrix.apply(&vector, &mut output);
             for (row, output) in output.iter().enumerate() {
                 let want: f32 = (0..columns).map(|c| entry(row, c) * vector[c]).sum();
                 assert_eq!(*output, want, "{rows} x {columns}, row {row}");
+                let mut copied = vec![f32::NAN; columns];
+                matrix.copy_row(row, &mut copied);
+                let want: Vec<f32> = (0..columns).map(|c| entry(row, c)).collect();
+                assert_eq!(copied, want, "{rows} x {columns}, row {row}");
             }
         }
     }

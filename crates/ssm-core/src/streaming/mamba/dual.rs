@@ -1,0 +1,100 @@
+//! One step of the mixer of Mamba-2.
+
+use std::f32::consts::LOG2_E;
+
+use burn::tensor::backend::Backend;
+use pulp::Scalar;
+
+use super::super::{matrix::LaneMatrix, values};
+use super::parts::{Filters, Memory, MixerScratch, RmsNorm, advance_state, reserve, silu};
+use crate::{cpu::Real, mamba::DualMixer};
+
+/// The weights of a [`DualMixer`].
+#[derive(Debug)]
+pub(super) struct Dual {
+    in_proj: LaneMatrix,
+    filters: Filters,
+    step_bias: Vec<f32>,
+    /// A log₂ e, `[heads]`: decays are powers of two.
+    rates: Vec<f32>,
+    /// `[heads]`.
+    feedthrough: Vec<f32>,
+    norm: RmsNorm,
+    out_proj: LaneMatrix,
+    channels: usize,
+}
+
+impl Dual {
+    pub(super) fn new<B: Backend>(mixer: &DualMixer<B>) -> Self {
+        let [_, channels] = mixer.out_proj.weight.dims();
+        Self {
+            in_proj: LaneMatrix::of(mixer.in_proj.weight.val()),
+            filters: Filters::new(&mixer.conv1d),
+            step_bias: values(mixer.dt_bias.val()),
+            rates: values(mixer.A_log.val().exp() * -LOG2_E),
+            feedthrough: values(mixer.D.val()),
+            norm: RmsNorm::new(&mixer.norm),
+            out_proj: LaneMatrix::of(mixer.out_proj.weight.val()),
+            channels,
+        }
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        let state = (self.filters.channels() - self.channels) / 2;
+        Memory::new(&self.filters, state * self.channels)
+    }
+
+    pub(super) fn reserve(&self, scratch: &mut MixerScratch) {
+        reserve(&mut scratch.projected, self.in_proj.rows());
+        reserve(&mut scratch.convolved, self.filters.channels());
+        for values in [&mut scratch.driven, &mut scratch.decay, &mut scratch.output] {
+            reserve(values, self.channels);
+        }
+    }
+
+    /// `[hidden]` to the same.
+    #[inline(always)]
+    pub(super) fn advance(
+        &self,
+        memory: &mut Memory,
+        scratch: &mut MixerScratch,
+        input: &[f32],
+        output: &mut [f32],
+    ) {
+        let channels = self.channels;
+        let projected = &mut scratch.projected[..self.in_proj.rows()];
+        self.in_proj.apply(input, projected);
+        let (z, rest) = projected.split_at(channels);
+        let (unfiltered, steps) = rest.split_at(self.filters.channels());
+        let convolved = &mut scratch.convolved[..self.filters.channels()];
+        self.filters.apply(memory, unfiltered, convolved);
+        let (x, vectors) = convolved.split_at(channels);
+        let (b, c) = vectors.split_at(vectors.len() / 2);
+
+        let (decay, driven, y) = (
+            &mut scratch.decay[..channels],
+            &mut scratch.driven[..channels],
+            &mut scratch.output[..channels],
+        );
+        let width = channels / steps.len();
+        for (head, step) in steps.iter().enumerate() {
+            let step = (step + self.step_bias[head]).softplus::<Scalar>();
+            let of_head = head * width..(head + 1) * width;
+            decay[of_head.clone()].fill((step * self.rates[head]).exp2_of_negative::<Scalar>());
+            for i in of_head {
+                driven[i] = step * x[i];
+                y[i] = self.feedthrough[head] * x[i];
+            }
+        }
+        let states = memory.states.chunks_exact_mut(channels);
+        for (state, vectors) in states.zip(b.iter().zip(c)) {
+            advance_state(state, decay, driven, [*vectors.0, *vectors.1], y);
+        }
+
+        for (y, z) in y.iter_mut().zip(z) {
+            *y *= silu(*z);
+        }
+        self.norm.apply(y, driven);
+        self.out_proj.apply(driven, output);
+    }
+}
