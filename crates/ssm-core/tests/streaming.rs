@@ -4,11 +4,12 @@ use burn::{
     backend::Flex,
     tensor::{Int, Tensor, TensorData, backend::Backend},
 };
+use hsv::Mat;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{
     Classifier, ClassifierConfig, Encoder, Lru, LruInit, Mamba, MambaConfig, MambaHead,
-    MambaStream, MixerKind, Readout, Sequences,
+    MambaStream, Mixer, MixerKind, Readout, Sequences,
 };
 
 const INIT: LruInit = LruInit {
@@ -228,6 +229,37 @@ fn a_language_model_answers_at_every_step_as_for_the_whole_sequence() {
             }
         }
     }
+}
+
+#[test]
+fn heads_with_bases_of_their_own_stream_as_well() {
+    let encoder = Encoder::Embedding { vocabulary: 11 };
+    let mut model = mamba(MIXERS[1], encoder, MambaHead::Tokens { tied: true }, 4);
+    for layer in &mut model.backbone.layers {
+        let Mixer::Dual(mixer) = &layer.mixer else {
+            unreachable!("the model was made of this kind");
+        };
+        let (states, order) = (mixer.state_dim(), mixer.state_dim().div_ceil(2));
+        let entry = |i: usize, j: usize| (1.0 + 2.3 * i as f64 + 0.7 * (i * j) as f64).sin();
+        let pair = |head: usize| {
+            let right = Mat::from_fn(states, order, |i, j| entry(i + head, j));
+            (
+                right,
+                Mat::from_fn(order, states, |i, j| entry(j, i + head)),
+            )
+        };
+        layer.mixer = Mixer::Dual(mixer.balanced(&[pair(0), pair(1), pair(2)]));
+    }
+    let tokens = some_tokens(60, 11);
+    let data = TensorData::new(tokens.clone(), [1, 60]);
+    let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
+    let want = values(model.forward(Sequences::Tokens(whole), Readout::EveryStep));
+    let (mut stream, mut got) = (model.stream(), vec![0.0; 60 * 11]);
+    for (token, logits) in tokens.iter().zip(got.chunks_exact_mut(11)) {
+        stream.push_token(*token as usize);
+        stream.logits(logits);
+    }
+    assert!(error(&got, &want) < mamba_tolerance(60));
 }
 
 #[test]

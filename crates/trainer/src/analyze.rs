@@ -27,7 +27,7 @@ use crate::checkpoint::{CheckpointError, resolve_weights};
 use crate::data;
 use crate::files::FileError;
 use crate::run_dir::RunDir;
-use crate::weights::{WeightsFileError, read_tensors};
+use crate::weights::{WeightsFileError, read_model};
 
 /// Why there is no analysis.
 #[derive(Debug, Error)]
@@ -281,7 +281,7 @@ pub fn analyze_checkpoint(
     data_dir: Option<PathBuf>,
 ) -> Result<CheckpointReport, AnalyzeError> {
     let weights = resolve_weights(path)?;
-    let tensors = read_tensors(&weights)?;
+    let tensors = read_model(&weights)?;
     let model = Model::<Flex>::from_tensors(tensors, &Default::default()).map_err(|source| {
         AnalyzeError::Weights {
             path: weights.clone(),

@@ -14,7 +14,9 @@ use thiserror::Error;
 use crate::backend::{BackendError, Job, dispatch};
 use crate::checkpoint::{CheckpointError, resolve_weights};
 use crate::config::BackendKind;
-use crate::weights::{WeightsFileError, map_words, read_tensors, with_file, write_tensors};
+use crate::weights::{
+    WeightsFileError, map_words, read_model, read_tensors, with_file, write_tensors,
+};
 
 /// Sequences that go through the model at once: bounds the memory of a large input.
 const BATCH: usize = 64;
@@ -99,7 +101,7 @@ pub fn predict(
     output: &Path,
 ) -> Result<(), PredictError> {
     let weights = resolve_weights(weights)?;
-    let tensors = read_tensors(&weights)?;
+    let tensors = read_model(&weights)?;
     let broken = |source| PredictError::Weights {
         path: weights.clone(),
         source,

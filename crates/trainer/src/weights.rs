@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, serialize};
-use ssm_core::{NamedTensor, NamedTensors};
+use serde_json::Value;
+use ssm_core::{ModelConfig, NamedTensor, NamedTensors, RMS_NORM_EPSILON, WeightsError};
 use thiserror::Error;
 
 use crate::checkpoint::model_metadata;
@@ -38,6 +39,22 @@ pub enum WeightsFileError {
         name: String,
         /// Its type.
         dtype: Dtype,
+    },
+    /// The tensors are no model.
+    #[error("{}: {source}", path.display())]
+    NoModel {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: WeightsError,
+    },
+    /// The configuration beside the tensors is one of another model, or not readable.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The file that holds the configuration.
+        path: PathBuf,
+        /// What about it.
+        reason: String,
     },
 }
 
@@ -100,9 +117,90 @@ pub fn read_tensors(path: &Path) -> Result<NamedTensors, WeightsFileError> {
     })
 }
 
+/// Reads the tensors of a model, whose sizes they tell. A configuration of a published model in the file's metadata, or
+/// in a `config.json` beside it, must not contradict them, nor ask for what this program does not compute.
+pub fn read_model(path: &Path) -> Result<NamedTensors, WeightsFileError> {
+    let tensors = read_tensors(path)?;
+    let config = ModelConfig::infer(&tensors).map_err(|source| WeightsFileError::NoModel {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    if let ModelConfig::Mamba(_) = config {
+        let within = metadata(path)?.map(|text| (path.to_path_buf(), text));
+        let beside = path.with_file_name("config.json");
+        let beside = fs::read_to_string(&beside).ok().map(|text| (beside, text));
+        for (path, text) in within.into_iter().chain(beside) {
+            let refuse = |reason| WeightsFileError::Config {
+                path: path.clone(),
+                reason,
+            };
+            // Python's JSON writes infinity as a word.
+            let values: Value = serde_json::from_str(&text.replace("Infinity", "1e308"))
+                .map_err(|e| refuse(format!("the configuration is not JSON: {e}")))?;
+            check_config(&values, &config).map_err(refuse)?;
+        }
+    }
+    Ok(tensors)
+}
+
+/// The configuration in the metadata of a file.
+fn metadata(path: &Path) -> Result<Option<String>, WeightsFileError> {
+    let bytes = fs::read(path).map_err(FileError::during("read", path))?;
+    let (_, header) =
+        SafeTensors::read_metadata(&bytes).map_err(|source| WeightsFileError::Format {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    let metadata = header.metadata().as_ref();
+    Ok(metadata.and_then(|metadata| metadata.get(CONFIG_KEY).cloned()))
+}
+
+/// Refuses a published configuration, in the keys of the authors' code or of `transformers`, that these sizes or this
+/// program's arithmetic do not fit.
+fn check_config(values: &Value, config: &ModelConfig) -> Result<(), String> {
+    let ModelConfig::Mamba(sizes) = config else {
+        return Ok(());
+    };
+    let states = sizes.state_dims.iter().copied().max().unwrap_or_default();
+    let numbers: [(&[&str], f64); 5] = [
+        (&["n_groups", "ngroups"], 1.0),
+        (&["layer_norm_epsilon", "norm_epsilon"], RMS_NORM_EPSILON),
+        (&["hidden_size", "d_model"], sizes.hidden_dim as f64),
+        (
+            &["num_hidden_layers", "n_layer"],
+            sizes.state_dims.len() as f64,
+        ),
+        (&["state_size", "d_state"], states as f64),
+    ];
+    for (keys, wanted) in numbers {
+        for key in keys {
+            // The authors' code keeps what belongs to a mixer in a table of its own.
+            let value = values.get(key).or_else(|| values.get("ssm_cfg")?.get(key));
+            if let Some(found) = value.and_then(Value::as_f64)
+                && (found - wanted).abs() > 1e-9 * wanted
+            {
+                return Err(format!(
+                    "`{key}` is {found}, but {wanted} is what the tensors say or this program computes"
+                ));
+            }
+        }
+    }
+    if let Some([low, high]) = values
+        .get("time_step_limit")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        && (low.as_f64() != Some(0.0) || high.as_f64().is_some_and(|high| high < 1e300))
+    {
+        return Err(
+            "`time_step_limit` keeps steps within bounds, which this program does not".to_owned(),
+        );
+    }
+    Ok(())
+}
+
 /// Copies the weights of a model to another file, with its sizes as metadata.
 pub fn export(source: &Path, output: &Path) -> Result<(), WeightsFileError> {
-    let tensors = read_tensors(source)?;
+    let tensors = read_model(source)?;
     let metadata = model_metadata(&tensors);
     write_tensors(output, &tensors, metadata)
 }

@@ -7,13 +7,16 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{json_file, json_lines, latest_checkpoint, run, stdout, text, train, without_times};
+use support::{
+    json_file, json_lines, latest_checkpoint, refusal, run, stdout, text, train, without_times,
+};
 use tempfile::TempDir;
-use trainer::weights::read_tensors;
+use trainer::weights::{read_tensors, write_tensors};
 
 /// Two layers of either kind on a small copying task.
 fn settings(kind: &'static str) -> Vec<&'static str> {
@@ -109,10 +112,16 @@ fn states_are_scored_and_chosen_in_every_way() {
         "compress.selection=random",
         "compress.optimizer_state=reset",
         "compress.scope=global",
+        // Bases of their own for the heads, and cuts of those.
+        "compress.reduction=balanced",
     ];
     for (index, way) in ways.into_iter().enumerate() {
         let output = folder.path().join(index.to_string());
-        let settings = [settings("mamba"), vec![way]].concat();
+        let kind = match way {
+            "compress.reduction=balanced" => "mamba2",
+            _ => "mamba",
+        };
+        let settings = [settings(kind), vec![way]].concat();
         stdout(&train(&output, &settings));
         let summary = end(&output);
         let left: u64 = dims(&summary, "final_state_dims").iter().sum();
@@ -145,4 +154,87 @@ fn the_verdict_on_a_cut_of_a_selective_model_is_carried_out() {
         let dropped = accuracy("after") < accuracy("before");
         assert_eq!(line["verdict"]["reverted"], dropped, "{line}");
     }
+}
+
+#[test]
+fn the_published_format_is_read_and_what_does_not_fit_it_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let oracles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ssm-core/tests/oracles");
+    for kind in ["mamba_tiny", "mamba2_tiny"] {
+        let file = oracles.join(format!("{kind}.safetensors"));
+        let shown = stdout(&run(&["analyze", "--checkpoint", text(&file)]));
+        assert!(shown.contains("synthetic"), "{shown}");
+
+        // The same tensors under the authors' name of the embedding, with a head that repeats it.
+        let mut tensors = read_tensors(&file).unwrap();
+        let table = tensors.0.remove("backbone.embeddings.weight").unwrap();
+        let again = [
+            ("lm_head.weight", table.clone()),
+            ("backbone.embedding.weight", table),
+        ];
+        tensors
+            .0
+            .extend(again.map(|(name, tensor)| (name.to_owned(), tensor)));
+        let renamed = folder.path().join("model.safetensors");
+        let config = folder.path().join("config.json");
+        let out = folder.path().join("out.safetensors");
+        let export = [
+            "export",
+            "--checkpoint",
+            text(&renamed),
+            "--output",
+            text(&out),
+        ];
+        for (json, refused) in [
+            (
+                r#"{"ssm_cfg": {}, "n_layer": 2, "tie_embeddings": true}"#,
+                None,
+            ),
+            (
+                r#"{"time_step_limit": [0.0, Infinity], "n_groups": 1}"#,
+                None,
+            ),
+            (r#"{"n_layer": 3}"#, Some("`n_layer` is 3")),
+            (r#"{"ssm_cfg": {"ngroups": 8}}"#, Some("`ngroups` is 8")),
+            (
+                r#"{"layer_norm_epsilon": 1e-6}"#,
+                Some("`layer_norm_epsilon`"),
+            ),
+            (
+                r#"{"time_step_limit": [0.0, 0.1]}"#,
+                Some("`time_step_limit`"),
+            ),
+            ("{", Some("not JSON")),
+        ] {
+            // Within the file, and beside it.
+            let metadata = HashMap::from([("config".to_owned(), json.to_owned())]);
+            for (metadata, beside) in [(metadata, "{}"), (HashMap::new(), json)] {
+                write_tensors(&renamed, &tensors, metadata).unwrap();
+                fs::write(&config, beside).unwrap();
+                match refused {
+                    None => {
+                        stdout(&run(&export));
+                        assert!(read_tensors(&out).unwrap() == read_tensors(&file).unwrap());
+                    }
+                    Some(part) => {
+                        let line = refusal(&export, 2);
+                        assert!(line.contains(part), "{json}: {line}");
+                    }
+                }
+            }
+        }
+    }
+    let no_model = folder.path().join("other.safetensors");
+    write_tensors(&no_model, &Default::default(), HashMap::new()).unwrap();
+    let out = folder.path().join("out.safetensors");
+    refusal(
+        &[
+            "export",
+            "--checkpoint",
+            text(&no_model),
+            "--output",
+            text(&out),
+        ],
+        2,
+    );
 }

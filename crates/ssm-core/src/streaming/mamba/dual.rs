@@ -14,6 +14,8 @@ use crate::{cpu::Real, mamba::DualMixer};
 pub(super) struct Dual {
     in_proj: LaneMatrix,
     filters: Filters,
+    /// Of B and of C, where the heads have bases of their own.
+    maps: Option<[LaneMatrix; 2]>,
     step_bias: Vec<f32>,
     /// A log₂ e, `[heads]`: decays are powers of two.
     rates: Vec<f32>,
@@ -30,6 +32,12 @@ impl Dual {
         Self {
             in_proj: LaneMatrix::of(mixer.in_proj.weight.val()),
             filters: Filters::new(&mixer.conv1d),
+            maps: match (&mixer.key_map, &mixer.query_map) {
+                (Some(keys), Some(queries)) => {
+                    Some([keys, queries].map(|map| LaneMatrix::of(map.weight.val())))
+                }
+                _ => None,
+            },
             step_bias: values(mixer.dt_bias.val()),
             rates: values(mixer.A_log.val().exp() * -LOG2_E),
             feedthrough: values(mixer.D.val()),
@@ -40,13 +48,30 @@ impl Dual {
     }
 
     pub(super) fn memory(&self) -> Memory {
-        let state = (self.filters.channels() - self.channels) / 2;
+        let state = self.vector() / self.groups();
         Memory::new(&self.filters, state * self.channels)
+    }
+
+    /// Groups of heads with B and C of their own.
+    fn groups(&self) -> usize {
+        match &self.maps {
+            Some(_) => self.rates.len(),
+            None => 1,
+        }
+    }
+
+    /// Entries of B for all groups.
+    fn vector(&self) -> usize {
+        match &self.maps {
+            Some([keys, _]) => keys.rows(),
+            None => (self.filters.channels() - self.channels) / 2,
+        }
     }
 
     pub(super) fn reserve(&self, scratch: &mut MixerScratch) {
         reserve(&mut scratch.projected, self.in_proj.rows());
         reserve(&mut scratch.convolved, self.filters.channels());
+        reserve(&mut scratch.parameters, 2 * self.vector());
         for values in [&mut scratch.driven, &mut scratch.decay, &mut scratch.output] {
             reserve(values, self.channels);
         }
@@ -70,6 +95,19 @@ impl Dual {
         self.filters.apply(memory, unfiltered, convolved);
         let (x, vectors) = convolved.split_at(channels);
         let (b, c) = vectors.split_at(vectors.len() / 2);
+        let (groups, states) = (self.groups(), self.vector() / self.groups());
+        let mapped = &mut scratch.parameters[..2 * self.vector()];
+        let (mapped_b, mapped_c) = mapped.split_at_mut(self.vector());
+        match &self.maps {
+            Some([keys, queries]) => {
+                keys.apply(b, mapped_b);
+                queries.apply(c, mapped_c);
+            }
+            None => {
+                mapped_b.copy_from_slice(b);
+                mapped_c.copy_from_slice(c);
+            }
+        }
 
         let (decay, driven, y) = (
             &mut scratch.decay[..channels],
@@ -86,9 +124,19 @@ impl Dual {
                 y[i] = self.feedthrough[head] * x[i];
             }
         }
-        let states = memory.states.chunks_exact_mut(channels);
-        for (state, vectors) in states.zip(b.iter().zip(c)) {
-            advance_state(state, decay, driven, [*vectors.0, *vectors.1], y);
+        let share = channels / groups;
+        for (n, state) in memory.states.chunks_exact_mut(channels).enumerate() {
+            for (group, state) in state.chunks_exact_mut(share).enumerate() {
+                let of_group = group * share..(group + 1) * share;
+                let at = group * states + n;
+                advance_state(
+                    state,
+                    &decay[of_group.clone()],
+                    &driven[of_group.clone()],
+                    [mapped_b[at], mapped_c[at]],
+                    &mut y[of_group],
+                );
+            }
         }
 
         for (y, z) in y.iter_mut().zip(z) {
