@@ -11,8 +11,12 @@ use burn::{
 };
 use hsv::{Mat, balance_gramians};
 use ssm_core::{
-    Encoder, GramianEstimate, Mamba, MambaConfig, MambaHead, Mixer, MixerKind, Sequences,
+    Encoder, GramianEstimate, HeadGramians, Mamba, MambaConfig, MambaHead, Mixer, MixerKind,
+    Sequences,
 };
+
+/// T and Wᵀ.
+type Projections = (Mat<f64>, Mat<f64>);
 
 const STATE: usize = 16;
 const LENGTH: usize = 80;
@@ -147,7 +151,7 @@ fn a_full_basis_for_every_head_gives_the_output_back() {
         unreachable!("the model was made of this kind");
     };
     let gramians = mixer.head_gramians(input.clone(), &[LENGTH; 4]);
-    let projections: Vec<(Mat<f64>, Mat<f64>)> = gramians
+    let projections: Vec<Projections> = gramians
         .iter()
         .map(|head| {
             let balanced = balance_gramians(&head.controllability, &head.observability).unwrap();
@@ -186,7 +190,7 @@ fn a_full_basis_for_every_head_gives_the_output_back() {
 }
 
 /// Projections on the leading principal directions of a Gramian.
-fn principal(gramian: &Mat<f64>, order: usize) -> (Mat<f64>, Mat<f64>) {
+fn principal(gramian: &Mat<f64>, order: usize) -> Projections {
     let balanced = balance_gramians(gramian, &Mat::identity(STATE, STATE)).unwrap();
     balanced.projections(order)
 }
@@ -203,7 +207,7 @@ fn balanced_heads_lose_less_than_principal_directions_and_chosen_states() {
     let mut ranking: Vec<usize> = (0..STATE).collect();
     ranking.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]));
     for order in [2, 4, 8] {
-        let in_basis = |of: &dyn Fn(&ssm_core::HeadGramians) -> (Mat<f64>, Mat<f64>)| {
+        let in_basis = |of: &dyn Fn(&HeadGramians) -> Projections| {
             let projections: Vec<_> = gramians.iter().map(of).collect();
             distance(
                 &Mixer::Dual(mixer.balanced(&projections)),

@@ -93,6 +93,10 @@ pub struct Calibration<B: BurnBackend> {
 
 /// What a reduction starts from.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per layer, and matrices hang on it"
+)]
 enum Basis {
     /// A linear system.
     Linear(Ranking),

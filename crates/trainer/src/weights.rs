@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::backend::Flex;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, serialize};
 use serde_json::Value;
-use ssm_core::{ModelConfig, NamedTensor, NamedTensors, RMS_NORM_EPSILON, WeightsError};
+use ssm_core::{Model, ModelConfig, NamedTensor, NamedTensors, RMS_NORM_EPSILON, WeightsError};
 use thiserror::Error;
 
 use crate::checkpoint::model_metadata;
@@ -117,14 +118,17 @@ pub fn read_tensors(path: &Path) -> Result<NamedTensors, WeightsFileError> {
     })
 }
 
-/// Reads the tensors of a model, whose sizes they tell. A configuration of a published model in the file's metadata, or
+/// Reads the tensors of a model, whose sizes they tell, under the names that this program writes. A configuration of a published model in the file's metadata, or
 /// in a `config.json` beside it, must not contradict them, nor ask for what this program does not compute.
 pub fn read_model(path: &Path) -> Result<NamedTensors, WeightsFileError> {
     let tensors = read_tensors(path)?;
-    let config = ModelConfig::infer(&tensors).map_err(|source| WeightsFileError::NoModel {
-        path: path.to_path_buf(),
-        source,
+    let model = Model::<Flex>::from_tensors(tensors, &Default::default()).map_err(|source| {
+        WeightsFileError::NoModel {
+            path: path.to_path_buf(),
+            source,
+        }
     })?;
+    let config = model.config();
     if let ModelConfig::Mamba(_) = config {
         let within = metadata(path)?.map(|text| (path.to_path_buf(), text));
         let beside = path.with_file_name("config.json");
@@ -140,7 +144,7 @@ pub fn read_model(path: &Path) -> Result<NamedTensors, WeightsFileError> {
             check_config(&values, &config).map_err(refuse)?;
         }
     }
-    Ok(tensors)
+    Ok(model.to_tensors())
 }
 
 /// The configuration in the metadata of a file.

@@ -164,11 +164,11 @@ fn exp2_of_negative<S: Simd>(x: f32) -> f32 {
     let r = x - (shifted - ROUND);
     let mut p = 1.540_353e-4_f32;
     for c in [
-        1.340_028_9e-3_f32,
+        1.340_029e-3_f32,
         9.618_129e-3,
         5.550_327_4e-2,
-        2.402_265_1e-1,
-        6.931_472_1e-1,
+        2.402_265e-1,
+        6.931_472e-1,
         1.0,
     ] {
         // Without vectors the multiply-add would be a library call.

@@ -23,6 +23,10 @@ pub struct Method {
 
 /// A system with what ranks its states.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per layer, and matrices hang on it"
+)]
 pub(super) enum Ranking {
     Complex(HankelDecomposition<DiscreteDiagonalSystem>),
     Real {
