@@ -39,7 +39,8 @@ pub struct Cut {
     pub from: usize,
     /// States after.
     pub to: usize,
-    /// Share of the sum of what ranked the states that went, in `[0, 1)`: Hankel singular values, energies of modes.
+    /// Share of the sum of the Hankel singular values, or scores, that went, in `[0, 1)`; of the energies of all modes if
+    /// other modes than the strongest were to stay.
     pub discarded: f64,
     /// Bounds the H-infinity error: twice the sum of the discarded Hankel singular values, or the sum of the largest gains
     /// of the discarded modes. `None` for a recurrence that depends on its input, which has no such bound.

@@ -73,6 +73,15 @@ impl Ranking {
         }
     }
 
+    /// Share of the sum of all values beyond the first `order`.
+    fn tail_share(&self, order: usize) -> f64 {
+        let values = self.values();
+        // From the small end: the tail is what counts.
+        let sum = |values: &[f64]| values.iter().rev().sum::<f64>();
+        let tail = sum(&values[order..]);
+        if tail > 0.0 { tail / sum(&values) } else { 0.0 }
+    }
+
     fn system(&self) -> &DiscreteDiagonalSystem {
         match self {
             Self::Complex(hankel) => hankel.system(),
@@ -83,7 +92,17 @@ impl Ranking {
     /// The system with at most `order` states: fewer where the directions beyond are rounding.
     pub(super) fn reduce(&self, order: usize, method: Method) -> Result<Reduced, String> {
         match (self, method.reduction) {
-            (_, Reduction::Modal) => modal(self.system(), order, method.selection),
+            (_, Reduction::Modal) => {
+                let reduced = modal(self.system(), order, method.selection)?;
+                // The order came from the spectrum: with the strongest modes goes what it discards.
+                Ok(match method.selection {
+                    Selection::Largest => Reduced {
+                        discarded: self.tail_share(order),
+                        ..reduced
+                    },
+                    _ => reduced,
+                })
+            }
             (Self::Real { hankel, .. }, _) => real(hankel, order, method.selection),
             (Self::Complex(hankel), Reduction::SingularPerturbation) => {
                 singular_perturbation(hankel, order.min(hankel.numerical_rank()))
