@@ -313,8 +313,8 @@ pub struct CompressConfig {
     /// What stands for the inputs of a layer whose recurrence depends on them, when its states are ranked. Read by the
     /// kinds `mamba` and `mamba2`; the recurrence of `lru` is the same whatever goes in.
     pub gramian: GramianKind,
-    /// Training examples that layers are tried on, the first so many, or all if there are fewer; at least 1. A smaller
-    /// layer is compared with the old one on them before it takes its place.
+    /// Training examples that selective layers are ranked on, the first so many, or all if there are fewer; at least 1. A
+    /// smaller layer is compared with the old one on them before it takes its place, one of kind `lru` on four of them.
     pub calibration_examples: usize,
     /// Steps from one snapshot of the spectra in `hsv.jsonl` to the next, besides those of the checks; 0 for none.
     pub snapshot_every: u64,
