@@ -17,7 +17,7 @@ use crate::{backend::Backend, selective_scan::softplus};
 pub enum GramianEstimate {
     /// Those of the map with Δ, B and C replaced by their means: it misses what a B or C of mean zero does.
     Mean,
-    /// P = E[b²] / (1 - E[a²]), Q = E[c²] / (1 - E[a²]): exact where the steps are independent of each other.
+    /// `P = E[b²] / (1 - E[a²])`, `Q = E[c²] / (1 - E[a²])`: exact where the steps are independent of each other.
     SecondMoment,
     /// P is the mean of h², Q that of the recursion q_t = a_{t+1}² q_{t+1} + c_t²: what the data did.
     Empirical,
