@@ -48,7 +48,8 @@
 //! ```
 //!
 //! # Sources
-//! Keys of `docs/references.bib`: `LRU23` (the layer), `CompreSSM26` (compression in training).
+//! Keys of `docs/references.bib`: `LRU23` (the layer), `GD23` and `DG24` (Mamba, Mamba-2), `CompreSSM26` (compression in
+//! training).
 
 // The published tensor names (`B_re`, `C_im`, ...) are field names here, so that a parameter's path is its name in a
 // file; the attribute must cover what `#[derive(Module)]` generates.

@@ -140,7 +140,7 @@ pub struct Backbone<B: BurnBackend> {
 /// Sequences to logits. Field names are the published tensor names.
 ///
 /// # Source
-/// `Mamba23` and `Mamba2_24`.
+/// `GD23` and `DG24`.
 #[derive(Module, Debug)]
 pub struct Mamba<B: BurnBackend> {
     /// Everything but the head.

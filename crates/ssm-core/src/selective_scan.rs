@@ -135,7 +135,7 @@ impl<B: BurnBackend> SelectiveScanTensors<B> {
 /// When the shapes do not fit together.
 ///
 /// # Source
-/// `Mamba23`, algorithm 2 and section 3.3.
+/// `GD23`, algorithm 2 and section 3.3.
 pub fn selective_scan<B: Backend>(scan: SelectiveScanTensors<B>) -> Tensor<B, 3> {
     scan.check_shapes();
     tensor(B::selective_scan(scan.into_primitives()))

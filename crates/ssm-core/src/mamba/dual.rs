@@ -51,7 +51,7 @@ impl Sizes {
 /// projections would commute.
 ///
 /// # Source
-/// `Mamba2_24`, section 7.
+/// `DG24`, section 7.
 #[derive(Module, Debug)]
 pub struct DualMixer<B: BurnBackend> {
     /// To z, x, B, C and the steps, `[2 channels + 2 state + heads, hidden]`.

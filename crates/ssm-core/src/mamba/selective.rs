@@ -33,7 +33,7 @@ pub(super) struct Sizes {
 /// for all of them at once ([`selected`](Self::selected)).
 ///
 /// # Source
-/// `Mamba23`, section 3.4 and appendix E.5 (initialization as in the authors' code).
+/// `GD23`, section 3.4 and appendix E.5 (initialization as in the authors' code).
 #[derive(Module, Debug)]
 pub struct SelectiveMixer<B: BurnBackend> {
     /// To x and z, `[2 channels, hidden]`.

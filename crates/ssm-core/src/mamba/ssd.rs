@@ -32,7 +32,7 @@ pub(super) struct Ssd<B: Backend> {
 /// per head, carried from chunk to chunk.
 ///
 /// # Source
-/// `Mamba2_24`, section 6.
+/// `DG24`, section 6.
 pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
     let [batch, length, heads, width] = map.input.dims();
     let groups = map.groups;
