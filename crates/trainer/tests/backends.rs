@@ -25,6 +25,7 @@ const RUN: &[&str] = &[
     "training.lr=1e-2",
     "training.eval_every=50",
     "compress.tau=0.2",
+    "compress.reduction=balanced",
     "compress.start=0",
     "compress.end=100",
     "compress.checks=2",
