@@ -4,6 +4,7 @@
 mod product;
 mod real;
 mod tile;
+mod transpose;
 
 use std::{marker::PhantomData, mem::MaybeUninit};
 
@@ -11,9 +12,10 @@ use burn::tensor::{Bytes, Shape, TensorMetadata};
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
-pub(crate) use product::{Destination, MatrixRef, Products, product};
+pub(crate) use product::{Destination, MatrixRef, Products, product, product_into};
 pub(crate) use real::Real;
 pub(crate) use tile::tiled_product;
+pub(crate) use transpose::transposed;
 
 /// Runs a loop compiled for the widest vectors that this processor has, chosen at run time.
 ///
@@ -64,15 +66,41 @@ pub(crate) fn tensor<T: Real, const D: usize>(data: Vec<T>, shape: [usize; D]) -
 pub(crate) fn zeros<T: Real>(len: usize) -> Vec<T> {
     let mut zeros: Vec<T> = Vec::with_capacity(len);
     zeros.spare_capacity_mut()[..len]
-        .par_chunks_mut(ZEROS_AT_ONCE)
+        .par_chunks_mut(COPIED_AT_ONCE)
         .for_each(|part| part.fill(MaybeUninit::new(T::ZERO)));
     // SAFETY: there is capacity for `len` elements, and the loop wrote every one of them.
     unsafe { zeros.set_len(len) };
     zeros
 }
 
-/// Elements that a thread zeroes at a time: enough to be worth handing out.
-const ZEROS_AT_ONCE: usize = 1 << 15;
+/// Memory for a result that a kernel writes whole: where results are large, zeroing them first would be one more pass over
+/// memory.
+pub(crate) struct Unwritten<T> {
+    memory: Vec<T>,
+    len: usize,
+}
+
+impl<T: Real> Unwritten<T> {
+    pub(crate) fn new(len: usize) -> Self {
+        let memory = Vec::with_capacity(len);
+        Self { memory, len }
+    }
+
+    pub(crate) fn slots(&mut self) -> &mut [MaybeUninit<T>] {
+        &mut self.memory.spare_capacity_mut()[..self.len]
+    }
+
+    /// # Safety
+    /// Every slot was written.
+    pub(crate) unsafe fn written(mut self) -> Vec<T> {
+        // SAFETY: the caller's.
+        unsafe { self.memory.set_len(self.len) };
+        self.memory
+    }
+}
+
+/// Elements that a thread copies, adds or zeroes at a time, at least: enough to be worth handing out.
+pub(crate) const COPIED_AT_ONCE: usize = 1 << 14;
 
 /// Dimensions of a tensor whose rank the caller knows.
 pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {

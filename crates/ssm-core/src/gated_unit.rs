@@ -26,6 +26,18 @@ pub struct GatedUnit<T> {
     pub gate_bias: T,
 }
 
+impl<T> GatedUnit<T> {
+    /// Every weight through `f`.
+    pub fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> GatedUnit<U> {
+        GatedUnit {
+            value_weight: f(&self.value_weight),
+            value_bias: f(&self.value_bias),
+            gate_weight: f(&self.gate_weight),
+            gate_bias: f(&self.gate_bias),
+        }
+    }
+}
+
 /// The same weights as tensors.
 #[derive(Clone, Debug)]
 pub struct GatedUnitTensors<B: BurnBackend> {

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use crate::cpu::{Destination, MatrixRef, Products, Real, add_assign};
+use crate::cpu::{Destination, MatrixRef, Products, Real, add_assign, transposed};
 
 /// Elements, about, of as many rows as a loop should work on at once: long enough to vectorize well even where rows are
 /// short, and to stay in the first cache.
@@ -125,12 +125,4 @@ impl<T: Real> AffineGradient<T> {
         }
         [transposed(&self.transposed, self.outputs), bias]
     }
-}
-
-/// The transpose of a row-major matrix of `cols` columns.
-fn transposed<T: Copy>(matrix: &[T], cols: usize) -> Vec<T> {
-    let rows = matrix.len() / cols;
-    (0..matrix.len())
-        .map(|k| matrix[k % rows * cols + k / rows])
-        .collect()
 }

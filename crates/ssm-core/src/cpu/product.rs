@@ -1,5 +1,7 @@
 //! Matrix products on slices.
 
+use std::mem::MaybeUninit;
+
 use pulp::Simd;
 
 use super::{Real, tile::tiled_product};
@@ -93,17 +95,50 @@ pub(crate) fn product<T: Real>(
     lhs: MatrixRef<'_, T>,
     rhs: MatrixRef<'_, T>,
 ) {
+    assert!(
+        dst.len() >= lhs.rows * rhs.cols,
+        "the destination holds the product"
+    );
+    // SAFETY: the assertion; `dst` is initialized and borrowed exclusively.
+    unsafe { blocked_product(dst.as_mut_ptr(), mode, lhs, rhs) }
+}
+
+/// `lhs * rhs` by the same routine into memory that nothing was written to yet: what is in it now.
+pub(crate) fn product_into<'a, T: Real>(
+    dst: &'a mut [MaybeUninit<T>],
+    lhs: MatrixRef<'_, T>,
+    rhs: MatrixRef<'_, T>,
+) -> &'a mut [T] {
+    assert_eq!(
+        dst.len(),
+        lhs.rows * rhs.cols,
+        "the product is what the destination holds"
+    );
+    // SAFETY: the assertion; the product overwrites every element of `dst`, which it does not read before.
+    unsafe {
+        blocked_product(dst.as_mut_ptr().cast(), Destination::Overwrite, lhs, rhs);
+        dst.assume_init_mut()
+    }
+}
+
+/// # Safety
+/// `dst` may be written, and in [`Destination::Accumulate`] read, for `lhs.rows * rhs.cols` elements.
+unsafe fn blocked_product<T: Real>(
+    dst: *mut T,
+    mode: Destination,
+    lhs: MatrixRef<'_, T>,
+    rhs: MatrixRef<'_, T>,
+) {
     let (m, n, k) = (lhs.rows, rhs.cols, lhs.cols);
     assert_eq!(k, rhs.rows, "inner dimensions agree");
-    assert!(dst.len() >= m * n, "the destination holds the product");
-    // SAFETY: the assertions here and in `MatrixRef::new` keep every access inside its slice, `dst`
-    // is borrowed exclusively, and `T` is f32 or f64, which gemm dispatches on.
+    // SAFETY: `MatrixRef::new` keeps the operands inside their slices, the caller vouches for `dst`, and `T` is f32 or
+    // f64, which gemm dispatches on.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            dst.as_mut_ptr(),
+            dst,
             1,
             n as isize,
             mode == Destination::Accumulate,
