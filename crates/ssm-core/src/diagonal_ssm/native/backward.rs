@@ -5,10 +5,15 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states, packed::states_to_planes,
-    read_panel, recurrence::adjoint_scan, sum_groups,
+    DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states,
+    packed::{PackedAdjoint, states_to_planes},
+    read_panel,
+    recurrence::adjoint_scan,
+    sum_groups,
 };
-use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, zeros};
+use crate::cpu::{
+    COPIED_AT_ONCE, Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, transposed, zeros,
+};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -26,7 +31,10 @@ pub(crate) fn backward<T: Real>(
     output_gradient: &[T],
 ) -> Gradients<T> {
     let plan = Plan::new::<T>(shape);
-    let packed = Packed::new(&plan, system);
+    let (packed, adjoint) = (
+        Packed::new(&plan, system),
+        PackedAdjoint::new(&plan, system),
+    );
     let (row, group_width) = (plan.row(), plan.group_width());
     let boundary_row = plan.chunks() * group_width;
     let rows_per_piece = shape.batch.div_ceil(REDUCTION_PIECES);
@@ -49,6 +57,7 @@ pub(crate) fn backward<T: Real>(
             |((((input_gradient, input), output_gradient), adjoints), chunk_states)| Piece {
                 plan: &plan,
                 packed: &packed,
+                packed_adjoint: &adjoint,
                 group,
                 input,
                 output_gradient,
@@ -112,43 +121,62 @@ impl<T: Real> Sums<T> {
 }
 
 fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSsm<Vec<T>> {
-    let (n, h, width, group_width) = (
-        plan.shape.state,
-        plan.shape.hidden,
-        plan.width(),
-        plan.group_width(),
-    );
-    let mut system = DiagonalSsm {
-        lambda_re: vec![T::ZERO; n],
-        lambda_im: vec![T::ZERO; n],
-        input_re: vec![T::ZERO; n * h],
-        input_im: vec![T::ZERO; n * h],
-        output_re: vec![T::ZERO; h * n],
-        output_im: vec![T::ZERO; h * n],
-        feedthrough: groups[0].feedthrough.clone(),
-    };
+    let n = plan.shape.state;
+    let [mut lambda_re, mut lambda_im] = [(); 2].map(|()| vec![T::ZERO; n]);
     for i in 0..n {
         let position = plan.position(i);
-        let (sums, position) = (&groups[position / group_width], position % group_width);
-        let (panel, lane) = (position / width, position % width);
-        system.lambda_re[i] = sums.lambda[position];
-        system.lambda_im[i] = sums.lambda[position + plan.lanes];
-        for j in 0..h {
-            let real = (panel * h + j) * width + lane;
-            let imaginary = real + plan.lanes;
-            system.input_re[i * h + j] = sums.input[real];
-            system.input_im[i * h + j] = sums.input[imaginary];
-            system.output_re[j * n + i] = sums.output[real];
-            system.output_im[j * n + i] = -sums.output[imaginary];
-        }
+        let (sums, position) = (
+            &groups[position / plan.group_width()],
+            position % plan.group_width(),
+        );
+        lambda_re[i] = sums.lambda[position];
+        lambda_im[i] = sums.lambda[position + plan.lanes];
     }
-    system
+    let input = |plane| {
+        let by_channel = by_channel(plan, groups, |sums| &sums.input, plane, T::ONE);
+        transposed(&by_channel, n)
+    };
+    DiagonalSsm {
+        lambda_re,
+        lambda_im,
+        input_re: input(0),
+        input_im: input(1),
+        output_re: by_channel(plan, groups, |sums| &sums.output, 0, T::ONE),
+        output_im: by_channel(plan, groups, |sums| &sums.output, 1, -T::ONE),
+        feedthrough: groups[0].feedthrough.clone(),
+    }
+}
+
+/// One plane of a matrix that lies per panel as `[hidden, 2 * lanes]`, as `[hidden, state]` and times `sign`.
+fn by_channel<T: Real>(
+    plan: &Plan,
+    groups: &[Sums<T>],
+    matrix: fn(&Sums<T>) -> &Vec<T>,
+    plane: usize,
+    sign: T,
+) -> Vec<T> {
+    let (n, h) = (plan.shape.state, plan.shape.hidden);
+    let mut rows = vec![T::ZERO; h * n];
+    rows.par_chunks_exact_mut(n)
+        .with_min_len(COPIED_AT_ONCE.div_ceil(n))
+        .enumerate()
+        .for_each(|(j, row)| {
+            for (panel, to) in row.chunks_mut(plan.lanes).enumerate() {
+                let from = matrix(&groups[panel / plan.panels]);
+                let start = (panel % plan.panels * h + j) * plan.width() + plane * plan.lanes;
+                for (to, from) in to.iter_mut().zip(&from[start..]) {
+                    *to = *from * sign;
+                }
+            }
+        });
+    rows
 }
 
 /// Some batch rows through one group of panels.
 struct Piece<'a, T> {
     plan: &'a Plan,
     packed: &'a Packed<T>,
+    packed_adjoint: &'a PackedAdjoint<T>,
     group: usize,
     /// `[rows, length, hidden]`.
     input: &'a [T],
@@ -185,6 +213,7 @@ impl<T: Real> WithSimd for Piece<'_, T> {
                 Chunk {
                     plan,
                     packed: self.packed,
+                    packed_adjoint: self.packed_adjoint,
                     group: self.group,
                     input: &input[part.clone()],
                     output_gradient: &output_gradient[part.clone()],
@@ -240,6 +269,7 @@ impl<T: Real> Scratch<T> {
 struct Chunk<'a, T> {
     plan: &'a Plan,
     packed: &'a Packed<T>,
+    packed_adjoint: &'a PackedAdjoint<T>,
     group: usize,
     input: &'a [T],
     output_gradient: &'a [T],
@@ -294,7 +324,7 @@ impl<T: Real> Chunk<'_, T> {
             );
             scratch.state.copy_from_slice(before);
             fill_states(simd, plan, packed, panel, u, &mut scratch.state, states);
-            let drive = packed.output_adjoint(plan, panel);
+            let drive = self.packed_adjoint.output(plan, panel);
             plan.products
                 .multiply(simd, adjoints, Destination::Overwrite, g, drive);
             let lambda = packed.lambda(plan, panel);
@@ -312,7 +342,7 @@ impl<T: Real> Chunk<'_, T> {
                 plan,
                 input_gradient,
                 adjoints,
-                packed.input_adjoint(plan, panel),
+                self.packed_adjoint.input(plan, panel),
             );
             let (states, adjoints) = (
                 MatrixRef::new(states, steps, width),

@@ -1,7 +1,9 @@
 //! Parameters and states in the order the kernel reads them.
 
+use rayon::prelude::*;
+
 use super::{System, plan::Plan};
-use crate::cpu::{MatrixRef, Real};
+use crate::cpu::{COPIED_AT_ONCE, MatrixRef, Real, transposed};
 
 /// Parameters panel by panel; real and imaginary parts of a panel share one product.
 pub(super) struct Packed<T> {
@@ -9,57 +11,30 @@ pub(super) struct Packed<T> {
     lambda: Vec<T>,
     /// Per panel `[hidden, 2 * lanes]`: Re Bᵀ, then Im Bᵀ.
     input: Vec<T>,
-    /// Per panel `[2 * lanes, hidden]`: the same transposed.
-    input_transposed: Vec<T>,
     /// Per panel `[2 * lanes, hidden]`: Re Cᵀ, then -Im Cᵀ.
     output: Vec<T>,
-    /// Per panel `[hidden, 2 * lanes]`: the same transposed.
-    output_transposed: Vec<T>,
     pub(super) feedthrough: Vec<T>,
 }
 
 impl<T: Real> Packed<T> {
     pub(super) fn new(plan: &Plan, system: &System<'_, T>) -> Self {
         let (n, h) = (plan.shape.state, plan.shape.hidden);
-        let (width, panels) = (plan.width(), plan.all_panels());
-        let zeros = |len: usize| vec![T::ZERO; panels * len];
-        let mut packed = Self {
-            lambda: zeros(width),
-            input: zeros(h * width),
-            input_transposed: zeros(width * h),
-            output: zeros(width * h),
-            output_transposed: zeros(h * width),
-            feedthrough: system.feedthrough.to_vec(),
-        };
+        let [input_re, input_im] =
+            [system.input_re, system.input_im].map(|plane| transposed(plane, h));
+        let [output_re, output_im] =
+            [system.output_re, system.output_im].map(|plane| transposed(plane, n));
+        let mut lambda = vec![T::ZERO; plan.all_panels() * plan.width()];
         for i in 0..n {
-            let (panel, lane) = (i / plan.lanes, i % plan.lanes);
-            let imaginary = lane + plan.lanes;
-            packed.lambda[panel * width + lane] = system.lambda_re[i];
-            packed.lambda[panel * width + imaginary] = system.lambda_im[i];
-            for j in 0..h {
-                let parts = [
-                    (
-                        lane,
-                        system.input_re[i * h + j],
-                        system.output_re[j * n + i],
-                    ),
-                    (
-                        imaginary,
-                        system.input_im[i * h + j],
-                        -system.output_im[j * n + i],
-                    ),
-                ];
-                for (lane, b, c) in parts {
-                    let by_channel = (panel * h + j) * width + lane;
-                    let by_lane = (panel * width + lane) * h + j;
-                    packed.input[by_channel] = b;
-                    packed.input_transposed[by_lane] = b;
-                    packed.output[by_lane] = c;
-                    packed.output_transposed[by_channel] = c;
-                }
-            }
+            let position = plan.position(i);
+            lambda[position] = system.lambda_re[i];
+            lambda[position + plan.lanes] = system.lambda_im[i];
         }
-        packed
+        Self {
+            lambda,
+            input: by_channel(plan, [&input_re, &input_im], T::ONE),
+            output: by_lane(plan, [&output_re, &output_im], -T::ONE),
+            feedthrough: system.feedthrough.to_vec(),
+        }
     }
 
     /// Re λ, then Im λ.
@@ -67,35 +42,99 @@ impl<T: Real> Packed<T> {
         &self.lambda[panel * plan.width()..][..plan.width()]
     }
 
-    fn by_channel<'a>(matrix: &'a [T], plan: &Plan, panel: usize) -> MatrixRef<'a, T> {
-        let (rows, cols) = (plan.shape.hidden, plan.width());
-        MatrixRef::new(&matrix[panel * rows * cols..], rows, cols)
-    }
-
-    fn by_lane<'a>(matrix: &'a [T], plan: &Plan, panel: usize) -> MatrixRef<'a, T> {
-        let (rows, cols) = (plan.width(), plan.shape.hidden);
-        MatrixRef::new(&matrix[panel * rows * cols..], rows, cols)
-    }
-
     /// u → B u.
     pub(super) fn input(&self, plan: &Plan, panel: usize) -> MatrixRef<'_, T> {
-        Self::by_channel(&self.input, plan, panel)
-    }
-
-    /// s → Re(B^H s).
-    pub(super) fn input_adjoint(&self, plan: &Plan, panel: usize) -> MatrixRef<'_, T> {
-        Self::by_lane(&self.input_transposed, plan, panel)
+        panel_by_channel(&self.input, plan, panel)
     }
 
     /// x → Re(C x).
     pub(super) fn output(&self, plan: &Plan, panel: usize) -> MatrixRef<'_, T> {
-        Self::by_lane(&self.output, plan, panel)
+        panel_by_lane(&self.output, plan, panel)
+    }
+}
+
+/// The same matrices transposed, which the backward pass multiplies by.
+pub(super) struct PackedAdjoint<T> {
+    /// Per panel `[2 * lanes, hidden]`: Re B, then Im B.
+    input: Vec<T>,
+    /// Per panel `[hidden, 2 * lanes]`: Re C, then -Im C.
+    output: Vec<T>,
+}
+
+impl<T: Real> PackedAdjoint<T> {
+    pub(super) fn new(plan: &Plan, system: &System<'_, T>) -> Self {
+        Self {
+            input: by_lane(plan, [system.input_re, system.input_im], T::ONE),
+            output: by_channel(plan, [system.output_re, system.output_im], -T::ONE),
+        }
+    }
+
+    /// s → Re(B^H s).
+    pub(super) fn input(&self, plan: &Plan, panel: usize) -> MatrixRef<'_, T> {
+        panel_by_lane(&self.input, plan, panel)
     }
 
     /// g → C^H g.
-    pub(super) fn output_adjoint(&self, plan: &Plan, panel: usize) -> MatrixRef<'_, T> {
-        Self::by_channel(&self.output_transposed, plan, panel)
+    pub(super) fn output(&self, plan: &Plan, panel: usize) -> MatrixRef<'_, T> {
+        panel_by_channel(&self.output, plan, panel)
     }
+}
+
+fn panel_by_channel<'a, T>(matrix: &'a [T], plan: &Plan, panel: usize) -> MatrixRef<'a, T> {
+    let (rows, cols) = (plan.shape.hidden, plan.width());
+    MatrixRef::new(&matrix[panel * rows * cols..], rows, cols)
+}
+
+fn panel_by_lane<'a, T>(matrix: &'a [T], plan: &Plan, panel: usize) -> MatrixRef<'a, T> {
+    let (rows, cols) = (plan.width(), plan.shape.hidden);
+    MatrixRef::new(&matrix[panel * rows * cols..], rows, cols)
+}
+
+/// Per panel `[hidden, 2 * lanes]` from real and imaginary plane, `[hidden, state]`, the latter times `sign`.
+fn by_channel<T: Real>(plan: &Plan, [re, im]: [&[T]; 2], sign: T) -> Vec<T> {
+    let (n, h, width) = (plan.shape.state, plan.shape.hidden, plan.width());
+    let mut packed = vec![T::ZERO; plan.all_panels() * h * width];
+    packed
+        .par_chunks_exact_mut(width)
+        .with_min_len(COPIED_AT_ONCE.div_ceil(width))
+        .enumerate()
+        .for_each(|(row, to)| {
+            let states = plan.states(row / h);
+            let from = row % h * n + states.start..row % h * n + states.end;
+            let (to_re, to_im) = to.split_at_mut(plan.lanes);
+            to_re[..states.len()].copy_from_slice(&re[from.clone()]);
+            for (to, im) in to_im.iter_mut().zip(&im[from]) {
+                *to = *im * sign;
+            }
+        });
+    packed
+}
+
+/// Per panel `[2 * lanes, hidden]` from real and imaginary plane, `[state, hidden]`, the latter times `sign`.
+fn by_lane<T: Real>(plan: &Plan, [re, im]: [&[T]; 2], sign: T) -> Vec<T> {
+    let h = plan.shape.hidden;
+    let mut packed = vec![T::ZERO; plan.all_panels() * plan.width() * h];
+    packed
+        .par_chunks_exact_mut(h)
+        .with_min_len(COPIED_AT_ONCE.div_ceil(h))
+        .enumerate()
+        .for_each(|(row, to)| {
+            let (panel, plane) = (row / plan.width(), row % plan.width() / plan.lanes);
+            let state = panel * plan.lanes + row % plan.lanes;
+            if state >= plan.shape.state {
+                return;
+            }
+            let from = state * h..(state + 1) * h;
+            match plane {
+                0 => to.copy_from_slice(&re[from]),
+                _ => {
+                    for (to, im) in to.iter_mut().zip(&im[from]) {
+                        *to = *im * sign;
+                    }
+                }
+            }
+        });
+    packed
 }
 
 /// States of a batch from planes, `[batch, 2 * state]`, to groups of panels, `[groups, batch, group width]`.

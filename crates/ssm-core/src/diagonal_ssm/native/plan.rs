@@ -97,6 +97,12 @@ impl Plan {
         self.groups * self.panels
     }
 
+    /// States of panel `panel`: none of one that only fills up the last group.
+    pub(super) fn states(&self, panel: usize) -> Range<usize> {
+        let n = self.shape.state;
+        (panel * self.lanes).min(n)..((panel + 1) * self.lanes).min(n)
+    }
+
     pub(super) fn chunks(&self) -> usize {
         self.shape.length.div_ceil(self.steps)
     }
