@@ -128,6 +128,7 @@ const RATES: LearningRates = LearningRates {
 };
 
 fn main() -> ExitCode {
+    trainer::allocator::keep_freed_memory();
     let options = Options::parse();
     if !options.rows_only {
         println!(

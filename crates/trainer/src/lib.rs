@@ -3,6 +3,7 @@
 //! This is the only crate that sees data, layers, reduction and schedule together; `bridge` is the one place
 //! where they meet.
 
+pub mod allocator;
 pub mod analyze;
 pub mod backend;
 pub mod bridge;

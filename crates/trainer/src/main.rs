@@ -12,7 +12,8 @@ use trainer::analyze::{analyze_checkpoint, analyze_system};
 use trainer::config::{BackendKind, Config};
 use trainer::train::TrainError;
 use trainer::{
-    checkpoint, data, evaluate, events, history, interrupt, predict, report, train, weights,
+    allocator, checkpoint, data, evaluate, events, history, interrupt, predict, report, train,
+    weights,
 };
 
 /// Every tensor operation allocates its result, often a megabyte or more; the system's allocator maps and unmaps such
@@ -194,6 +195,7 @@ const BAD_INPUT: u8 = 2;
 const FAILED_RUN: u8 = 1;
 
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&error),
