@@ -146,25 +146,22 @@ impl<B: AutodiffBackend> AdamW<B> {
             true => (lr.recurrent, 0.0),
             false => (lr.main, self.config.weight_decay),
         };
-        let moments = self
-            .moments
-            .entry(name.to_string())
-            .or_insert_with(|| Moments {
-                steps: 0,
-                first: gradient.zeros_like(),
-                second: gradient.zeros_like(),
-            });
+        // Taken out, so that their memory has one owner and is updated in place.
+        let mut moments = self.moments.remove(name).unwrap_or_else(|| Moments {
+            steps: 0,
+            first: gradient.zeros_like(),
+            second: gradient.zeros_like(),
+        });
         moments.steps += 1;
-        moments.first = moments.first.clone() * BETA_1 + gradient.clone() * (1.0 - BETA_1);
-        moments.second = moments.second.clone() * BETA_2 + gradient.square() * (1.0 - BETA_2);
-        let corrected = |beta: f64| 1.0 - beta.powf(f64::from(moments.steps));
-        let first = moments.first.clone() / corrected(BETA_1);
-        let second = moments.second.clone() / corrected(BETA_2);
-        let mut direction = first / (second.sqrt() + EPSILON);
-        if decay != 0.0 {
-            direction = direction + value.clone() * decay;
-        }
-        value - direction * lr
+        moments.first = moments.first * BETA_1 + gradient.clone() * (1.0 - BETA_1);
+        moments.second = moments.second * BETA_2 + gradient.square() * (1.0 - BETA_2);
+        // With m̂ = m / c₁ and v̂ = v / c₂, m̂ / (√v̂ + ε) is (√c₂ / c₁) m / (√v + √c₂ ε): no pass for a correction.
+        let correction = |beta: f64| 1.0 - beta.powf(f64::from(moments.steps));
+        let root = correction(BETA_2).sqrt();
+        let rate = lr * root / correction(BETA_1);
+        let direction = moments.first.clone() / (moments.second.clone().sqrt() + EPSILON * root);
+        self.moments.insert(name.to_string(), moments);
+        value * (1.0 - lr * decay) - direction * rate
     }
 }
 
