@@ -69,6 +69,12 @@ impl<'a, T> MatrixRef<'a, T> {
         }
     }
 
+    /// Row by row, of a matrix that is not seen transposed.
+    pub(crate) fn values(self) -> &'a [T] {
+        debug_assert_eq!(self.col_stride, 1, "rows are contiguous");
+        &self.data[..self.rows * self.cols]
+    }
+
     pub(crate) fn transpose(self) -> Self {
         Self {
             rows: self.cols,

@@ -2,14 +2,17 @@
 //!
 //! Per batch row and chunk of steps, and panel by panel of states: B u by a matrix product, the recurrence in place,
 //! C x by a matrix product. The states of a panel live in a scratch buffer; only the state at every chunk boundary is
-//! kept, and the backward pass recomputes the rest from there. Batch rows and groups of panels run in parallel; sums are
-//! taken over a fixed number of pieces in a fixed order, so results do not depend on the number of threads.
+//! kept, and the backward pass recomputes the rest from there. Batch rows run in parallel; where there are few of them,
+//! groups of panels do too if the layer is narrow, and chunks side by side if it is wide ([`abreast`]). Sums are taken over a
+//! fixed number of pieces in a fixed order, so results do not depend on the number of threads.
 
+mod abreast;
 mod backward;
 mod forward;
 mod packed;
 mod plan;
 mod recurrence;
+mod sums;
 
 pub(crate) use backward::backward;
 pub(crate) use forward::forward;

@@ -23,7 +23,8 @@ struct Case {
 }
 
 /// Cases by name: the smallest there is, sizes around those that a vector or a block of a kernel may have, more rows than
-/// any reduction has pieces, more states than fit one chunk of the whole sequence, and a system that forgets at once.
+/// any reduction has pieces, more states than fit one chunk of the whole sequence, a system that forgets at once, and wide
+/// layers with many rows, with few and with one that is longer than all chunks that are worked on side by side.
 const NAMED: &[Case] = &[
     case(1, 1, 1, 1, 0.9, true),
     case(3, 5, 2, 3, 0.99, false),
@@ -33,6 +34,9 @@ const NAMED: &[Case] = &[
     case(35, 130, 8, 256, 0.99, true),
     case(1, 1100, 1, 5, 0.0, true),
     case(2, 513, 65, 4, 1.0 - 1e-6, false),
+    case(9, 70, 66, 20, 0.999, true),
+    case(3, 700, 70, 65, 0.999, false),
+    case(1, 4500, 66, 33, 0.999, true),
 ];
 
 const fn case(

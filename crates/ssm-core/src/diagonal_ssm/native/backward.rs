@@ -5,15 +5,14 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    DiagonalSsm, Packed, Plan, Shape, System, feed_through, fill_states,
+    DiagonalSsm, Packed, Plan, Shape, System, abreast, feed_through, fill_states,
     packed::{PackedAdjoint, states_to_planes},
     read_panel,
     recurrence::adjoint_scan,
     sum_groups,
+    sums::{Sums, unpack},
 };
-use crate::cpu::{
-    COPIED_AT_ONCE, Destination, MatrixRef, REDUCTION_PIECES, Real, add_assign, transposed, zeros,
-};
+use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, zeros};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -69,7 +68,18 @@ pub(crate) fn backward<T: Real>(
     }
     let sums: Vec<Sums<T>> = pieces
         .into_par_iter()
-        .map(|piece| pulp::Arch::new().dispatch(piece))
+        .map(|piece| match plan.abreast {
+            1 => pulp::Arch::new().dispatch(piece),
+            // So few rows that each is a piece.
+            _ => abreast::backward(
+                &plan,
+                (&packed, &adjoint),
+                [piece.input, piece.output_gradient],
+                piece.chunk_states,
+                piece.input_gradient,
+                piece.adjoints,
+            ),
+        })
         .collect();
     let pieces_per_group = shape.batch.div_ceil(rows_per_piece);
     let groups: Vec<Sums<T>> = sums.chunks(pieces_per_group).map(Sums::total).collect();
@@ -78,98 +88,6 @@ pub(crate) fn backward<T: Real>(
         system: unpack(&plan, &groups),
         initial_state: states_to_planes(&plan, &adjoints),
     }
-}
-
-/// Gradients of the parameters of one group, summed over some batch rows.
-struct Sums<T> {
-    /// Per panel both planes.
-    lambda: Vec<T>,
-    /// Per panel `[hidden, 2 * lanes]`.
-    input: Vec<T>,
-    /// Per panel `[hidden, 2 * lanes]`.
-    output: Vec<T>,
-    feedthrough: Vec<T>,
-}
-
-impl<T: Real> Sums<T> {
-    fn new(plan: &Plan) -> Self {
-        let (h, group_width) = (plan.shape.hidden, plan.group_width());
-        Self {
-            lambda: vec![T::ZERO; group_width],
-            input: vec![T::ZERO; h * group_width],
-            output: vec![T::ZERO; h * group_width],
-            feedthrough: vec![T::ZERO; h],
-        }
-    }
-
-    /// Sum of at least one.
-    fn total(parts: &[Self]) -> Self {
-        let sum = |field: fn(&Self) -> &Vec<T>| {
-            let mut total = field(&parts[0]).clone();
-            for part in &parts[1..] {
-                add_assign(&mut total, field(part));
-            }
-            total
-        };
-        Self {
-            lambda: sum(|s| &s.lambda),
-            input: sum(|s| &s.input),
-            output: sum(|s| &s.output),
-            feedthrough: sum(|s| &s.feedthrough),
-        }
-    }
-}
-
-fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSsm<Vec<T>> {
-    let n = plan.shape.state;
-    let [mut lambda_re, mut lambda_im] = [(); 2].map(|()| vec![T::ZERO; n]);
-    for i in 0..n {
-        let position = plan.position(i);
-        let (sums, position) = (
-            &groups[position / plan.group_width()],
-            position % plan.group_width(),
-        );
-        lambda_re[i] = sums.lambda[position];
-        lambda_im[i] = sums.lambda[position + plan.lanes];
-    }
-    let input = |plane| {
-        let by_channel = by_channel(plan, groups, |sums| &sums.input, plane, T::ONE);
-        transposed(&by_channel, n)
-    };
-    DiagonalSsm {
-        lambda_re,
-        lambda_im,
-        input_re: input(0),
-        input_im: input(1),
-        output_re: by_channel(plan, groups, |sums| &sums.output, 0, T::ONE),
-        output_im: by_channel(plan, groups, |sums| &sums.output, 1, -T::ONE),
-        feedthrough: groups[0].feedthrough.clone(),
-    }
-}
-
-/// One plane of a matrix that lies per panel as `[hidden, 2 * lanes]`, as `[hidden, state]` and times `sign`.
-fn by_channel<T: Real>(
-    plan: &Plan,
-    groups: &[Sums<T>],
-    matrix: fn(&Sums<T>) -> &Vec<T>,
-    plane: usize,
-    sign: T,
-) -> Vec<T> {
-    let (n, h) = (plan.shape.state, plan.shape.hidden);
-    let mut rows = vec![T::ZERO; h * n];
-    rows.par_chunks_exact_mut(n)
-        .with_min_len(COPIED_AT_ONCE.div_ceil(n))
-        .enumerate()
-        .for_each(|(j, row)| {
-            for (panel, to) in row.chunks_mut(plan.lanes).enumerate() {
-                let from = matrix(&groups[panel / plan.panels]);
-                let start = (panel % plan.panels * h + j) * plan.width() + plane * plan.lanes;
-                for (to, from) in to.iter_mut().zip(&from[start..]) {
-                    *to = *from * sign;
-                }
-            }
-        });
-    rows
 }
 
 /// Some batch rows through one group of panels.
@@ -238,7 +156,7 @@ impl<T: Real> WithSimd for Piece<'_, T> {
 }
 
 /// `s = conj(λ) ∘ s`.
-fn multiply_conjugate<T: Real>(lambda: &[T], s: &mut [T]) {
+pub(super) fn multiply_conjugate<T: Real>(lambda: &[T], s: &mut [T]) {
     let lanes = s.len() / 2;
     for i in 0..lanes {
         let (re, im) = (s[i], s[lanes + i]);
@@ -298,15 +216,7 @@ impl<T: Real> Chunk<'_, T> {
         match self.group {
             0 => {
                 feed_through(&packed.feedthrough, self.output_gradient, input_gradient);
-                let rows = self
-                    .input
-                    .chunks_exact(h)
-                    .zip(self.output_gradient.chunks_exact(h));
-                for (u, g) in rows {
-                    for ((sum, u), g) in sums.feedthrough.iter_mut().zip(u).zip(g) {
-                        *sum += *u * *g;
-                    }
-                }
+                sums.add_feedthrough(self.input, self.output_gradient);
             }
             _ => input_gradient.fill(T::ZERO),
         }

@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    Packed, Plan, Shape, System, feed_through, fill_states,
+    Packed, Plan, Shape, System, abreast, feed_through, fill_states,
     packed::{states_to_panels, states_to_planes},
     read_panel, sum_groups,
 };
@@ -44,16 +44,20 @@ pub(crate) fn forward<T: Real>(
             || vec![T::ZERO; plan.steps * plan.width()],
             |scratch, (index, ((output, state), chunk_states))| {
                 let row_index = index % shape.batch;
-                pulp::Arch::new().dispatch(Row {
-                    plan: &plan,
-                    packed: &packed,
-                    group: index / shape.batch,
-                    input: &input[row_index * row..][..row],
-                    output,
-                    state,
-                    chunk_states,
-                    scratch,
-                });
+                let input = &input[row_index * row..][..row];
+                match plan.abreast {
+                    1 => pulp::Arch::new().dispatch(Row {
+                        plan: &plan,
+                        packed: &packed,
+                        group: index / shape.batch,
+                        input,
+                        output,
+                        state,
+                        chunk_states,
+                        scratch,
+                    }),
+                    _ => abreast::forward(&plan, &packed, input, output, state, chunk_states),
+                }
             },
         );
     Forward {

@@ -24,10 +24,17 @@ const TILED_STEPS: usize = 60;
 /// percent of the product.
 const BLOCKED_STEPS: usize = 512;
 
-/// Fewest states in a group of blocked products: narrower ones spend their time in packing the inputs again and again.
+/// Steps in a chunk of blocked products that is one of several side by side, at least.
+const ABREAST_STEPS: usize = 64;
+
+/// Elements of the states of all chunks side by side, about: 8 MiB in `f32`, of which the backward pass has two. They are
+/// written and read several times, and should stay in a third cache.
+const ABREAST_ELEMENTS: usize = 1 << 21;
+
+/// Fewest states in a panel of blocked products: narrower ones spend their time in packing the inputs again and again.
 const BLOCKED_LANES: usize = 32;
 
-/// Batch rows times groups that a problem is cut into where its shape allows.
+/// What a problem is cut into at least where its shape allows: batch rows times groups, or times chunks side by side.
 const UNITS: usize = 8;
 
 /// Pieces of a problem.
@@ -45,16 +52,18 @@ pub(super) struct Plan {
     pub(super) groups: usize,
     /// Steps in a chunk.
     pub(super) steps: usize,
+    /// Chunks of a batch row that are worked on side by side.
+    pub(super) abreast: usize,
 }
 
 impl Plan {
     pub(super) fn new<T: Real>(shape: Shape) -> Self {
         let products = Products::for_channels(shape.hidden);
-        let wanted_groups = UNITS.div_ceil(shape.batch);
+        let per_row = UNITS.div_ceil(shape.batch);
         match products {
             Products::Tiled => {
                 let all = shape.state.div_ceil(TILED_LANES);
-                let panels = all.div_ceil(wanted_groups.min(all));
+                let panels = all.div_ceil(per_row.min(all));
                 Self {
                     shape,
                     products,
@@ -62,21 +71,30 @@ impl Plan {
                     panels,
                     groups: all.div_ceil(panels),
                     steps: TILED_STEPS.min(shape.length),
+                    abreast: 1,
                 }
             }
             Products::Blocked => {
-                let groups = wanted_groups.min(shape.state.div_ceil(BLOCKED_LANES));
+                let panels = per_row.min(shape.state.div_ceil(BLOCKED_LANES));
                 let lanes = shape
                     .state
-                    .div_ceil(groups)
+                    .div_ceil(panels)
                     .next_multiple_of(register_lanes::<T>());
+                let panels = shape.state.div_ceil(lanes);
+                let steps = match per_row {
+                    1 => BLOCKED_STEPS,
+                    _ => (ABREAST_ELEMENTS / (per_row * panels * 2 * lanes))
+                        .clamp(ABREAST_STEPS, BLOCKED_STEPS)
+                        .min(shape.length.div_ceil(per_row).max(ABREAST_STEPS)),
+                };
                 Self {
                     shape,
                     products,
                     lanes,
-                    panels: 1,
-                    groups: shape.state.div_ceil(lanes),
-                    steps: BLOCKED_STEPS.min(shape.length),
+                    panels,
+                    groups: 1,
+                    steps: steps.min(shape.length),
+                    abreast: per_row,
                 }
             }
         }
