@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor, vectorized, zeros};
+use crate::cpu::{REDUCTION_PIECES, Real, Unwritten, dims, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -153,9 +153,10 @@ fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTe
 fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance: &[f64]) -> Vec<T> {
     let center: Vec<T> = tiled(mean.iter().copied(), hidden);
     let scale: Vec<T> = tiled(variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()), hidden);
-    let mut output = zeros::<T>(x.len());
+    let mut output = Unwritten::<T>::new(x.len());
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
     output
+        .slots()
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .for_each(|(output, x)| {
@@ -166,13 +167,14 @@ fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance:
                         let channels = center.iter().zip(&scale);
                         for ((output, x), (center, scale)) in output.iter_mut().zip(x).zip(channels)
                         {
-                            *output = (*x - *center) * *scale;
+                            output.write((*x - *center) * *scale);
                         }
                     }
                 },
             )
         });
-    output
+    // SAFETY: every element of x has its own in the output.
+    unsafe { output.written() }
 }
 
 /// With n rows and x̂ the normalized input: ∂x = (g - mean(g) - x̂ mean(g x̂)) / sqrt(variance + epsilon).
@@ -199,9 +201,10 @@ fn backward_typed<T: Real>(
     let scale: Vec<T> = tiled(deviation.map(f64::recip), hidden);
     let offset: Vec<T> = tiled(mean_gradient.into_iter(), hidden);
     let slope: Vec<T> = tiled(mean_product.into_iter(), hidden);
-    let mut dx = zeros::<T>(x.len());
+    let mut dx = Unwritten::<T>::new(x.len());
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
-    dx.par_chunks_mut(piece)
+    dx.slots()
+        .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .for_each(|((dx, x), g)| {
@@ -213,11 +216,13 @@ fn backward_typed<T: Real>(
                         let channels = scale.iter().zip(&offset).zip(&slope);
                         let elements = dx.iter_mut().zip(x).zip(g).zip(channels);
                         for (((dx, x), g), ((scale, offset), slope)) in elements {
-                            *dx = (*g - *offset - *x * *slope) * *scale;
+                            dx.write((*g - *offset - *x * *slope) * *scale);
                         }
                     }
                 },
             )
         });
+    // SAFETY: every element of x has its own in the gradient.
+    let dx = unsafe { dx.written() };
     tensor(dx, [batch, length, hidden])
 }

@@ -18,6 +18,8 @@ pub(crate) use backward::backward;
 pub(crate) use forward::forward;
 pub(crate) use plan::Shape;
 
+use std::mem::MaybeUninit;
+
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -87,16 +89,32 @@ fn sum_groups<T: Real>(plan: &Plan, mut parts: Vec<T>) -> Vec<T> {
     parts
 }
 
-/// `outputs = D ∘ inputs`, row by row.
+/// `outputs = D ∘ inputs`, row by row: what is in the outputs now.
 #[inline(always)]
-fn feed_through<T: Real>(feedthrough: &[T], inputs: &[T], outputs: &mut [T]) {
+fn feed_through<'a, T: Real>(
+    feedthrough: &[T],
+    inputs: &[T],
+    outputs: &'a mut [MaybeUninit<T>],
+) -> &'a mut [T] {
     let hidden = feedthrough.len();
+    assert_eq!(inputs.len(), outputs.len(), "as many outputs as inputs");
+    assert_eq!(outputs.len() % hidden, 0, "rows are whole");
     let rows = outputs
         .chunks_exact_mut(hidden)
         .zip(inputs.chunks_exact(hidden));
     for (outputs, inputs) in rows {
         for ((y, u), d) in outputs.iter_mut().zip(inputs).zip(feedthrough) {
-            *y = *d * *u;
+            y.write(*d * *u);
         }
     }
+    // SAFETY: by the assertions the rows are all there is, and each was written.
+    unsafe { outputs.assume_init_mut() }
+}
+
+/// Zeros, for a group that adds to what it finds.
+#[inline(always)]
+fn zeroed<T: Real>(outputs: &mut [MaybeUninit<T>]) -> &mut [T] {
+    outputs.fill(MaybeUninit::new(T::ZERO));
+    // SAFETY: the line above wrote every element.
+    unsafe { outputs.assume_init_mut() }
 }

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::cpu::{Real, add_assign, dims, tensor, vectorized, zeros};
+use crate::cpu::{Real, Unwritten, add_assign, dims, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor) -> FlexTensor {
     match input.dtype() {
@@ -55,15 +55,18 @@ fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
     let [batch, hidden] = dims(gradient);
     let gradient = gradient.to_contiguous();
     let scale = T::from_f64(1.0 / length as f64);
-    let mut shares = zeros::<T>(batch * length * hidden);
+    let mut shares = Unwritten::<T>::new(batch * length * hidden);
     shares
+        .slots()
         .par_chunks_mut(length * hidden)
         .zip(gradient.storage::<T>().par_chunks(hidden))
         .for_each(|(shares, gradient)| {
             let share: Vec<T> = gradient.iter().map(|g| *g * scale).collect();
             for step in shares.chunks_exact_mut(hidden) {
-                step.copy_from_slice(&share);
+                step.write_copy_of_slice(&share);
             }
         });
+    // SAFETY: every step of every row is written.
+    let shares = unsafe { shares.written() };
     tensor(shares, [batch, length, hidden])
 }

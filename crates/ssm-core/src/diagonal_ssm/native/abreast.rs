@@ -4,7 +4,7 @@
 //! parallel, and between them the scan, in parallel over panels, from the first to the last of these chunks. That costs no
 //! operation more than one chunk after the other, however few states and rows there are. Rows themselves are parallel too.
 
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -92,7 +92,7 @@ pub(super) fn forward<T: Real>(
     plan: &Plan,
     packed: &Packed<T>,
     input: &[T],
-    output: &mut [T],
+    output: &mut [MaybeUninit<T>],
     state: &mut [T],
     boundaries: &mut [T],
 ) {
@@ -136,8 +136,10 @@ pub(super) fn forward<T: Real>(
             let (steps, inputs) = (rank.chunk(place).len(), rank.rows(input, place));
             vectorized(
                 #[inline(always)]
-                || feed_through(&packed.feedthrough, inputs.values(), output),
+                || _ = feed_through(&packed.feedthrough, inputs.values(), output),
             );
+            // SAFETY: the line above wrote all of it.
+            let output = unsafe { output.assume_init_mut() };
             for panel in 0..plan.panels {
                 let states = MatrixRef::new(states.panel(panel, place, steps), steps, width);
                 let matrix = packed.output(plan, panel);
@@ -184,7 +186,7 @@ pub(super) fn backward<T: Real>(
     (packed, packed_adjoint): (&Packed<T>, &PackedAdjoint<T>),
     [input, output_gradient]: [&[T]; 2],
     boundaries: &[T],
-    input_gradient: &mut [T],
+    input_gradient: &mut [MaybeUninit<T>],
     adjoint: &mut [T],
 ) -> Sums<T> {
     let (h, width) = (plan.shape.hidden, plan.width());
@@ -251,10 +253,12 @@ pub(super) fn backward<T: Real>(
                 vectorized(
                     #[inline(always)]
                     || {
-                        feed_through(&packed.feedthrough, g.values(), input_gradient);
+                        _ = feed_through(&packed.feedthrough, g.values(), input_gradient);
                         sums.add_feedthrough(u.values(), g.values());
                     },
                 );
+                // SAFETY: the lines above wrote all of it.
+                let input_gradient = unsafe { input_gradient.assume_init_mut() };
                 for panel in 0..plan.panels {
                     let [states, adjoints] = [&states, &adjoints].map(|buffer| {
                         MatrixRef::new(buffer.panel(panel, place, steps), steps, width)

@@ -1,6 +1,8 @@
 //! The backward pass. With g the gradient of y, the adjoint state is s_k = C^H g_k + conj(λ) s_{k+1}; then
 //! ∂λ = Σ s_k conj(x_{k-1}), ∂B = Σ s_k u_kᵀ, ∂C = Σ g_k x_k^H (conjugated), ∂u_k = Re(B^H s_k) + D g_k.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -11,8 +13,9 @@ use super::{
     recurrence::adjoint_scan,
     sum_groups,
     sums::{Sums, unpack},
+    zeroed,
 };
-use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, zeros};
+use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, Unwritten};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -38,10 +41,11 @@ pub(crate) fn backward<T: Real>(
     let boundary_row = plan.chunks() * group_width;
     let rows_per_piece = shape.batch.div_ceil(REDUCTION_PIECES);
 
-    let mut parts = zeros::<T>(plan.groups * shape.batch * row);
+    let mut parts = Unwritten::<T>::new(plan.groups * shape.batch * row);
     let mut adjoints = vec![T::ZERO; plan.groups * shape.batch * group_width];
     let mut pieces = Vec::new();
     let groups = parts
+        .slots()
         .chunks_exact_mut(shape.batch * row)
         .zip(adjoints.chunks_exact_mut(shape.batch * group_width))
         .zip(chunk_states.chunks_exact(shape.batch * boundary_row));
@@ -81,6 +85,8 @@ pub(crate) fn backward<T: Real>(
             ),
         })
         .collect();
+    // SAFETY: every piece writes its part.
+    let parts = unsafe { parts.written() };
     let pieces_per_group = shape.batch.div_ceil(rows_per_piece);
     let groups: Vec<Sums<T>> = sums.chunks(pieces_per_group).map(Sums::total).collect();
     Gradients {
@@ -103,7 +109,7 @@ struct Piece<'a, T> {
     /// `[rows, chunks, group width]`.
     chunk_states: &'a [T],
     /// The group's part of ∂u, `[rows, length, hidden]`.
-    input_gradient: &'a mut [T],
+    input_gradient: &'a mut [MaybeUninit<T>],
     /// Becomes the gradient of the state before the first step, `[rows, group width]`.
     adjoints: &'a mut [T],
 }
@@ -201,7 +207,7 @@ impl<T: Real> Chunk<'_, T> {
     fn backward<S: Simd>(
         &self,
         simd: S,
-        input_gradient: &mut [T],
+        input_gradient: &mut [MaybeUninit<T>],
         adjoint: &mut [T],
         sums: &mut Sums<T>,
         scratch: &mut Scratch<T>,
@@ -213,13 +219,13 @@ impl<T: Real> Chunk<'_, T> {
             MatrixRef::new(self.input, steps, h),
             MatrixRef::new(self.output_gradient, steps, h),
         );
-        match self.group {
+        let input_gradient = match self.group {
             0 => {
-                feed_through(&packed.feedthrough, self.output_gradient, input_gradient);
                 sums.add_feedthrough(self.input, self.output_gradient);
+                feed_through(&packed.feedthrough, self.output_gradient, input_gradient)
             }
-            _ => input_gradient.fill(T::ZERO),
-        }
+            _ => zeroed(input_gradient),
+        };
         let panels = adjoint
             .chunks_exact_mut(width)
             .zip(self.before.chunks_exact(width))

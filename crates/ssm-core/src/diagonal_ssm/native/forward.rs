@@ -1,14 +1,16 @@
 //! The forward pass.
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
     Packed, Plan, Shape, System, abreast, feed_through, fill_states,
     packed::{states_to_panels, states_to_planes},
-    read_panel, sum_groups,
+    read_panel, sum_groups, zeroed,
 };
-use crate::cpu::{MatrixRef, Real, zeros};
+use crate::cpu::{MatrixRef, Real, Unwritten, zeros};
 
 /// What the forward pass leaves behind.
 pub(crate) struct Forward<T> {
@@ -34,8 +36,9 @@ pub(crate) fn forward<T: Real>(
     let (rows, row, group_width) = (plan.groups * shape.batch, plan.row(), plan.group_width());
     let mut states = states_to_panels(&plan, initial_state);
     let mut chunk_states = zeros::<T>(rows * plan.chunks() * group_width);
-    let mut parts = zeros::<T>(rows * row);
+    let mut parts = Unwritten::<T>::new(rows * row);
     parts
+        .slots()
         .par_chunks_mut(row)
         .zip(states.par_chunks_mut(group_width))
         .zip(chunk_states.par_chunks_mut(plan.chunks() * group_width))
@@ -60,6 +63,8 @@ pub(crate) fn forward<T: Real>(
                 }
             },
         );
+    // SAFETY: every row writes its part in every group.
+    let parts = unsafe { parts.written() };
     Forward {
         output: sum_groups(&plan, parts),
         final_state: states_to_planes(&plan, &states),
@@ -76,7 +81,7 @@ struct Row<'a, T> {
     /// `[length, hidden]`.
     input: &'a [T],
     /// The group's part of y, `[length, hidden]`.
-    output: &'a mut [T],
+    output: &'a mut [MaybeUninit<T>],
     /// x before the first step; becomes the one after the last.
     state: &'a mut [T],
     chunk_states: &'a mut [T],
@@ -101,10 +106,10 @@ impl<T: Real> WithSimd for Row<'_, T> {
             let chunk = plan.chunk(index);
             let (steps, part) = (chunk.len(), chunk.start * h..chunk.end * h);
             let (u, y) = (&self.input[part.clone()], &mut self.output[part]);
-            match self.group {
+            let y = match self.group {
                 0 => feed_through(&packed.feedthrough, u, y),
-                _ => y.fill(T::ZERO),
-            }
+                _ => zeroed(y),
+            };
             for (k, state) in self.state.chunks_exact_mut(width).enumerate() {
                 let (panel, states) = (first_panel + k, &mut self.scratch[..steps * width]);
                 let inputs = MatrixRef::new(u, steps, h);

@@ -1,5 +1,7 @@
 //! Layers whose products are register tiles: blocks of rows in the first cache, nothing kept between the passes.
 
+use std::mem::MaybeUninit;
+
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -7,7 +9,7 @@ use rayon::prelude::*;
 use super::{GatedUnit, GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope};
 use crate::{
     affine::native::{Affine, AffineGradient},
-    cpu::{Destination, Products, REDUCTION_PIECES, Real, dims, tensor, zeros},
+    cpu::{Destination, Products, REDUCTION_PIECES, Real, Unwritten, dims, tensor},
     dropout::Mask,
 };
 
@@ -93,8 +95,9 @@ pub(super) fn forward<T: Real>(
     let shape: [usize; 3] = dims(input);
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
     let block = maps.block();
-    let mut output = zeros::<T>(x.len());
+    let mut output = Unwritten::<T>::new(x.len());
     output
+        .slots()
         .par_chunks_mut(block)
         .zip(x.par_chunks(block))
         .zip(skip.par_chunks(block))
@@ -113,6 +116,8 @@ pub(super) fn forward<T: Real>(
                 });
             },
         );
+    // SAFETY: every block writes its part, and the blocks are all there is.
+    let output = unsafe { output.written() };
     GatedUnitForward {
         output: tensor(output, shape),
         branches: None,
@@ -126,7 +131,7 @@ struct ForwardBlock<'a, T> {
     start: usize,
     input: &'a [T],
     skip: &'a [T],
-    output: &'a mut [T],
+    output: &'a mut [MaybeUninit<T>],
     scratch: &'a mut Scratch<T>,
 }
 
@@ -149,7 +154,7 @@ impl<T: Real> WithSimd for ForwardBlock<'_, T> {
         let outputs = self.output.iter_mut().zip(self.skip).zip(branches);
         for (k, ((output, skip), (value, gate))) in outputs.enumerate() {
             let gated = *value * gate.sigmoid::<S>();
-            *output = gated.fused::<S>(factor(mask, start, k), *skip);
+            output.write(gated.fused::<S>(factor(mask, start, k), *skip));
         }
     }
 }
@@ -165,8 +170,9 @@ pub(super) fn backward<T: Real>(
     let block = maps.block();
     let piece = x.len().div_ceil(block).div_ceil(REDUCTION_PIECES).max(1) * block;
 
-    let mut dx = zeros::<T>(x.len());
+    let mut dx = Unwritten::<T>::new(x.len());
     let pieces: Vec<[AffineGradient<T>; 2]> = dx
+        .slots()
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
@@ -194,6 +200,8 @@ pub(super) fn backward<T: Real>(
             sums
         })
         .collect();
+    // SAFETY: every block writes its part, and the blocks are all there is.
+    let dx = unsafe { dx.written() };
 
     let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::zeros([hidden, hidden]));
     for [value_part, gate_part] in &pieces {
@@ -220,7 +228,7 @@ struct BackwardBlock<'a, T> {
     start: usize,
     input: &'a [T],
     output_gradient: &'a [T],
-    input_gradient: &'a mut [T],
+    input_gradient: &'a mut [MaybeUninit<T>],
     /// Of value and gate.
     sums: &'a mut [AffineGradient<T>; 2],
     scratch: &'a mut Scratch<T>,
@@ -264,7 +272,7 @@ impl<T: Real> WithSimd for BackwardBlock<'_, T> {
             .pull_back(simd, &scratch.gate, Destination::Accumulate, gradient);
         let gradients = self.input_gradient.iter_mut().zip(&*gradient);
         for ((dx, gradient), slope) in gradients.zip(&scratch.slope) {
-            *dx = *gradient * *slope;
+            dx.write(*gradient * *slope);
         }
     }
 }
