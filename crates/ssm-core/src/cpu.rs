@@ -6,7 +6,7 @@ mod real;
 mod tile;
 mod transpose;
 
-use std::{marker::PhantomData, mem::MaybeUninit};
+use std::{hint::black_box, marker::PhantomData, mem::MaybeUninit};
 
 use burn::tensor::{Bytes, Shape, TensorMetadata};
 use burn_flex::{FlexTensor, Layout};
@@ -35,6 +35,13 @@ pub(crate) fn vectorized<R>(body: impl FnMut() -> R) -> R {
     }
 
     pulp::Arch::new().dispatch(Body(body))
+}
+
+/// Runs an inner loop as a function of its own, which the compiler cannot take back into the code around it: where that
+/// calls anything, it would load the constants of the loop again for every element.
+#[inline(always)]
+pub(crate) fn outlined<S: pulp::Simd, W: pulp::WithSimd>(simd: S, work: W) -> W::Output {
+    black_box::<fn(S, W) -> W::Output>(|simd, work| simd.vectorize(work))(simd, work)
 }
 
 /// Elements of a vector of this processor.
@@ -101,6 +108,20 @@ impl<T: Real> Unwritten<T> {
 
 /// Elements that a thread copies, adds or zeroes at a time, at least: enough to be worth handing out.
 pub(crate) const COPIED_AT_ONCE: usize = 1 << 14;
+
+/// Asks for the cache line at an address that will be read or written soon, where the processor has an instruction for it
+/// that Rust knows. Any address will do.
+#[inline(always)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and it neither faults nor changes what a program sees.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
 
 /// Dimensions of a tensor whose rank the caller knows.
 pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {

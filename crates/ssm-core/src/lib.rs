@@ -116,8 +116,9 @@ pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use mamba::{
-    Backbone, Conv1d, DualMixer, GramianEstimate, HeadGramians, KeptRows, Mamba, MambaConfig,
-    MambaHead, MambaLayer, Mixer, MixerKind, Projection, RMS_NORM_EPSILON, RmsNorm, SelectiveMixer,
+    Backbone, Conv1d, DualMixer, GramianEstimate, HeadBasis, HeadGramians, KeptRows, Mamba,
+    MambaConfig, MambaHead, MambaLayer, Mixer, MixerKind, Projection, RMS_NORM_EPSILON, RmsNorm,
+    SelectiveMixer,
 };
 pub use mean_over_time::mean_over_time;
 pub use model::{Model, ModelConfig};

@@ -8,7 +8,7 @@ mod selective;
 mod ssd;
 
 pub use dual::DualMixer;
-pub use gramian::{GramianEstimate, HeadGramians};
+pub use gramian::{GramianEstimate, HeadBasis, HeadGramians};
 pub use parts::{Conv1d, KeptRows, Projection, RMS_NORM_EPSILON, RmsNorm};
 pub use selective::SelectiveMixer;
 

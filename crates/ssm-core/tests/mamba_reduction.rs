@@ -9,10 +9,10 @@ use burn::{
     backend::Flex,
     tensor::{Distribution, Int, Tensor, TensorData, backend::Backend},
 };
-use hsv::{Mat, balance_gramians};
+use hsv::Mat;
 use ssm_core::{
-    Encoder, GramianEstimate, HeadGramians, Mamba, MambaConfig, MambaHead, Mixer, MixerKind,
-    Sequences,
+    Encoder, GramianEstimate, HeadBasis, HeadGramians, Mamba, MambaConfig, MambaHead, Mixer,
+    MixerKind, Sequences,
 };
 
 /// T and Wᵀ.
@@ -154,7 +154,7 @@ fn a_full_basis_for_every_head_gives_the_output_back() {
     let projections: Vec<Projections> = gramians
         .iter()
         .map(|head| {
-            let balanced = balance_gramians(&head.controllability, &head.observability).unwrap();
+            let balanced = head.in_basis(HeadBasis::Balanced).unwrap();
             assert_eq!(balanced.rank(), STATE);
             balanced.projections(STATE)
         })
@@ -180,19 +180,13 @@ fn a_full_basis_for_every_head_gives_the_output_back() {
     let projections: Vec<_> = gramians
         .iter()
         .map(|head| {
-            let balanced = balance_gramians(&head.controllability, &head.observability).unwrap();
+            let balanced = head.in_basis(HeadBasis::Balanced).unwrap();
             balanced.projections(8)
         })
         .collect();
     let truncated = Mixer::Dual(mixer.balanced(&projections));
     assert_eq!(chosen.state_dim(), 8);
     assert!(distance(&chosen, &truncated, &input) < 1e-5);
-}
-
-/// Projections on the leading principal directions of a Gramian.
-fn principal(gramian: &Mat<f64>, order: usize) -> Projections {
-    let balanced = balance_gramians(gramian, &Mat::identity(STATE, STATE)).unwrap();
-    balanced.projections(order)
 }
 
 #[test]
@@ -207,23 +201,15 @@ fn balanced_heads_lose_less_than_principal_directions_and_chosen_states() {
     let mut ranking: Vec<usize> = (0..STATE).collect();
     ranking.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]));
     for order in [2, 4, 8] {
-        let in_basis = |of: &dyn Fn(&HeadGramians) -> Projections| {
-            let projections: Vec<_> = gramians.iter().map(of).collect();
-            distance(
-                &Mixer::Dual(mixer.balanced(&projections)),
-                &reference,
-                &input,
-            )
+        let in_basis = |basis: HeadBasis| {
+            let projections =
+                |head: &HeadGramians| head.in_basis(basis).unwrap().projections(order);
+            let projections: Vec<Projections> = gramians.iter().map(projections).collect();
+            let smaller = Mixer::Dual(mixer.balanced(&projections));
+            distance(&smaller, &reference, &input)
         };
-        let balanced = in_basis(&|head| {
-            let balanced = balance_gramians(&head.controllability, &head.observability).unwrap();
-            balanced.projections(order)
-        });
-        let keys = in_basis(&|head| principal(&head.controllability, order));
-        let queries = in_basis(&|head| {
-            let (right, left) = principal(&head.observability, order);
-            (left.transpose().to_owned(), right.transpose().to_owned())
-        });
+        let [balanced, keys, queries] =
+            [HeadBasis::Balanced, HeadBasis::Keys, HeadBasis::Queries].map(in_basis);
         let axes = distance(&reference.selected(&ranking[..order]), &reference, &input);
         for (name, other) in [("keys", keys), ("queries", queries), ("axes", axes)] {
             assert!(

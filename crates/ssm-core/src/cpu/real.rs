@@ -117,6 +117,24 @@ pub(crate) trait Real:
         };
         positive + (-modulus).exp::<S>().ln_1p_of_share::<S>()
     }
+
+    /// [`softplus`](Self::softplus) and its derivative, the logistic function, from one exponential.
+    #[inline(always)]
+    fn softplus_with_slope<S: Simd>(self) -> (Self, Self) {
+        let (positive, modulus) = match self > Self::ZERO {
+            true => (self, self),
+            false => (Self::ZERO, -self),
+        };
+        let e = (-modulus).exp::<S>();
+        let numerator = match self > Self::ZERO {
+            true => Self::ONE,
+            false => e,
+        };
+        (
+            positive + e.ln_1p_of_share::<S>(),
+            numerator / (Self::ONE + e),
+        )
+    }
 }
 
 impl Real for f64 {
@@ -386,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn softplus_keeps_its_digits_on_both_sides_of_zero() {
+    fn softplus_and_its_slope_keep_their_digits_on_both_sides_of_zero() {
         let mut x = -87.0_f32;
         while x < 100.0 {
             let (got, want) = (x.softplus::<Scalar>(), f64::from(x).exp().ln_1p());
@@ -395,9 +413,19 @@ mod tests {
                 error <= 3.0 * f64::from(f32::EPSILON) * want,
                 "{x}: {got:e} for {want:e}"
             );
+            let (same, slope) = x.softplus_with_slope::<Scalar>();
+            assert_eq!(same, got);
+            // An exponential within 2 units, a sum and a quotient.
+            let (slope, want) = (f64::from(slope), 1.0 / (1.0 + f64::from(-x).exp()));
+            let error = (slope - want).abs();
+            assert!(
+                error <= 3.0 * f64::from(f32::EPSILON) * want,
+                "{x}: {slope:e} for {want:e}"
+            );
             x += 0.013;
         }
-        assert!(f32::NAN.softplus::<Scalar>().is_nan());
+        let (value, slope) = f32::NAN.softplus_with_slope::<Scalar>();
+        assert!(f32::NAN.softplus::<Scalar>().is_nan() && value.is_nan() && slope.is_nan());
         assert_eq!(f32::INFINITY.softplus::<Scalar>(), f32::INFINITY);
     }
 

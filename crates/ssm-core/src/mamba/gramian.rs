@@ -6,7 +6,7 @@
 //! keep or lose it together.
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
-use hsv::Mat;
+use hsv::{BalanceError, BalancedGramians, Mat, balance_gramians};
 use rayon::prelude::*;
 
 use super::{dual::DualMixer, selective::SelectiveMixer};
@@ -209,6 +209,33 @@ pub struct HeadGramians {
     pub controllability: Mat<f64>,
     /// Mean of Q_t = a_{t+1}² Q_{t+1} + C_t C_tᵀ: what the output sees.
     pub observability: Mat<f64>,
+}
+
+/// Which directions of a head's states come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadBasis {
+    /// Those that are both driven and seen most: balanced truncation.
+    Balanced,
+    /// Those that are driven most, whatever is seen of them: principal directions of the keys.
+    Keys,
+    /// Those that are seen most, whatever drives them: principal directions of the queries.
+    Queries,
+}
+
+impl HeadGramians {
+    /// The directions of the states in an order. One that looks at a single Gramian balances it with the identity.
+    ///
+    /// # Errors
+    /// As [`balance_gramians`].
+    pub fn in_basis(&self, basis: HeadBasis) -> Result<BalancedGramians, BalanceError> {
+        let states = self.controllability.nrows();
+        let identity = Mat::identity(states, states);
+        match basis {
+            HeadBasis::Balanced => balance_gramians(&self.controllability, &self.observability),
+            HeadBasis::Keys => balance_gramians(&self.controllability, &identity),
+            HeadBasis::Queries => balance_gramians(&identity, &self.observability),
+        }
+    }
 }
 
 impl Observed {

@@ -8,8 +8,10 @@ use std::time::Instant;
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use compress_schedule::Drift;
-use hsv::{BalancedGramians, Selection, balance_gramians, spearman};
-use ssm_core::{Backend, DualMixer, GramianEstimate, KeptRows, Mamba, Mixer, TrainingBackend};
+use hsv::{BalancedGramians, Selection, spearman};
+use ssm_core::{
+    Backend, DualMixer, GramianEstimate, HeadBasis, KeptRows, Mamba, Mixer, TrainingBackend,
+};
 
 use super::calibration::{OutputError, rms};
 use super::{Basis, Calibration, Examined, Method, Outcome, Place, Treatment};
@@ -68,7 +70,7 @@ fn balance<B: Backend>(
 ) -> Result<Vec<BalancedGramians>, String> {
     let heads = mixer.head_gramians(input, lengths).into_iter();
     heads
-        .map(|head| balance_gramians(&head.controllability, &head.observability))
+        .map(|head| head.in_basis(HeadBasis::Balanced))
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())
 }
