@@ -80,32 +80,6 @@ pub(crate) fn zeros<T: Real>(len: usize) -> Vec<T> {
     zeros
 }
 
-/// Memory for a result that a kernel writes whole: where results are large, zeroing them first would be one more pass over
-/// memory.
-pub(crate) struct Unwritten<T> {
-    memory: Vec<T>,
-    len: usize,
-}
-
-impl<T: Real> Unwritten<T> {
-    pub(crate) fn new(len: usize) -> Self {
-        let memory = Vec::with_capacity(len);
-        Self { memory, len }
-    }
-
-    pub(crate) fn slots(&mut self) -> &mut [MaybeUninit<T>] {
-        &mut self.memory.spare_capacity_mut()[..self.len]
-    }
-
-    /// # Safety
-    /// Every slot was written.
-    pub(crate) unsafe fn written(mut self) -> Vec<T> {
-        // SAFETY: the caller's.
-        unsafe { self.memory.set_len(self.len) };
-        self.memory
-    }
-}
-
 /// Elements that a thread copies, adds or zeroes at a time, at least: enough to be worth handing out.
 pub(crate) const COPIED_AT_ONCE: usize = 1 << 14;
 

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{REDUCTION_PIECES, Real, Unwritten, dims, tensor, vectorized};
+use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -153,10 +153,9 @@ fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTe
 fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance: &[f64]) -> Vec<T> {
     let center: Vec<T> = tiled(mean.iter().copied(), hidden);
     let scale: Vec<T> = tiled(variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()), hidden);
-    let mut output = Unwritten::<T>::new(x.len());
+    let mut output = Box::<[T]>::new_uninit_slice(x.len());
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
     output
-        .slots()
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .for_each(|(output, x)| {
@@ -174,7 +173,7 @@ fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance:
             )
         });
     // SAFETY: every element of x has its own in the output.
-    unsafe { output.written() }
+    unsafe { output.assume_init() }.into_vec()
 }
 
 /// With n rows and x̂ the normalized input: ∂x = (g - mean(g) - x̂ mean(g x̂)) / sqrt(variance + epsilon).
@@ -201,10 +200,9 @@ fn backward_typed<T: Real>(
     let scale: Vec<T> = tiled(deviation.map(f64::recip), hidden);
     let offset: Vec<T> = tiled(mean_gradient.into_iter(), hidden);
     let slope: Vec<T> = tiled(mean_product.into_iter(), hidden);
-    let mut dx = Unwritten::<T>::new(x.len());
+    let mut dx = Box::<[T]>::new_uninit_slice(x.len());
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
-    dx.slots()
-        .par_chunks_mut(piece)
+    dx.par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .for_each(|((dx, x), g)| {
@@ -223,6 +221,6 @@ fn backward_typed<T: Real>(
             )
         });
     // SAFETY: every element of x has its own in the gradient.
-    let dx = unsafe { dx.written() };
+    let dx = unsafe { dx.assume_init() }.into_vec();
     tensor(dx, [batch, length, hidden])
 }

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::cpu::{Real, Unwritten, add_assign, dims, tensor, vectorized};
+use crate::cpu::{Real, add_assign, dims, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor) -> FlexTensor {
     match input.dtype() {
@@ -55,9 +55,8 @@ fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
     let [batch, hidden] = dims(gradient);
     let gradient = gradient.to_contiguous();
     let scale = T::from_f64(1.0 / length as f64);
-    let mut shares = Unwritten::<T>::new(batch * length * hidden);
+    let mut shares = Box::<[T]>::new_uninit_slice(batch * length * hidden);
     shares
-        .slots()
         .par_chunks_mut(length * hidden)
         .zip(gradient.storage::<T>().par_chunks(hidden))
         .for_each(|(shares, gradient)| {
@@ -67,6 +66,6 @@ fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
             }
         });
     // SAFETY: every step of every row is written.
-    let shares = unsafe { shares.written() };
+    let shares = unsafe { shares.assume_init() }.into_vec();
     tensor(shares, [batch, length, hidden])
 }

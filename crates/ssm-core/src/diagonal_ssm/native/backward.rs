@@ -15,7 +15,7 @@ use super::{
     sums::{Sums, unpack},
     zeroed,
 };
-use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, Unwritten};
+use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -41,11 +41,10 @@ pub(crate) fn backward<T: Real>(
     let boundary_row = plan.chunks() * group_width;
     let rows_per_piece = shape.batch.div_ceil(REDUCTION_PIECES);
 
-    let mut parts = Unwritten::<T>::new(plan.groups * shape.batch * row);
+    let mut parts = Box::<[T]>::new_uninit_slice(plan.groups * shape.batch * row);
     let mut adjoints = vec![T::ZERO; plan.groups * shape.batch * group_width];
     let mut pieces = Vec::new();
     let groups = parts
-        .slots()
         .chunks_exact_mut(shape.batch * row)
         .zip(adjoints.chunks_exact_mut(shape.batch * group_width))
         .zip(chunk_states.chunks_exact(shape.batch * boundary_row));
@@ -86,7 +85,7 @@ pub(crate) fn backward<T: Real>(
         })
         .collect();
     // SAFETY: every piece writes its part.
-    let parts = unsafe { parts.written() };
+    let parts = unsafe { parts.assume_init() }.into_vec();
     let pieces_per_group = shape.batch.div_ceil(rows_per_piece);
     let groups: Vec<Sums<T>> = sums.chunks(pieces_per_group).map(Sums::total).collect();
     Gradients {

@@ -10,7 +10,7 @@ use super::{
     packed::{states_to_panels, states_to_planes},
     read_panel, sum_groups, zeroed,
 };
-use crate::cpu::{MatrixRef, Real, Unwritten, zeros};
+use crate::cpu::{MatrixRef, Real, zeros};
 
 /// What the forward pass leaves behind.
 pub(crate) struct Forward<T> {
@@ -36,9 +36,8 @@ pub(crate) fn forward<T: Real>(
     let (rows, row, group_width) = (plan.groups * shape.batch, plan.row(), plan.group_width());
     let mut states = states_to_panels(&plan, initial_state);
     let mut chunk_states = zeros::<T>(rows * plan.chunks() * group_width);
-    let mut parts = Unwritten::<T>::new(rows * row);
+    let mut parts = Box::<[T]>::new_uninit_slice(rows * row);
     parts
-        .slots()
         .par_chunks_mut(row)
         .zip(states.par_chunks_mut(group_width))
         .zip(chunk_states.par_chunks_mut(plan.chunks() * group_width))
@@ -64,7 +63,7 @@ pub(crate) fn forward<T: Real>(
             },
         );
     // SAFETY: every row writes its part in every group.
-    let parts = unsafe { parts.written() };
+    let parts = unsafe { parts.assume_init() }.into_vec();
     Forward {
         output: sum_groups(&plan, parts),
         final_state: states_to_planes(&plan, &states),

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{GatedUnit, GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope};
 use crate::{
     affine::native::{Affine, AffineGradient},
-    cpu::{Destination, Products, REDUCTION_PIECES, Real, Unwritten, dims, tensor},
+    cpu::{Destination, Products, REDUCTION_PIECES, Real, dims, tensor},
     dropout::Mask,
 };
 
@@ -95,9 +95,8 @@ pub(super) fn forward<T: Real>(
     let shape: [usize; 3] = dims(input);
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
     let block = maps.block();
-    let mut output = Unwritten::<T>::new(x.len());
+    let mut output = Box::<[T]>::new_uninit_slice(x.len());
     output
-        .slots()
         .par_chunks_mut(block)
         .zip(x.par_chunks(block))
         .zip(skip.par_chunks(block))
@@ -117,7 +116,7 @@ pub(super) fn forward<T: Real>(
             },
         );
     // SAFETY: every block writes its part, and the blocks are all there is.
-    let output = unsafe { output.written() };
+    let output = unsafe { output.assume_init() }.into_vec();
     GatedUnitForward {
         output: tensor(output, shape),
         branches: None,
@@ -170,9 +169,8 @@ pub(super) fn backward<T: Real>(
     let block = maps.block();
     let piece = x.len().div_ceil(block).div_ceil(REDUCTION_PIECES).max(1) * block;
 
-    let mut dx = Unwritten::<T>::new(x.len());
+    let mut dx = Box::<[T]>::new_uninit_slice(x.len());
     let pieces: Vec<[AffineGradient<T>; 2]> = dx
-        .slots()
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
@@ -201,7 +199,7 @@ pub(super) fn backward<T: Real>(
         })
         .collect();
     // SAFETY: every block writes its part, and the blocks are all there is.
-    let dx = unsafe { dx.written() };
+    let dx = unsafe { dx.assume_init() }.into_vec();
 
     let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::zeros([hidden, hidden]));
     for [value_part, gate_part] in &pieces {

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::{GatedUnit, GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope};
 use crate::cpu::{
-    COPIED_AT_ONCE, Destination, MatrixRef, Real, Unwritten, add_assign, dims, product,
-    product_into, tensor, transposed,
+    COPIED_AT_ONCE, Destination, MatrixRef, Real, add_assign, dims, product, product_into, tensor,
+    transposed,
 };
 
 /// Rows of a block: enough that packing the weights, once per block, is a few percent of a product. Half as many are 2 %
@@ -33,12 +33,11 @@ pub(super) fn forward<T: Real>(
     let weights = [unit.weights.value_weight, unit.weights.gate_weight]
         .map(|weight| transposed(weight, hidden));
     let (len, block) = (x.len(), ROWS * hidden);
-    let [mut output, mut value, mut gate] = [(); 3].map(|()| Unwritten::<T>::new(len));
+    let [mut output, mut value, mut gate] = [(); 3].map(|()| Box::<[T]>::new_uninit_slice(len));
     output
-        .slots()
         .par_chunks_mut(block)
-        .zip(value.slots().par_chunks_mut(block))
-        .zip(gate.slots().par_chunks_mut(block))
+        .zip(value.par_chunks_mut(block))
+        .zip(gate.par_chunks_mut(block))
         .zip(x.par_chunks(block))
         .zip(skip.par_chunks(block))
         .enumerate()
@@ -58,7 +57,8 @@ pub(super) fn forward<T: Real>(
             },
         );
     // SAFETY: every block writes its part of all three, and the blocks are all there is.
-    let [output, value, gate] = [output, value, gate].map(|tensor| unsafe { tensor.written() });
+    let [output, value, gate] =
+        [output, value, gate].map(|tensor| unsafe { tensor.assume_init() }.into_vec());
     GatedUnitForward {
         output: tensor(output, shape),
         branches: Some([value, gate].map(|branch| tensor(branch, shape))),
@@ -129,9 +129,8 @@ pub(super) fn backward<T: Real>(
     let branches = branches.each_ref().map(FlexTensor::storage::<T>);
     let (len, block) = (x.len(), ROWS * hidden);
     let piece = len.div_ceil(block).div_ceil(PIECES).max(1) * block;
-    let mut dx = Unwritten::<T>::new(len);
+    let mut dx = Box::<[T]>::new_uninit_slice(len);
     let pieces: Vec<Sums<T>> = dx
-        .slots()
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
@@ -160,7 +159,7 @@ pub(super) fn backward<T: Real>(
         })
         .collect();
     // SAFETY: every block writes its part, and the blocks are all there is.
-    let dx = unsafe { dx.written() };
+    let dx = unsafe { dx.assume_init() }.into_vec();
     let Sums {
         weights: [value_weight, gate_weight],
         biases: [value_bias, gate_bias],
@@ -202,10 +201,10 @@ impl<T: Real> Sums<T> {
         let [gradient, activation] =
             [gradient, activation].map(|x| MatrixRef::new(x, x.len() / hidden, hidden));
         if sum.is_empty() {
-            let mut first = Unwritten::<T>::new(hidden * hidden);
-            product_into(first.slots(), gradient.transpose(), activation);
+            let mut first = Box::<[T]>::new_uninit_slice(hidden * hidden);
+            product_into(&mut first, gradient.transpose(), activation);
             // SAFETY: the product writes every element.
-            *sum = unsafe { first.written() };
+            *sum = unsafe { first.assume_init() }.into_vec();
         } else {
             let mode = Destination::Accumulate;
             product(sum, mode, gradient.transpose(), activation);
