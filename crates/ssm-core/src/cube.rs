@@ -11,7 +11,9 @@ use burn_cubecl::{
 use crate::{
     backend::Kernels,
     dropout::{self, Dropout},
+    fusion::LazyKernels,
     scan::{self, LinearScan, LinearScanGradients},
+    selective_scan::{self, SelectiveScan, SelectiveScanForward},
 };
 
 impl<R, F, I, BT> Kernels for CubeBackend<R, F, I, BT>
@@ -40,6 +42,32 @@ where
         dtype: DType,
     ) -> FloatTensor<Self> {
         dropout::cube::factors(dropout, shape, device, dtype)
+    }
+
+    fn selective_scan_forward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+    ) -> SelectiveScanForward<FloatTensor<Self>> {
+        selective_scan::cube::forward(scan)
+    }
+
+    fn selective_scan_backward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> SelectiveScan<FloatTensor<Self>> {
+        selective_scan::cube::backward(scan, chunk_states, output_gradient)
+    }
+}
+
+impl<R, F, I, BT> LazyKernels for CubeBackend<R, F, I, BT>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    fn selective_scan_states(input: &Shape, decay: &Shape, dtype: DType) -> (Shape, DType) {
+        selective_scan::cube::chunk_states(input, decay, dtype)
     }
 }
 
