@@ -297,14 +297,14 @@ pub(super) fn carries<F: Float, A: Float>(
         #[unroll]
         for k in 0..AHEAD {
             // The end of the chunk reached last was never written. It only reaches a carry that nothing is entered by.
-            let chunk_row = batch * chunks + nth::<A>(min(done + k, chunks - 1), chunks, direction);
+            let chunk_row = batch * chunks + nth(min(done + k, chunks - 1), chunks, direction);
             ends[k] = states[chunk_row * width + column];
             fading[k] = (rate * spans[chunk_row * channels + channel]).exp();
         }
         #[unroll]
         for k in 0..AHEAD {
             if done + k < chunks {
-                let chunk_row = batch * chunks + nth::<A>(done + k, chunks, direction);
+                let chunk_row = batch * chunks + nth(done + k, chunks, direction);
                 states[chunk_row * width + column] = carry;
                 carry = fading[k] * carry + ends[k];
             }
@@ -315,7 +315,7 @@ pub(super) fn carries<F: Float, A: Float>(
 
 /// The chunk reached after `count` others.
 #[cube]
-fn nth<A: Float>(count: usize, chunks: usize, #[comptime] direction: Direction) -> usize {
+fn nth(count: usize, chunks: usize, #[comptime] direction: Direction) -> usize {
     if comptime!(direction == Direction::Backward) {
         chunks - 1 - count
     } else {
