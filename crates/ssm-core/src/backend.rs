@@ -17,6 +17,8 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 #[cfg(feature = "cube")]
 use burn_fusion::{Fusion, FusionBackend};
 
+#[cfg(feature = "cube")]
+use crate::fusion::LazyKernels;
 use crate::{
     affine::{self, AffineGradients},
     batch_norm::{self, Normalized},
@@ -334,7 +336,7 @@ plain_backend!(
 );
 
 #[cfg(feature = "cube")]
-plain_backend!([B: FusionBackend + Kernels] Fusion<B>);
+plain_backend!([B: FusionBackend + LazyKernels] Fusion<B>);
 
 #[cfg(feature = "libtorch")]
 plain_backend!([E: burn::backend::libtorch::TchElement] burn::backend::LibTorch<E>);

@@ -4,11 +4,12 @@
 //! tensor operations before and after are fused as if they were burn's own.
 
 use std::{
+    array::from_fn,
     fmt::{self, Debug, Formatter},
     marker::PhantomData,
 };
 
-use burn::tensor::{DType, Shape, backend::BackendTypes, ops::FloatTensor};
+use burn::tensor::{DType, Shape, ops::FloatTensor};
 use burn_fusion::{
     Fusion, FusionBackend, FusionRuntime, FusionTensor, get_client,
     stream::{Operation, OperationStreams},
@@ -18,22 +19,36 @@ use burn_ir::{CustomOpIr, HandleContainer, OperationIr, OperationOutput, TensorI
 use crate::{
     backend::Kernels,
     dropout::Dropout,
-    scan::{Decay, Field, LinearScan, LinearScanGradients},
+    scan::{LinearScan, LinearScanGradients},
+    selective_scan::{SelectiveScan, SelectiveScanForward},
 };
 
 type Handles<B> =
     HandleContainer<<<B as FusionBackend>::FusionRuntime as FusionRuntime>::FusionHandle>;
 
-impl<B: FusionBackend + Kernels> Kernels for Fusion<B> {
+type Client<B> = burn_fusion::Client<<B as FusionBackend>::FusionRuntime>;
+
+/// Kernels whose results are known in shape before they run.
+pub(crate) trait LazyKernels: Kernels {
+    /// Shape and type of the states that [`Kernels::selective_scan_forward`] leaves, from the shapes of input and decay
+    /// and the type of all tensors.
+    fn selective_scan_states(input: &Shape, decay: &Shape, dtype: DType) -> (Shape, DType);
+}
+
+impl<B: FusionBackend + LazyKernels> Kernels for Fusion<B> {
     fn linear_scan_forward(scan: &LinearScan<FloatTensor<Self>>) -> FloatTensor<Self> {
-        let [states] = register(
+        let (kind, field) = (scan.decay.with(()), scan.field);
+        let [states] = register::<B, _, _>(
             "linear_scan",
             [scan.decay.tensor(), &scan.input, &scan.initial_state],
-            [&scan.input],
-            |operands| Forward::<B> {
-                kind: Kind::of(scan),
-                operands,
-                backend: PhantomData,
+            [like(&scan.input)],
+            move |[decay, input, initial_state]| {
+                [B::linear_scan_forward(&LinearScan {
+                    decay: kind.with(decay),
+                    input,
+                    initial_state,
+                    field,
+                })]
             },
         );
         states
@@ -44,15 +59,21 @@ impl<B: FusionBackend + Kernels> Kernels for Fusion<B> {
         states: &FloatTensor<Self>,
         output_gradient: &FloatTensor<Self>,
     ) -> LinearScanGradients<FloatTensor<Self>> {
+        let (kind, field) = (scan.decay.with(()), scan.field);
         let (decay, input, initial_state) = (scan.decay.tensor(), &scan.input, &scan.initial_state);
-        let [decay, input, initial_state] = register(
+        let [decay, input, initial_state] = register::<B, _, _>(
             "linear_scan_backward",
             [decay, input, initial_state, states, output_gradient],
-            [decay, input, initial_state],
-            |operands| Backward::<B> {
-                kind: Kind::of(scan),
-                operands,
-                backend: PhantomData,
+            [like(decay), like(input), like(initial_state)],
+            move |[decay, input, initial_state, states, output_gradient]| {
+                let scan = LinearScan {
+                    decay: kind.with(decay),
+                    input,
+                    initial_state,
+                    field,
+                };
+                let found = B::linear_scan_backward(&scan, &states, &output_gradient);
+                [found.decay, found.input, found.initial_state]
             },
         );
         LinearScanGradients {
@@ -68,135 +89,119 @@ impl<B: FusionBackend + Kernels> Kernels for Fusion<B> {
         device: &B::Device,
         dtype: DType,
     ) -> FloatTensor<Self> {
-        let client = get_client::<B>(device);
-        let factors = TensorIr::uninit(client.create_empty_handle(), shape, dtype);
-        let operands = CustomOpIr::new("dropout_factors", &[], &[factors]);
-        let operation = DropoutFactors::<B> {
-            dropout,
-            device: device.clone(),
-            operands: operands.clone(),
-        };
-        client
-            .register(
-                OperationStreams::default(),
-                OperationIr::Custom(operands),
-                operation,
-            )
-            .output()
+        let (client, device) = (get_client::<B>(device), device.clone());
+        let [factors] = register_on::<B, _, _>(
+            &client,
+            "dropout_factors",
+            [],
+            [(shape.clone(), dtype)],
+            move |[]| [B::dropout_factors(dropout, shape.clone(), &device, dtype)],
+        );
+        factors
+    }
+
+    fn selective_scan_forward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+    ) -> SelectiveScanForward<FloatTensor<Self>> {
+        let (input, decay) = (&scan.input, &scan.decay);
+        let states = B::selective_scan_states(&input.shape, &decay.shape, input.dtype);
+        let [output, chunk_states] = register::<B, _, _>(
+            "selective_scan",
+            scan.parts(),
+            [like(input), states],
+            |parts| {
+                let found = B::selective_scan_forward(&SelectiveScan::of_parts(parts));
+                [found.output, found.chunk_states]
+            },
+        );
+        SelectiveScanForward {
+            output,
+            chunk_states,
+        }
+    }
+
+    fn selective_scan_backward(
+        scan: &SelectiveScan<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> SelectiveScan<FloatTensor<Self>> {
+        let parts = scan.parts();
+        let [u, step, a, b, c, d, z] = parts;
+        SelectiveScan::of_parts(register::<B, _, _>(
+            "selective_scan_backward",
+            [u, step, a, b, c, d, z, chunk_states, output_gradient],
+            parts.map(like),
+            |[u, step, a, b, c, d, z, chunk_states, output_gradient]| {
+                let scan = SelectiveScan::of_parts([u, step, a, b, c, d, z]);
+                let found = B::selective_scan_backward(&scan, &chunk_states, &output_gradient);
+                found.parts().map(Clone::clone)
+            },
+        ))
     }
 }
 
-/// Registers an operation that reads `inputs` and writes tensors of the shapes and types of `outputs`.
-fn register<R: FusionRuntime, O: Operation<R> + 'static, const I: usize, const N: usize>(
+/// Shape and type of a tensor.
+fn like<R: FusionRuntime>(tensor: &FusionTensor<R>) -> (Shape, DType) {
+    (tensor.shape.clone(), tensor.dtype)
+}
+
+/// Registers that `run` makes tensors of the shapes and types of `outputs` from `inputs`, of which there is one.
+fn register<B: FusionBackend, const I: usize, const O: usize>(
     name: &'static str,
-    inputs: [&FusionTensor<R>; I],
-    outputs: [&FusionTensor<R>; N],
-    operation: impl FnOnce(CustomOpIr) -> O,
-) -> [FusionTensor<R>; N] {
-    let client = inputs[0].client.clone();
+    inputs: [&FusionTensor<B::FusionRuntime>; I],
+    outputs: [(Shape, DType); O],
+    run: impl Fn([FloatTensor<B>; I]) -> [FloatTensor<B>; O] + Send + Sync + 'static,
+) -> [FusionTensor<B::FusionRuntime>; O] {
+    register_on::<B, _, _>(&inputs[0].client.clone(), name, inputs, outputs, run)
+}
+
+fn register_on<B: FusionBackend, const I: usize, const O: usize>(
+    client: &Client<B>,
+    name: &'static str,
+    inputs: [&FusionTensor<B::FusionRuntime>; I],
+    outputs: [(Shape, DType); O],
+    run: impl Fn([FloatTensor<B>; I]) -> [FloatTensor<B>; O] + Send + Sync + 'static,
+) -> [FusionTensor<B::FusionRuntime>; O] {
     let streams = OperationStreams::with_inputs(inputs);
     let inputs = inputs.map(|tensor| tensor.clone().into_ir());
-    let outputs = outputs
-        .map(|like| TensorIr::uninit(client.create_empty_handle(), like.shape.clone(), like.dtype));
+    let outputs =
+        outputs.map(|(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype));
     let operands = CustomOpIr::new(name, &inputs, &outputs);
+    let operation = Custom::<B, _, I, O> {
+        operands: operands.clone(),
+        run,
+        backend: PhantomData,
+    };
     client
-        .register(
-            streams,
-            OperationIr::Custom(operands.clone()),
-            operation(operands),
-        )
+        .register(streams, OperationIr::Custom(operands), operation)
         .outputs()
 }
 
-/// What a scan is besides its tensors.
-#[derive(Debug)]
-struct Kind {
-    decay: Decay<()>,
-    field: Field,
-}
-
-impl Kind {
-    fn of<T>(scan: &LinearScan<T>) -> Self {
-        Self {
-            decay: scan.decay.with(()),
-            field: scan.field,
-        }
-    }
-
-    fn scan<B: FusionBackend>(
-        &self,
-        [decay, input, initial_state]: [&TensorIr; 3],
-        handles: &mut Handles<B>,
-    ) -> LinearScan<FloatTensor<B>> {
-        LinearScan {
-            decay: self.decay.with(handles.get_float_tensor::<B>(decay)),
-            input: handles.get_float_tensor::<B>(input),
-            initial_state: handles.get_float_tensor::<B>(initial_state),
-            field: self.field,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Forward<B> {
-    kind: Kind,
+/// A function of primitives that the stream calls.
+struct Custom<B, F, const I: usize, const O: usize> {
     operands: CustomOpIr,
+    run: F,
     backend: PhantomData<B>,
 }
 
-impl<B: FusionBackend + Kernels> Operation<B::FusionRuntime> for Forward<B> {
-    fn execute(&self, handles: &mut Handles<B>) {
-        let ([decay, input, initial_state], [states]) = self.operands.as_fixed();
-        let scan = self.kind.scan::<B>([decay, input, initial_state], handles);
-        handles.register_float_tensor::<B>(&states.id, B::linear_scan_forward(&scan));
-    }
-}
-
-#[derive(Debug)]
-struct Backward<B> {
-    kind: Kind,
-    operands: CustomOpIr,
-    backend: PhantomData<B>,
-}
-
-impl<B: FusionBackend + Kernels> Operation<B::FusionRuntime> for Backward<B> {
-    fn execute(&self, handles: &mut Handles<B>) {
-        let ([decay, input, initial_state, states, output_gradient], gradients) =
-            self.operands.as_fixed::<5, 3>();
-        let scan = self.kind.scan::<B>([decay, input, initial_state], handles);
-        let states = handles.get_float_tensor::<B>(states);
-        let output_gradient = handles.get_float_tensor::<B>(output_gradient);
-        let result = B::linear_scan_backward(&scan, &states, &output_gradient);
-        for (gradient, tensor) in
-            gradients
-                .iter()
-                .zip([result.decay, result.input, result.initial_state])
-        {
-            handles.register_float_tensor::<B>(&gradient.id, tensor);
-        }
-    }
-}
-
-struct DropoutFactors<B: BackendTypes> {
-    dropout: Dropout,
-    device: B::Device,
-    operands: CustomOpIr,
-}
-
-impl<B: BackendTypes> Debug for DropoutFactors<B> {
+impl<B, F, const I: usize, const O: usize> Debug for Custom<B, F, I, O> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DropoutFactors")
-            .field("dropout", &self.dropout)
+        f.debug_struct("Custom")
             .field("operands", &self.operands)
             .finish_non_exhaustive()
     }
 }
 
-impl<B: FusionBackend + Kernels> Operation<B::FusionRuntime> for DropoutFactors<B> {
+impl<B, F, const I: usize, const O: usize> Operation<B::FusionRuntime> for Custom<B, F, I, O>
+where
+    B: FusionBackend,
+    F: Fn([FloatTensor<B>; I]) -> [FloatTensor<B>; O] + Send + Sync,
+{
     fn execute(&self, handles: &mut Handles<B>) {
-        let ([], [factors]) = self.operands.as_fixed();
-        let (shape, dtype) = (factors.shape.clone(), factors.dtype);
-        let result = B::dropout_factors(self.dropout, shape, &self.device, dtype);
-        handles.register_float_tensor::<B>(&factors.id, result);
+        let (inputs, outputs) = self.operands.as_fixed::<I, O>();
+        let inputs = from_fn(|i| handles.get_float_tensor::<B>(&inputs[i]));
+        for (output, tensor) in outputs.iter().zip((self.run)(inputs)) {
+            handles.register_float_tensor::<B>(&output.id, tensor);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod autodiff;
 pub(crate) mod composed;
+#[cfg(feature = "cube")]
+pub(crate) mod cube;
 pub(crate) mod flex;
 
 use burn::tensor::{

@@ -7,10 +7,10 @@ use burn::tensor::{
 use super::CausalConvGradients;
 use crate::primitive::{primitive, tensor};
 
-/// Filter `k` of every channel, `[1, 1, channels]`.
+/// Filter `k` of every channel, `[1, 1, channels]`. Not by a reshape: where the weight is a transposed view, burn-cubecl
+/// 0.21 fuses one of a column into reads of the wrong elements.
 fn tap<B: Backend>(weight: &Tensor<B, 2>, k: usize) -> Tensor<B, 3> {
-    let [channels, _] = weight.dims();
-    weight.clone().slice(s![.., k]).reshape([1, 1, channels])
+    weight.clone().slice(s![.., k]).swap_dims(0, 1).unsqueeze()
 }
 
 /// `count` steps of zeros in front or behind.

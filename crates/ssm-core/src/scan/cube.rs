@@ -21,15 +21,14 @@
 mod kernels;
 mod power;
 
-use burn::tensor::{DType, Shape};
-use burn_cubecl::{
-    CubeRuntime, kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype,
-    tensor::CubeTensor,
-};
+use burn::tensor::DType;
+use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, ir::AddressType, prelude::*};
 
 use super::{Decay, Field, LinearScan, LinearScanGradients};
-use kernels::{Direction, Recurrence};
+use crate::cube::{empty, rows::sum_of_rows, sums_of};
+pub(crate) use kernels::Direction;
+use kernels::Recurrence;
 
 /// Threads that a launch should reach: what one H200 holds at a time, 132 multiprocessors with 2048 each. With
 /// fewer, too few loads are under way to keep the memory busy. A smaller device runs them in turns, at little
@@ -131,7 +130,7 @@ pub(crate) fn backward<R: CubeRuntime>(
     }
     LinearScanGradients {
         decay: match scan.decay {
-            Decay::Constant(_) => launch.sum_of_rows(decay),
+            Decay::Constant(_) => sum_of_rows(decay, [width], launch.dtype),
             Decay::PerStep(_) => decay,
         },
         input,
@@ -175,10 +174,7 @@ impl<R: CubeRuntime> Launch<R> {
             chunks: Chunks::new(length, batch * recurrence.states(width)),
             recurrence,
             dtype,
-            sums: match dtype {
-                DType::F64 => DType::F64,
-                _ => DType::F32,
-            },
+            sums: sums_of(dtype),
         }
     }
 
@@ -237,32 +233,8 @@ impl<R: CubeRuntime> Launch<R> {
         carries
     }
 
-    /// Sum over all but the last axis of `parts`, in the type of the tensors.
-    fn sum_of_rows(&self, parts: CubeTensor<R>) -> CubeTensor<R> {
-        let sum = self.empty([self.width], self.dtype);
-        let cubes = self.width.div_ceil(kernels::COLUMNS as usize);
-        // SAFETY: every thread checks its column and its rows.
-        unsafe {
-            kernels::sum_of_rows::launch_unchecked(
-                &self.input.client,
-                CubeCount::Static(cubes as u32, 1, 1),
-                CubeDim::new_2d(kernels::COLUMNS, kernels::ROWS),
-                parts.required_address_type(),
-                parts.into_tensor_arg(),
-                sum.clone().into_tensor_arg(),
-                self.types(),
-            );
-        }
-        sum
-    }
-
     fn empty<const D: usize>(&self, shape: [usize; D], dtype: DType) -> CubeTensor<R> {
-        empty_device_contiguous_dtype(
-            self.input.client.clone(),
-            self.input.device.clone(),
-            Shape::new(shape),
-            dtype,
-        )
+        empty(&self.input, shape, dtype)
     }
 
     fn cube_count(&self, threads: usize) -> CubeCount {

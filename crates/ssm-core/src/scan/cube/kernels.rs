@@ -9,7 +9,7 @@ use super::power::{Kind, head, power, tail};
 
 /// Which way a scan runs. Backward it carries the adjoint, with conjugate decays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Direction {
+pub(crate) enum Direction {
     Forward,
     Backward,
 }
@@ -33,10 +33,6 @@ impl Recurrence {
         self.direction == Direction::Backward
     }
 }
-
-/// Cube of [`sum_of_rows`]: so many neighboring columns, for coalesced reads, and so many rows at a time.
-pub(super) const COLUMNS: u32 = 32;
-pub(super) const ROWS: u32 = 8;
 
 /// A number; `im` is dead in a real scan.
 #[derive(CubeType, CubeTypeMut, Clone, Copy)]
@@ -374,38 +370,5 @@ pub(super) fn gradients<F: Float, A: Float, D: Float>(
             carry,
             complex,
         );
-    }
-}
-
-/// Sum of `parts` over all but its last axis. A cube sums [`COLUMNS`] columns: every [`ROWS`]-th row per thread,
-/// then one thread per column over these, in the same order every time.
-#[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn sum_of_rows<F: Float, A: Float>(
-    parts: &Tensor<A>,
-    total: &mut Tensor<F>,
-    #[define(F, A)] _types: [StorageType; 2],
-) {
-    let width = total.shape(0);
-    let rows = parts.shape(0) * parts.shape(1);
-    let column = CUBE_POS_X as usize * COLUMNS as usize + UNIT_POS_X as usize;
-    let mut sums = SharedMemory::<A>::new(comptime!((COLUMNS * ROWS) as usize));
-
-    let mut sum = A::new(0.0);
-    if column < width {
-        let mut row = UNIT_POS_Y as usize;
-        while row < rows {
-            sum += parts[row * width + column];
-            row += ROWS as usize;
-        }
-    }
-    sums[UNIT_POS as usize] = sum;
-    sync_cube();
-
-    if UNIT_POS_Y == 0 && column < width {
-        let mut sum = A::new(0.0);
-        for row in 0..ROWS as usize {
-            sum += sums[row * COLUMNS as usize + UNIT_POS_X as usize];
-        }
-        total[column] = F::cast_from(sum);
     }
 }
