@@ -97,10 +97,12 @@ impl Backend {
     /// The cargo arguments that build it in. The native CPU backend always is, so that a program for one backend reads
     /// the runs of another.
     pub(crate) fn features(self) -> Vec<String> {
-        match self {
-            Self::Cpu => Vec::new(),
-            other => vec!["--features".into(), format!("trainer/{}", other.word())],
-        }
+        let features = match self {
+            Self::Cpu => return Vec::new(),
+            Self::Libtorch => "trainer/libtorch".into(),
+            gpu => format!("trainer/{},trainer/autotune", gpu.word()),
+        };
+        vec!["--features".into(), features]
     }
 
     /// Tells a build, and the program that it then runs, where the libraries are that cargo does not bring.
@@ -173,5 +175,7 @@ mod tests {
         assert!(Backend::Cpu.features().is_empty());
         let features = ["--features", "trainer/libtorch"];
         assert_eq!(Backend::Libtorch.features(), features);
+        let features = ["--features", "trainer/cuda,trainer/autotune"];
+        assert_eq!(Backend::Cuda.features(), features);
     }
 }
