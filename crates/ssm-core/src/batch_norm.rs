@@ -6,7 +6,7 @@ pub(crate) mod flex;
 
 use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, ops::FloatTensor};
 
-use crate::backend::Backend;
+use crate::{axis_sum::mean_along, backend::Backend};
 
 /// A normalized batch and the statistics it was normalized with.
 #[derive(Clone, Debug)]
@@ -45,9 +45,9 @@ pub fn batch_norm_reference<B: BurnBackend>(
 ) -> (Tensor<B, 3>, Tensor<B, 1>, Tensor<B, 1>) {
     let [batch, length, hidden] = input.dims();
     let rows = input.reshape([batch * length, hidden]);
-    let mean = rows.clone().mean_dim(0);
+    let mean = mean_along(rows.clone(), 0);
     let centered = rows - mean.clone();
-    let variance = centered.clone().square().mean_dim(0);
+    let variance = mean_along(centered.clone().square(), 0);
     let output = centered / (variance.clone() + epsilon).sqrt();
     (
         output.reshape([batch, length, hidden]),

@@ -18,6 +18,7 @@ use burn_ir::{CustomOpIr, HandleContainer, OperationIr, OperationOutput, TensorI
 
 use crate::{
     backend::Kernels,
+    causal_conv::CausalConvGradients,
     dropout::Dropout,
     scan::{LinearScan, LinearScanGradients},
     selective_scan::{SelectiveScan, SelectiveScanForward},
@@ -98,6 +99,44 @@ impl<B: FusionBackend + LazyKernels> Kernels for Fusion<B> {
             move |[]| [B::dropout_factors(dropout, shape.clone(), &device, dtype)],
         );
         factors
+    }
+
+    // Not fused with its surroundings: burn-cubecl 0.21 fuses the columns of its weight, and views of its input, into reads
+    // of the wrong elements.
+    fn causal_conv_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [output] = register::<B, _, _>(
+            "causal_conv",
+            [input, weight, bias],
+            [like(input)],
+            |[input, weight, bias]| [B::causal_conv_forward(&input, &weight, &bias)],
+        );
+        output
+    }
+
+    fn causal_conv_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> CausalConvGradients<FloatTensor<Self>> {
+        let [input, weight, bias] = register::<B, _, _>(
+            "causal_conv_backward",
+            [input, weight, bias, output_gradient],
+            [like(input), like(weight), like(bias)],
+            |[input, weight, bias, output_gradient]| {
+                let found = B::causal_conv_backward(&input, &weight, &bias, &output_gradient);
+                [found.input, found.weight, found.bias]
+            },
+        );
+        CausalConvGradients {
+            input,
+            weight,
+            bias,
+        }
     }
 
     fn selective_scan_forward(

@@ -56,6 +56,7 @@
 #![allow(non_snake_case)]
 
 mod affine;
+mod axis_sum;
 mod backend;
 mod batch_norm;
 mod block;

@@ -6,6 +6,7 @@ pub(crate) mod flex;
 use burn::tensor::{Tensor, backend::Backend as BurnBackend, ops::FloatTensor};
 
 use crate::{
+    axis_sum::mean_along,
     backend::Backend,
     primitive::{primitive, tensor},
 };
@@ -21,7 +22,7 @@ pub fn mean_over_time<B: Backend>(input: Tensor<B, 3>) -> Tensor<B, 2> {
 
 /// The same in plain tensor operations: what backends without a kernel run, and the twin of those with one.
 pub(crate) fn plain_forward<B: BurnBackend>(input: FloatTensor<B>) -> FloatTensor<B> {
-    let mean: Tensor<B, 2> = tensor::<B, 3>(input).mean_dim(1).squeeze_dim(1);
+    let mean: Tensor<B, 2> = mean_along(tensor::<B, 3>(input), 1).squeeze_dim(1);
     primitive(mean)
 }
 

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
 
-use crate::{backend::Backend, mean_over_time::mean_over_time};
+use crate::{axis_sum::sum_along, backend::Backend, mean_over_time::mean_over_time};
 
 /// The steps that a model answers from.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub fn read_out<B: Backend>(features: Tensor<B, 3>, readout: Readout<B>) -> Tens
         Readout::Mean => return mean_over_time(features),
         Readout::WeightedMean(weights) => {
             assert_eq!(weights.dims(), [batch, length], "one weight per step");
-            (features * weights.unsqueeze_dim(2)).sum_dim(1)
+            sum_along(features * weights.unsqueeze_dim(2), 1)
         }
         Readout::LastSteps(count) => {
             assert!(

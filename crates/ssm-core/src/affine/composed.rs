@@ -3,7 +3,10 @@
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
 use super::{AffineGradients, affine_reference};
-use crate::primitive::{primitive, tensor};
+use crate::{
+    axis_sum::sum_along,
+    primitive::{primitive, tensor},
+};
 
 pub(crate) fn forward<B: Backend>(
     input: &FloatTensor<B>,
@@ -30,6 +33,6 @@ pub(crate) fn backward<B: Backend>(
     AffineGradients {
         input: of_input.then(|| primitive(gradient.clone().matmul(weight))),
         weight: primitive(gradient.clone().transpose().matmul(input)),
-        bias: primitive(gradient.sum_dim(0).reshape([outputs])),
+        bias: primitive(sum_along(gradient, 0).reshape([outputs])),
     }
 }

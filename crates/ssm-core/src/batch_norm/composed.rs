@@ -3,7 +3,10 @@
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
 use super::{Normalized, batch_norm_reference};
-use crate::primitive::{primitive, tensor};
+use crate::{
+    axis_sum::mean_along,
+    primitive::{primitive, tensor},
+};
 
 pub(crate) fn forward<B: Backend>(
     input: &FloatTensor<B>,
@@ -32,8 +35,8 @@ pub(crate) fn backward<B: Backend>(
     let normalized = tensor::<B, 3>(normalized.clone()).reshape(rows);
     let variance: Tensor<B, 1> = tensor(variance.clone());
 
-    let mean = gradient.clone().mean_dim(0);
-    let slope = (gradient.clone() * normalized.clone()).mean_dim(0);
+    let mean = mean_along(gradient.clone(), 0);
+    let slope = mean_along(gradient.clone() * normalized.clone(), 0);
     let scale = (variance + epsilon).sqrt().recip().unsqueeze();
     let input_gradient = (gradient - mean - normalized * slope) * scale;
     primitive(input_gradient.reshape([batch, length, hidden]))

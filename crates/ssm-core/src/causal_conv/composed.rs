@@ -5,12 +5,15 @@ use burn::tensor::{
 };
 
 use super::CausalConvGradients;
-use crate::primitive::{primitive, tensor};
+use crate::{
+    axis_sum::sum_along,
+    primitive::{primitive, tensor},
+};
 
-/// Filter `k` of every channel, `[1, 1, channels]`. Not by a reshape: where the weight is a transposed view, burn-cubecl
-/// 0.21 fuses one of a column into reads of the wrong elements.
+/// Filter `k` of every channel, `[1, 1, channels]`.
 fn tap<B: Backend>(weight: &Tensor<B, 2>, k: usize) -> Tensor<B, 3> {
-    weight.clone().slice(s![.., k]).swap_dims(0, 1).unsqueeze()
+    let [channels, _] = weight.dims();
+    weight.clone().slice(s![.., k]).reshape([1, 1, channels])
 }
 
 /// `count` steps of zeros in front or behind.
@@ -71,7 +74,7 @@ pub(crate) fn backward<B: Backend>(
     let slope = open.clone() * (z * (open.neg() + 1.0) + 1.0);
     let gradient = tensor::<B, 3>(output_gradient.clone()) * slope;
 
-    let sum = |x: Tensor<B, 3>| -> Tensor<B, 1> { x.sum_dim(0).sum_dim(1).reshape([channels]) };
+    let sum = |x: Tensor<B, 3>| -> Tensor<B, 1> { sum_along(x.sum_dim(0), 1).reshape([channels]) };
     let padded = pad(input, taps - 1, true);
     let later = pad(gradient.clone(), taps - 1, false);
     let mut of_taps = Vec::with_capacity(taps);

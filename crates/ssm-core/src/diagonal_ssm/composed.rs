@@ -9,6 +9,7 @@ use burn::tensor::{Tensor, ops::FloatTensor, s};
 
 use super::{DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput};
 use crate::{
+    axis_sum::sum_along,
     backend::Kernels,
     primitive::{primitive, tensor},
     scan::{Decay, Field, LinearScan},
@@ -219,7 +220,7 @@ fn backward_in_segments<B: Kernels>(
         sums.lambda = sums.lambda + tensor::<B, 1>(scanned.decay);
         sums.input = sums.input + drive.clone().transpose().matmul(rows.clone());
         sums.output = sums.output + gradient.clone().transpose().matmul(states);
-        sums.feedthrough = sums.feedthrough + (gradient.clone() * rows).sum_dim(0);
+        sums.feedthrough = sums.feedthrough + sum_along(gradient.clone() * rows, 0);
         let input_gradient =
             drive.matmul(planes.input.clone()) + gradient * planes.feedthrough.clone();
         input_gradients.push(input_gradient.reshape([batch, steps.len(), hidden]));

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, TensorMetadata, activation::sigmoid, ops::FloatTensor
 
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitForward, GatedUnitGradients};
 use crate::{
+    axis_sum::sum_along,
     backend::Kernels,
     dropout::Dropout,
     primitive::{primitive, tensor},
@@ -117,7 +118,7 @@ pub(crate) fn backward<B: Kernels>(
     // σ' = σ (1 - σ).
     let gate_gradient = gradient * value * gate.clone() * (-gate + 1.0);
     let weight = |gradient: &Tensor<B, 2>| gradient.clone().transpose().matmul(activated.clone());
-    let bias = |gradient: &Tensor<B, 2>| gradient.clone().sum_dim(0).squeeze_dim::<1>(0);
+    let bias = |gradient: &Tensor<B, 2>| sum_along(gradient.clone(), 0).squeeze_dim::<1>(0);
     let gradients = GatedUnit {
         value_weight: primitive(weight(&value_gradient)),
         value_bias: primitive(bias(&value_gradient)),
