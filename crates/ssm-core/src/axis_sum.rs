@@ -19,7 +19,11 @@ pub(crate) fn sum_along<B: Backend, const D: usize>(x: Tensor<B, D>, axis: usize
 /// Mean along `axis`, of which one element is left.
 pub(crate) fn mean_along<B: Backend, const D: usize>(x: Tensor<B, D>, axis: usize) -> Tensor<B, D> {
     let count = x.dims()[axis];
-    sum_along(x, axis) / count as f64
+    match count {
+        // Not a sum divided by its count: burn's autodiff takes the reciprocal of that in f32, whatever the tensors are.
+        ..=LONGEST => x.mean_dim(axis),
+        _ => sum_along(x, axis) / count as f64,
+    }
 }
 
 #[cfg(test)]

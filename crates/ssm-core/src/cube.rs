@@ -4,12 +4,13 @@ pub(crate) mod rows;
 
 use burn::tensor::{DType, Shape, ops::FloatTensor};
 use burn_cubecl::{
-    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement,
+    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, kernel::into_contiguous,
     ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
 };
 
 use crate::{
     backend::Kernels,
+    causal_conv::{self, CausalConvGradients},
     dropout::{self, Dropout},
     fusion::LazyKernels,
     scan::{self, LinearScan, LinearScanGradients},
@@ -42,6 +43,27 @@ where
         dtype: DType,
     ) -> FloatTensor<Self> {
         dropout::cube::factors(dropout, shape, device, dtype)
+    }
+
+    // On contiguous tensors: burn-cubecl 0.21 reshapes a column of a transposed view into the wrong elements.
+    fn causal_conv_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [input, weight, bias] = [input, weight, bias].map(|x| into_contiguous(x.clone()));
+        causal_conv::composed::forward::<Self>(&input, &weight, &bias)
+    }
+
+    fn causal_conv_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        bias: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> CausalConvGradients<FloatTensor<Self>> {
+        let [input, weight, bias, output_gradient] =
+            [input, weight, bias, output_gradient].map(|x| into_contiguous(x.clone()));
+        causal_conv::composed::backward::<Self>(&input, &weight, &bias, &output_gradient)
     }
 
     fn selective_scan_forward(

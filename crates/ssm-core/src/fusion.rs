@@ -101,8 +101,7 @@ impl<B: FusionBackend + LazyKernels> Kernels for Fusion<B> {
         factors
     }
 
-    // Not fused with its surroundings: burn-cubecl 0.21 fuses the columns of its weight, and views of its input, into reads
-    // of the wrong elements.
+    // Not fused: only the backend below can make its weight contiguous first.
     fn causal_conv_forward(
         input: &FloatTensor<Self>,
         weight: &FloatTensor<Self>,
