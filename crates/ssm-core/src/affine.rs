@@ -1,4 +1,4 @@
-//! Affine maps of rows: encoder and head.
+//! Affine and linear maps of rows: encoders, heads and projections.
 
 pub(crate) mod autodiff;
 pub(crate) mod composed;
@@ -19,11 +19,11 @@ pub struct AffineGradients<T> {
     pub input: Option<T>,
     /// Gradient of W, `[output, input]`.
     pub weight: T,
-    /// Gradient of b, `[output]`.
-    pub bias: T,
+    /// Gradient of b, `[output]`, where it was asked for.
+    pub bias: Option<T>,
 }
 
-/// W x + b for every row x.
+/// W x + b for every row x, or W x.
 ///
 /// # Shapes
 /// - `input`: `[rows, input]`; `weight`: `[output, input]`; `bias`: `[output]`
@@ -31,12 +31,12 @@ pub struct AffineGradients<T> {
 pub fn affine<B: Backend>(
     input: Tensor<B, 2>,
     weight: Tensor<B, 2>,
-    bias: Tensor<B, 1>,
+    bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
     tensor(B::affine(
         primitive(input),
         primitive(weight),
-        primitive(bias),
+        bias.map(primitive),
     ))
 }
 
@@ -44,7 +44,11 @@ pub fn affine<B: Backend>(
 pub fn affine_reference<B: BurnBackend>(
     input: Tensor<B, 2>,
     weight: Tensor<B, 2>,
-    bias: Tensor<B, 1>,
+    bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 2> {
-    input.matmul(weight.transpose()) + bias.unsqueeze()
+    let output = input.matmul(weight.transpose());
+    match bias {
+        Some(bias) => output + bias.unsqueeze(),
+        None => output,
+    }
 }

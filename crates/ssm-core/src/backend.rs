@@ -29,6 +29,7 @@ use crate::{
     dropout::{self, Dropout},
     gated_unit::{self, GatedUnit, GatedUnitForward, GatedUnitGradients},
     mean_over_time,
+    rms_norm::{self, RmsNormGradients},
     scan::{self, LinearScan, LinearScanGradients},
     selective_scan::{self, SelectiveScan, SelectiveScanForward},
 };
@@ -60,7 +61,14 @@ pub trait Backend: BurnBackend {
     fn affine(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self>;
+
+    /// See [`rms_norm`](crate::rms_norm()).
+    fn rms_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f64,
     ) -> FloatTensor<Self>;
 
     /// See [`mean_over_time`](crate::mean_over_time()).
@@ -180,23 +188,42 @@ pub trait Kernels: BurnBackend {
         gated_unit::composed::backward::<Self>(input, weights, dropout, branches, output_gradient)
     }
 
-    /// Output of an affine map.
+    /// Output of an affine map, or of a linear one without bias.
     fn affine_forward(
         input: &FloatTensor<Self>,
         weight: &FloatTensor<Self>,
-        bias: &FloatTensor<Self>,
+        bias: Option<&FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
         affine::composed::forward::<Self>(input, weight, bias)
     }
 
-    /// Gradients of weight and bias, and of the input if `of_input`.
+    /// Gradients of the weight, and of input and bias where they are `wanted`.
     fn affine_backward(
         input: &FloatTensor<Self>,
         weight: &FloatTensor<Self>,
         output_gradient: &FloatTensor<Self>,
-        of_input: bool,
+        wanted: [bool; 2],
     ) -> AffineGradients<FloatTensor<Self>> {
-        affine::composed::backward::<Self>(input, weight, output_gradient, of_input)
+        affine::composed::backward::<Self>(input, weight, output_gradient, wanted)
+    }
+
+    /// Every step by the root mean square of its channels.
+    fn rms_norm_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        rms_norm::composed::forward::<Self>(input, weight, epsilon)
+    }
+
+    /// Gradients of input and weight of that normalization.
+    fn rms_norm_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        epsilon: f64,
+        output_gradient: &FloatTensor<Self>,
+    ) -> RmsNormGradients<FloatTensor<Self>> {
+        rms_norm::composed::backward::<Self>(input, weight, epsilon, output_gradient)
     }
 
     /// Mean over time, `[batch, hidden]`.
@@ -295,9 +322,17 @@ macro_rules! plain_backend {
             fn affine(
                 input: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
+                bias: Option<FloatTensor<Self>>,
             ) -> FloatTensor<Self> {
-                Self::affine_forward(&input, &weight, &bias)
+                Self::affine_forward(&input, &weight, bias.as_ref())
+            }
+
+            fn rms_norm(
+                input: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                Self::rms_norm_forward(&input, &weight, epsilon)
             }
 
             fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -418,7 +453,7 @@ impl Kernels for burn_flex::Flex {
     fn affine_forward(
         input: &FloatTensor<Self>,
         weight: &FloatTensor<Self>,
-        bias: &FloatTensor<Self>,
+        bias: Option<&FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
         affine::flex::forward(input, weight, bias)
     }
@@ -427,9 +462,26 @@ impl Kernels for burn_flex::Flex {
         input: &FloatTensor<Self>,
         weight: &FloatTensor<Self>,
         output_gradient: &FloatTensor<Self>,
-        of_input: bool,
+        wanted: [bool; 2],
     ) -> AffineGradients<FloatTensor<Self>> {
-        affine::flex::backward(input, weight, output_gradient, of_input)
+        affine::flex::backward(input, weight, output_gradient, wanted)
+    }
+
+    fn rms_norm_forward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        rms_norm::flex::forward(input, weight, epsilon)
+    }
+
+    fn rms_norm_backward(
+        input: &FloatTensor<Self>,
+        weight: &FloatTensor<Self>,
+        epsilon: f64,
+        output_gradient: &FloatTensor<Self>,
+    ) -> RmsNormGradients<FloatTensor<Self>> {
+        rms_norm::flex::backward(input, weight, epsilon, output_gradient)
     }
 
     fn mean_over_time_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -501,9 +553,17 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     fn affine(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
         affine::autodiff::affine::<B, C>(input, weight, bias)
+    }
+
+    fn rms_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        rms_norm::autodiff::rms_norm::<B, C>(input, weight, epsilon)
     }
 
     fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {

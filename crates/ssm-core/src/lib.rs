@@ -84,6 +84,7 @@ mod parameter;
 mod primitive;
 mod readout;
 mod reduction;
+mod rms_norm;
 mod scan;
 mod selective_scan;
 mod streaming;
@@ -126,6 +127,7 @@ pub use model::{Model, ModelConfig};
 pub use module_path::ModulePath;
 pub use readout::{Readout, read_out};
 pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
+pub use rms_norm::{RmsNormGradients, rms_norm, rms_norm_reference};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
 };

@@ -54,6 +54,6 @@ impl<B: BurnBackend> Linear<B> {
 impl<B: Backend> Linear<B> {
     /// Rows of x, `[rows, input]`, to `[rows, output]`.
     pub fn forward(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
-        affine(rows, self.weight.val(), self.bias.val())
+        affine(rows, self.weight.val(), Some(self.bias.val()))
     }
 }

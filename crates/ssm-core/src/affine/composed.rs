@@ -11,12 +11,12 @@ use crate::{
 pub(crate) fn forward<B: Backend>(
     input: &FloatTensor<B>,
     weight: &FloatTensor<B>,
-    bias: &FloatTensor<B>,
+    bias: Option<&FloatTensor<B>>,
 ) -> FloatTensor<B> {
     primitive(affine_reference::<B>(
         tensor(input.clone()),
         tensor(weight.clone()),
-        tensor(bias.clone()),
+        bias.cloned().map(tensor),
     ))
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn backward<B: Backend>(
     input: &FloatTensor<B>,
     weight: &FloatTensor<B>,
     output_gradient: &FloatTensor<B>,
-    of_input: bool,
+    [of_input, of_bias]: [bool; 2],
 ) -> AffineGradients<FloatTensor<B>> {
     let (input, weight): (Tensor<B, 2>, Tensor<B, 2>) =
         (tensor(input.clone()), tensor(weight.clone()));
@@ -33,6 +33,6 @@ pub(crate) fn backward<B: Backend>(
     AffineGradients {
         input: of_input.then(|| primitive(gradient.clone().matmul(weight))),
         weight: primitive(gradient.clone().transpose().matmul(input)),
-        bias: primitive(sum_along(gradient, 0).reshape([outputs])),
+        bias: of_bias.then(|| primitive(sum_along(gradient, 0).reshape([outputs]))),
     }
 }

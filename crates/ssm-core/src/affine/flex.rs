@@ -1,5 +1,7 @@
 //! Native CPU kernel: blocks of rows in parallel.
 
+use std::mem::MaybeUninit;
+
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
@@ -9,12 +11,23 @@ use super::{
     AffineGradients,
     native::{Affine, AffineGradient},
 };
-use crate::cpu::{Destination, REDUCTION_PIECES, Real, dims, tensor, zeros};
+use crate::cpu::{Products, REDUCTION_PIECES, Real, dims, tensor};
 
-/// Rows of a block: a multiple of every tile, and enough that the blocked routine packs the weight rarely.
-const BLOCK_ROWS: usize = 240;
+/// Rows of a block: enough that the blocked routine packs the weight rarely.
+const BLOCK_ROWS: usize = 20 * TILE_ROWS;
 
-pub(crate) fn forward(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
+/// A multiple of the rows of every tile.
+const TILE_ROWS: usize = 12;
+
+/// Pieces that the gradient of a weight with blocked products is summed in, at most: few, since every piece has a gradient
+/// of its own. Fixed, so that a run repeats bit for bit.
+const BLOCKED_PIECES: usize = 8;
+
+pub(crate) fn forward(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    bias: Option<&FlexTensor>,
+) -> FlexTensor {
     match input.dtype() {
         DType::F64 => forward_typed::<f64>(input, weight, bias),
         _ => forward_typed::<f32>(input, weight, bias),
@@ -25,23 +38,25 @@ pub(crate) fn backward(
     input: &FlexTensor,
     weight: &FlexTensor,
     output_gradient: &FlexTensor,
-    of_input: bool,
+    wanted: [bool; 2],
 ) -> AffineGradients<FlexTensor> {
     match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weight, output_gradient, of_input),
-        _ => backward_typed::<f32>(input, weight, output_gradient, of_input),
+        DType::F64 => backward_typed::<f64>(input, weight, output_gradient, wanted),
+        _ => backward_typed::<f32>(input, weight, output_gradient, wanted),
     }
 }
 
 fn forward_typed<T: Real>(
     input: &FlexTensor,
     weight: &FlexTensor,
-    bias: &FlexTensor,
+    bias: Option<&FlexTensor>,
 ) -> FlexTensor {
     let ([rows, inputs], [outputs, _]) = (dims(input), dims::<2>(weight));
-    let [input, weight, bias] = [input, weight, bias].map(FlexTensor::to_contiguous);
-    let map = Affine::new(weight.storage::<T>(), bias.storage::<T>());
-    let mut output = zeros::<T>(rows * outputs);
+    let [input, weight] = [input, weight].map(FlexTensor::to_contiguous);
+    let bias = bias.map(FlexTensor::to_contiguous);
+    let bias = bias.as_ref().map(FlexTensor::storage::<T>);
+    let map = Affine::new(weight.storage::<T>(), [outputs, inputs], bias);
+    let mut output = Box::<[T]>::new_uninit_slice(rows * outputs);
     output
         .par_chunks_mut(BLOCK_ROWS * outputs)
         .zip(input.storage::<T>().par_chunks(BLOCK_ROWS * inputs))
@@ -52,13 +67,15 @@ fn forward_typed<T: Real>(
                 output,
             });
         });
+    // SAFETY: every block writes its part, and the blocks are all there is.
+    let output = unsafe { output.assume_init() }.into_vec();
     tensor(output, [rows, outputs])
 }
 
 struct ForwardBlock<'a, T> {
     map: &'a Affine<T>,
     input: &'a [T],
-    output: &'a mut [T],
+    output: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Real> WithSimd for ForwardBlock<'_, T> {
@@ -74,15 +91,19 @@ fn backward_typed<T: Real>(
     input: &FlexTensor,
     weight: &FlexTensor,
     output_gradient: &FlexTensor,
-    of_input: bool,
+    [of_input, of_bias]: [bool; 2],
 ) -> AffineGradients<FlexTensor> {
     let ([rows, inputs], [outputs, _]) = (dims(input), dims::<2>(weight));
     let [input, weight, gradient] = [input, weight, output_gradient].map(FlexTensor::to_contiguous);
-    let map = Affine::new(weight.storage::<T>(), &vec![T::ZERO; outputs]);
-    let piece = rows.div_ceil(REDUCTION_PIECES).next_multiple_of(BLOCK_ROWS);
+    let map = Affine::new(weight.storage::<T>(), [outputs, inputs], None);
+    let pieces = match map.products() {
+        Products::Tiled => REDUCTION_PIECES,
+        Products::Blocked => BLOCKED_PIECES,
+    };
+    let piece = rows.div_ceil(pieces).next_multiple_of(TILE_ROWS);
 
     // Without rows, where nobody asked for it.
-    let mut input_gradient = zeros::<T>(if of_input { rows * inputs } else { 0 });
+    let mut input_gradient = Box::<[T]>::new_uninit_slice(if of_input { rows * inputs } else { 0 });
     let mut input_gradients = input_gradient.chunks_mut(piece * inputs);
     let pieces: Vec<Piece<'_, T>> = input
         .storage::<T>()
@@ -99,15 +120,13 @@ fn backward_typed<T: Real>(
         .into_par_iter()
         .map(|piece| pulp::Arch::new().dispatch(piece))
         .collect();
-    let mut total = AffineGradient::zeros([outputs, inputs]);
-    for part in &sums {
-        total.add(part);
-    }
-    let [weight, bias] = total.into_parts();
+    let [weight, bias] = AffineGradient::total([outputs, inputs], sums).into_parts();
+    // SAFETY: every piece writes its part, and the pieces are all there is.
+    let input_gradient = unsafe { input_gradient.assume_init() }.into_vec();
     AffineGradients {
         input: of_input.then(|| tensor(input_gradient, [rows, inputs])),
         weight: tensor(weight, [outputs, inputs]),
-        bias: tensor(bias, [outputs]),
+        bias: of_bias.then(|| tensor(bias, [outputs])),
     }
 }
 
@@ -116,7 +135,7 @@ struct Piece<'a, T> {
     map: &'a Affine<T>,
     input: &'a [T],
     gradient: &'a [T],
-    input_gradient: Option<&'a mut [T]>,
+    input_gradient: Option<&'a mut [MaybeUninit<T>]>,
 }
 
 impl<T: Real> WithSimd for Piece<'_, T> {
@@ -124,8 +143,9 @@ impl<T: Real> WithSimd for Piece<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> AffineGradient<T> {
-        let [outputs, inputs] = self.map.shape();
-        let mut sums = AffineGradient::zeros([outputs, inputs]);
+        let shape = self.map.shape();
+        let [outputs, inputs] = shape;
+        let mut sums = AffineGradient::new(shape);
         let blocks = self
             .input
             .chunks(BLOCK_ROWS * inputs)
@@ -134,8 +154,7 @@ impl<T: Real> WithSimd for Piece<'_, T> {
             sums.accumulate(simd, self.map.products(), gradient, input);
         }
         if let Some(input_gradient) = self.input_gradient {
-            self.map
-                .pull_back(simd, self.gradient, Destination::Overwrite, input_gradient);
+            self.map.pull_back(simd, self.gradient, input_gradient);
         }
         sums
     }

@@ -1,94 +1,121 @@
 //! An affine map and its gradient on slices of rows.
 
-use pulp::Simd;
+use std::mem::MaybeUninit;
 
-use crate::cpu::{Destination, MatrixRef, Products, Real, add_assign, transposed};
+use pulp::Simd;
+use rayon::prelude::*;
+
+use crate::cpu::{COPIED_AT_ONCE, Destination, MatrixRef, Products, Real, add_assign, transposed};
 
 /// Elements, about, of as many rows as a loop should work on at once: long enough to vectorize well even where rows are
 /// short, and to stay in the first cache.
 const TILE: usize = 512;
 
-/// y = W x + b with the weight in both orders.
+/// y = W x + b, or W x alone, with the weight in both orders.
 pub(crate) struct Affine<T> {
-    inputs: usize,
     /// `[output, input]`.
+    shape: [usize; 2],
     weight: Vec<T>,
     /// `[input, output]`.
     transposed: Vec<T>,
-    /// `[output]`.
-    bias: Vec<T>,
-    /// The same, repeated: copied many rows at a time where rows are short.
+    /// The bias, repeated: copied many rows at a time where rows are short. Empty without a bias.
     bias_rows: Vec<T>,
     products: Products,
 }
 
 impl<T: Real> Affine<T> {
     /// `weight` is `[output, input]`.
-    pub(crate) fn new(weight: &[T], bias: &[T]) -> Self {
-        let outputs = bias.len();
-        let inputs = weight.len() / outputs;
+    pub(crate) fn new(weight: &[T], shape: [usize; 2], bias: Option<&[T]>) -> Self {
+        let [outputs, inputs] = shape;
         Self {
-            inputs,
+            shape,
             weight: weight.to_vec(),
             transposed: transposed(weight, inputs),
-            bias: bias.to_vec(),
-            bias_rows: bias.repeat(TILE.div_ceil(outputs)),
-            products: Products::for_channels(inputs.max(outputs)),
+            bias_rows: bias.map_or(Vec::new(), |bias| bias.repeat(TILE.div_ceil(outputs))),
+            products: Products::for_weight(shape),
         }
+    }
+
+    /// `[output, input]`.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        self.shape
     }
 
     pub(crate) fn products(&self) -> Products {
         self.products
     }
 
-    /// `[output, input]`.
-    pub(crate) fn shape(&self) -> [usize; 2] {
-        [self.bias.len(), self.inputs]
-    }
-
-    /// W x + b for the rows x of `input`.
+    /// What the map makes of the rows of `input`: what is in the output now.
     #[inline(always)]
-    pub(crate) fn apply<S: Simd>(&self, simd: S, input: &[T], output: &mut [T]) {
-        let [outputs, inputs] = self.shape();
-        for rows in output.chunks_mut(self.bias_rows.len()) {
-            rows.copy_from_slice(&self.bias_rows[..rows.len()]);
-        }
+    pub(crate) fn apply<'a, S: Simd>(
+        &self,
+        simd: S,
+        input: &[T],
+        output: &'a mut [MaybeUninit<T>],
+    ) -> &'a mut [T] {
+        let [outputs, inputs] = self.shape;
         let input = MatrixRef::new(input, input.len() / inputs, inputs);
         let weight = MatrixRef::new(&self.transposed, inputs, outputs);
+        if self.bias_rows.is_empty() {
+            return self.products.multiply_into(simd, output, input, weight);
+        }
+        for rows in output.chunks_mut(self.bias_rows.len()) {
+            rows.write_copy_of_slice(&self.bias_rows[..rows.len()]);
+        }
+        // SAFETY: the loop wrote every element.
+        let output = unsafe { output.assume_init_mut() };
         let mode = Destination::Accumulate;
         self.products.multiply(simd, output, mode, input, weight);
+        output
     }
 
-    /// `input (+)=` Wᵀ g for the rows g of `gradient`.
+    /// Wᵀ g for the rows g of `gradient`: what is in `input` now.
     #[inline(always)]
-    pub(crate) fn pull_back<S: Simd>(
+    pub(crate) fn pull_back<'a, S: Simd>(
         &self,
         simd: S,
         gradient: &[T],
-        mode: Destination,
-        input: &mut [T],
-    ) {
-        let [outputs, inputs] = self.shape();
-        let gradient = MatrixRef::new(gradient, gradient.len() / outputs, outputs);
-        let weight = MatrixRef::new(&self.weight, outputs, inputs);
+        input: &'a mut [MaybeUninit<T>],
+    ) -> &'a mut [T] {
+        let [gradient, weight] = self.pull_back_factors(gradient);
+        self.products.multiply_into(simd, input, gradient, weight)
+    }
+
+    /// Adds Wᵀ g for the rows g of `gradient`.
+    #[inline(always)]
+    pub(crate) fn add_pulled_back<S: Simd>(&self, simd: S, gradient: &[T], input: &mut [T]) {
+        let [gradient, weight] = self.pull_back_factors(gradient);
+        let mode = Destination::Accumulate;
         self.products.multiply(simd, input, mode, gradient, weight);
+    }
+
+    fn pull_back_factors<'a>(&'a self, gradient: &'a [T]) -> [MatrixRef<'a, T>; 2] {
+        let [outputs, inputs] = self.shape;
+        [
+            MatrixRef::new(gradient, gradient.len() / outputs, outputs),
+            MatrixRef::new(&self.weight, outputs, inputs),
+        ]
     }
 }
 
 /// Gradients of an affine map, summed over some rows.
 pub(crate) struct AffineGradient<T> {
-    outputs: usize,
-    /// Of the weight, `[input, output]`: rows of the gradient are what is contiguous.
-    transposed: Vec<T>,
+    /// `[output, input]`.
+    shape: [usize; 2],
+    /// Of the weight; transposed if there are more outputs than inputs, since vectors go along the longer side. Empty before
+    /// the first rows.
+    weight: Vec<T>,
     /// Of the bias, as many partial sums side by side as fit a tile.
     bias_rows: Vec<T>,
 }
 
 impl<T: Real> AffineGradient<T> {
-    pub(crate) fn zeros([outputs, inputs]: [usize; 2]) -> Self {
+    /// Over no rows yet; `shape` is `[output, input]`.
+    pub(crate) fn new(shape: [usize; 2]) -> Self {
+        let [outputs, _] = shape;
         Self {
-            outputs,
-            transposed: vec![T::ZERO; inputs * outputs],
+            shape,
+            weight: Vec::new(),
             bias_rows: vec![T::ZERO; TILE.div_ceil(outputs) * outputs],
         }
     }
@@ -102,27 +129,63 @@ impl<T: Real> AffineGradient<T> {
         gradient: &[T],
         input: &[T],
     ) {
-        let rows = gradient.len() / self.outputs;
         for part in gradient.chunks(self.bias_rows.len()) {
             add_assign(&mut self.bias_rows, part);
         }
-        let gradient = MatrixRef::new(gradient, rows, self.outputs);
-        let input = MatrixRef::new(input, rows, input.len() / rows).transpose();
-        let mode = Destination::Accumulate;
-        products.multiply(simd, &mut self.transposed, mode, input, gradient);
+        let [outputs, inputs] = self.shape;
+        let rows = gradient.len() / outputs;
+        let (gradient, input) = (
+            MatrixRef::new(gradient, rows, outputs),
+            MatrixRef::new(input, rows, inputs),
+        );
+        let (lhs, rhs) = match self.is_transposed() {
+            true => (input.transpose(), gradient),
+            false => (gradient.transpose(), input),
+        };
+        if self.weight.is_empty() {
+            let mut first = Box::<[T]>::new_uninit_slice(outputs * inputs);
+            products.multiply_into(simd, &mut first, lhs, rhs);
+            // SAFETY: the product is all of it.
+            self.weight = unsafe { first.assume_init() }.into_vec();
+        } else {
+            products.multiply(simd, &mut self.weight, Destination::Accumulate, lhs, rhs);
+        }
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
-        add_assign(&mut self.transposed, &other.transposed);
-        add_assign(&mut self.bias_rows, &other.bias_rows);
+    /// The sums of all pieces, in this order.
+    pub(crate) fn total(shape: [usize; 2], pieces: impl IntoIterator<Item = Self>) -> Self {
+        let mut total = Self::new(shape);
+        for piece in pieces {
+            add_assign(&mut total.bias_rows, &piece.bias_rows);
+            if total.weight.is_empty() {
+                total.weight = piece.weight;
+                continue;
+            }
+            let parts = total.weight.par_chunks_mut(COPIED_AT_ONCE);
+            parts
+                .zip(piece.weight.par_chunks(COPIED_AT_ONCE))
+                .for_each(|(total, part)| add_assign(total, part));
+        }
+        total
     }
 
     /// Gradients of weight, `[output, input]`, and bias, `[output]`.
-    pub(crate) fn into_parts(self) -> [Vec<T>; 2] {
-        let mut bias = vec![T::ZERO; self.outputs];
-        for part in self.bias_rows.chunks_exact(self.outputs) {
+    pub(crate) fn into_parts(mut self) -> [Vec<T>; 2] {
+        let [outputs, inputs] = self.shape;
+        let mut bias = vec![T::ZERO; outputs];
+        for part in self.bias_rows.chunks_exact(outputs) {
             add_assign(&mut bias, part);
         }
-        [transposed(&self.transposed, self.outputs), bias]
+        // Without rows there is nothing yet.
+        self.weight.resize(outputs * inputs, T::ZERO);
+        match self.is_transposed() {
+            true => [transposed(&self.weight, outputs), bias],
+            false => [self.weight, bias],
+        }
+    }
+
+    fn is_transposed(&self) -> bool {
+        let [outputs, inputs] = self.shape;
+        outputs > inputs
     }
 }

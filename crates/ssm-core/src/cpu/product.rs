@@ -4,7 +4,10 @@ use std::mem::MaybeUninit;
 
 use pulp::Simd;
 
-use super::{Real, tile::tiled_product};
+use super::{
+    Real,
+    tile::{tiled_product, tiled_product_into},
+};
 
 /// Widest layer whose products are tiled.
 ///
@@ -30,6 +33,15 @@ impl Products {
         }
     }
 
+    /// The faster one for rows times a weight of this shape or its transpose: one that lies in the first cache needs no
+    /// packing.
+    pub(crate) fn for_weight([rows, cols]: [usize; 2]) -> Self {
+        match rows * cols <= TILED_HIDDEN * TILED_HIDDEN {
+            true => Self::Tiled,
+            false => Self::Blocked,
+        }
+    }
+
     /// `dst (+)= lhs * rhs` on one thread; `dst` is row-major `[lhs.rows, rhs.cols]`, and so is `rhs`.
     #[inline(always)]
     pub(crate) fn multiply<S: Simd, T: Real>(
@@ -43,6 +55,21 @@ impl Products {
         match self {
             Self::Tiled => tiled_product::<0, S, T>(simd, dst, mode, lhs, rhs),
             Self::Blocked => product(dst, mode, lhs, rhs),
+        }
+    }
+
+    /// `lhs * rhs` into memory that nothing was written to yet: what is in it now.
+    #[inline(always)]
+    pub(crate) fn multiply_into<'a, S: Simd, T: Real>(
+        self,
+        simd: S,
+        dst: &'a mut [MaybeUninit<T>],
+        lhs: MatrixRef<'_, T>,
+        rhs: MatrixRef<'_, T>,
+    ) -> &'a mut [T] {
+        match self {
+            Self::Tiled => tiled_product_into(simd, dst, lhs, rhs),
+            Self::Blocked => product_into(dst, lhs, rhs),
         }
     }
 }

@@ -8,6 +8,8 @@
     reason = "registers of a tile are named by row and vector, here as in its addresses"
 )]
 
+use std::mem::MaybeUninit;
+
 use pulp::{Simd, WithSimd};
 
 use super::{Destination, MatrixRef, Real};
@@ -27,14 +29,57 @@ pub(crate) fn tiled_product<const LHS_STRIDE: usize, S: Simd, T: Real>(
     lhs: MatrixRef<'_, T>,
     rhs: MatrixRef<'_, T>,
 ) {
+    assert!(
+        dst.len() >= lhs.rows * rhs.cols,
+        "the destination holds the product"
+    );
+    // SAFETY: the assertion; `dst` is initialized and borrowed exclusively.
+    unsafe { tiles::<LHS_STRIDE, S, T>(simd, dst.as_mut_ptr(), mode, lhs, rhs) }
+}
+
+/// `lhs * rhs` in the same way into memory that nothing was written to yet: what is in it now.
+///
+/// # Panics
+/// When a row of `rhs` is not contiguous.
+#[inline(always)]
+pub(crate) fn tiled_product_into<'a, S: Simd, T: Real>(
+    simd: S,
+    dst: &'a mut [MaybeUninit<T>],
+    lhs: MatrixRef<'_, T>,
+    rhs: MatrixRef<'_, T>,
+) -> &'a mut [T] {
+    assert_eq!(
+        dst.len(),
+        lhs.rows * rhs.cols,
+        "the product is what the destination holds"
+    );
+    // SAFETY: the assertion; tiles overwrite every element of `dst`, which they do not read before.
+    unsafe {
+        tiles::<0, S, T>(
+            simd,
+            dst.as_mut_ptr().cast(),
+            Destination::Overwrite,
+            lhs,
+            rhs,
+        );
+        dst.assume_init_mut()
+    }
+}
+
+/// # Safety
+/// `dst` may be written, and in [`Destination::Accumulate`] read, for `lhs.rows * rhs.cols` elements.
+#[inline(always)]
+unsafe fn tiles<const LHS_STRIDE: usize, S: Simd, T: Real>(
+    simd: S,
+    dst: *mut T,
+    mode: Destination,
+    lhs: MatrixRef<'_, T>,
+    rhs: MatrixRef<'_, T>,
+) {
     assert_eq!(lhs.cols, rhs.rows, "inner dimensions agree");
     assert_eq!(
         rhs.col_stride, 1,
         "rows of the right operand are contiguous"
-    );
-    assert!(
-        dst.len() >= lhs.rows * rhs.cols,
-        "the destination holds the product"
     );
     assert!(
         LHS_STRIDE == 0 || LHS_STRIDE == lhs.row_stride,
@@ -103,7 +148,8 @@ struct Columns<'a, const LHS_STRIDE: usize, T> {
     mode: Destination,
     lhs: MatrixRef<'a, T>,
     rhs: MatrixRef<'a, T>,
-    dst: &'a mut [T],
+    /// Holds the product.
+    dst: *mut T,
     col: usize,
 }
 
@@ -167,7 +213,7 @@ impl<const LHS_STRIDE: usize, T: Real> Columns<'_, LHS_STRIDE, T> {
             known => known,
         };
         let mut sums = [[T::splat(simd, T::ZERO); V]; R];
-        // SAFETY: `tiled_product` asserted that `lhs` and `rhs` agree and that `dst` holds the product; their slices
+        // SAFETY: `tiles` asserted that `lhs` and `rhs` agree, its caller that `dst` holds the product; their slices
         // hold them (`MatrixRef::new`). Rows `row..row + R` are inside, and so are the columns that `access` touches:
         // `V` whole vectors, or those left.
         unsafe {
@@ -188,7 +234,7 @@ impl<const LHS_STRIDE: usize, T: Real> Columns<'_, LHS_STRIDE, T> {
                 }
             }
             for r in 0..R {
-                let dst = self.dst.as_mut_ptr().add((row + r) * cols + self.col);
+                let dst = self.dst.add((row + r) * cols + self.col);
                 for v in 0..V {
                     let dst = dst.add(v * lanes);
                     let sum = match self.mode {
@@ -217,6 +263,22 @@ mod tests {
         mode: Destination,
         lhs: MatrixRef<'a, T>,
         rhs: MatrixRef<'a, T>,
+    }
+
+    /// Into memory that nothing was written to yet.
+    struct TiledInto<'a, T> {
+        lhs: MatrixRef<'a, T>,
+        rhs: MatrixRef<'a, T>,
+    }
+
+    impl<T: Real> pulp::WithSimd for TiledInto<'_, T> {
+        type Output = Vec<T>;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Vec<T> {
+            let mut dst = Box::new_uninit_slice(self.lhs.rows * self.rhs.cols);
+            tiled_product_into(simd, &mut dst, self.lhs, self.rhs).to_vec()
+        }
     }
 
     impl<T: Real> pulp::WithSimd for Tiled<'_, T> {
@@ -259,6 +321,10 @@ mod tests {
                             product(&mut want, mode, lhs, rhs);
                             assert!(got == want, "{rows} x {inner} x {cols}");
                         }
+                        let mut want = vec![T::ZERO; rows * cols];
+                        product(&mut want, Destination::Overwrite, lhs, rhs);
+                        let got = pulp::Arch::new().dispatch(TiledInto { lhs, rhs });
+                        assert!(got == want, "{rows} x {inner} x {cols}");
                     }
                 }
             }

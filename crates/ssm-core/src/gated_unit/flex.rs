@@ -13,7 +13,8 @@ use pulp::Simd;
 
 use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitForward, GatedUnitGradients};
 use crate::{
-    cpu::{Products, Real},
+    affine::native::AffineGradient,
+    cpu::{Products, Real, tensor},
     dropout::{Dropout, Mask},
 };
 
@@ -96,6 +97,28 @@ impl<'a, T: Real> Unit<'a, T> {
 
     fn mask(&self, index: usize) -> Option<Mask> {
         self.masks.map(|masks| masks[index])
+    }
+}
+
+/// Gradients from that of the input and from the pieces of those of value and gate.
+fn gradients<T: Real>(
+    input: Vec<T>,
+    shape: [usize; 3],
+    maps: [Vec<AffineGradient<T>>; 2],
+) -> GatedUnitGradients<FlexTensor> {
+    let hidden = shape[2];
+    let [[value_weight, value_bias], [gate_weight, gate_bias]] = maps.map(|pieces| {
+        let [weight, bias] = AffineGradient::total([hidden; 2], pieces).into_parts();
+        [tensor(weight, [hidden; 2]), tensor(bias, [hidden])]
+    });
+    GatedUnitGradients {
+        input: tensor(input, shape),
+        weights: GatedUnit {
+            value_weight,
+            value_bias,
+            gate_weight,
+            gate_bias,
+        },
     }
 }
 

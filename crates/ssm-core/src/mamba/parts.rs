@@ -7,9 +7,11 @@ use burn::{
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
+    affine::affine,
     backend::Backend,
     causal_conv::causal_conv,
     parameter::{parameter, uniform},
+    rms_norm::rms_norm,
     tensors::{NamedTensors, WeightsError},
 };
 
@@ -46,7 +48,9 @@ impl<B: BurnBackend> Projection<B> {
             weight: parameter(weight, shape, device),
         })
     }
+}
 
+impl<B: Backend> Projection<B> {
     /// `[batch, length, input]` to `[batch, length, output]`.
     pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let rows = self.weight.dims()[0];
@@ -58,8 +62,7 @@ impl<B: BurnBackend> Projection<B> {
         let weight = self.weight.val().narrow(0, first, count);
         let [batch, length, input] = x.dims();
         let flat = x.reshape([batch * length, input]);
-        flat.matmul(weight.transpose())
-            .reshape([batch, length, count])
+        affine(flat, weight, None).reshape([batch, length, count])
     }
 }
 
@@ -91,10 +94,11 @@ impl<B: BurnBackend> RmsNorm<B> {
             weight: parameter(weight, [channels], device),
         })
     }
+}
 
+impl<B: Backend> RmsNorm<B> {
     pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let scale = (x.clone().square().mean_dim(2) + RMS_NORM_EPSILON).sqrt();
-        x / scale * self.weight.val().unsqueeze()
+        rms_norm(x, self.weight.val(), RMS_NORM_EPSILON)
     }
 }
 

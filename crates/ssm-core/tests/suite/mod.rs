@@ -71,6 +71,7 @@ macro_rules! suite_on {
             pointwise::batch_normalization_is_as_exact_as_its_twin,
             pointwise::the_gated_unit_is_as_exact_as_its_twin,
             pointwise::normalization_by_given_statistics_is_as_exact_as_its_twin,
+            pointwise::normalization_by_the_root_mean_square_is_as_exact_as_its_twin,
             pointwise::affine_maps_are_as_exact_as_their_twin,
             pointwise::a_causal_convolution_is_as_exact_as_its_twin,
             pointwise::the_mean_over_time_is_as_exact_as_its_twin,

@@ -4,7 +4,7 @@ use burn::tensor::DType;
 use ssm_core::{
     Dropout, GatedUnitTensors, TrainingBackend, affine, affine_reference, batch_norm,
     batch_norm_reference, causal_conv, causal_conv_reference, gated_unit, gated_unit_reference,
-    mean_over_time, normalize,
+    mean_over_time, normalize, rms_norm, rms_norm_reference,
 };
 
 use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results, values};
@@ -175,9 +175,37 @@ fn run_affine<B: TrainingBackend>(case: Case, mut placement: Placement, form: Fo
         Form::Kernel => affine,
         Form::Twin => affine_reference,
     };
-    let output = map(x.clone(), weight.clone(), bias.clone()).reshape([1, rows, outputs]);
+    let with_bias = draw.one_of(&[true, false]).then(|| bias.clone());
+    let output = map(x.clone(), weight.clone(), with_bias).reshape([1, rows, outputs]);
     let weights = draw.values(rows * outputs);
     results!(output, &weights, placement, [weight, bias, x])
+}
+
+pub fn normalization_by_the_root_mean_square_is_as_exact_as_its_twin<B: TrainingBackend>(
+    effort: Effort,
+) {
+    // One channel would be normalized to ±1 whatever it is: a gradient of rounding errors.
+    for case in (0..effort.cases)
+        .map(Case::drawn)
+        .filter(|case| case.hidden > 1)
+    {
+        let kernel = |placement| run_rms_norm::<B>(case, placement, Form::Kernel);
+        let twin = |placement| run_rms_norm::<Cpu>(case, placement, Form::Twin);
+        compare_to_twin(effort, case, kernel, twin);
+    }
+}
+
+/// Output, and gradients of input and weight.
+fn run_rms_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
+    let draw = &mut Draw::new(case.seed);
+    let input = placement.place::<B, 3>(&draw.affine(case.len(), 2.0, 0.5), case.shape());
+    let weight = placement.place::<B, 1>(&draw.affine(case.hidden, 0.5, 1.0), [case.hidden]);
+    let norm = match form {
+        Form::Kernel => rms_norm,
+        Form::Twin => rms_norm_reference,
+    };
+    let output = norm(input.clone(), weight.clone(), EPSILON);
+    results!(output, &draw.values(case.len()), placement, [input, weight])
 }
 
 pub fn the_mean_over_time_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {

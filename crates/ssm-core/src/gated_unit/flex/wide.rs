@@ -9,10 +9,12 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GatedUnit, GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope};
-use crate::cpu::{
-    COPIED_AT_ONCE, Destination, MatrixRef, Real, add_assign, dims, product, product_into, tensor,
-    transposed,
+use super::{GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope, gradients};
+use crate::{
+    affine::native::AffineGradient,
+    cpu::{
+        Destination, MatrixRef, Products, Real, dims, product, product_into, tensor, transposed,
+    },
 };
 
 /// Rows of a block: enough that packing the weights, once per block, is a few percent of a product. Half as many are 2 %
@@ -130,13 +132,13 @@ pub(super) fn backward<T: Real>(
     let (len, block) = (x.len(), ROWS * hidden);
     let piece = len.div_ceil(block).div_ceil(PIECES).max(1) * block;
     let mut dx = Box::<[T]>::new_uninit_slice(len);
-    let pieces: Vec<Sums<T>> = dx
+    let (values, gates): (Vec<_>, Vec<_>) = dx
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .enumerate()
         .map(|(index, ((dx, x), g))| {
-            let mut sums = Sums::new(hidden);
+            let [mut value, mut gate] = [(); 2].map(|()| AffineGradient::new([hidden; 2]));
             let mut scratch = Scratch::default();
             let blocks = dx
                 .chunks_mut(block)
@@ -151,86 +153,16 @@ pub(super) fn backward<T: Real>(
                     branches: branches.map(|branch| &branch[start..][..input.len()]),
                     output_gradient,
                     input_gradient,
-                    sums: &mut sums,
+                    sums: [&mut value, &mut gate],
                     scratch: &mut scratch,
                 });
             }
-            sums
+            (value, gate)
         })
-        .collect();
+        .unzip();
     // SAFETY: every block writes its part, and the blocks are all there is.
     let dx = unsafe { dx.assume_init() }.into_vec();
-    let Sums {
-        weights: [value_weight, gate_weight],
-        biases: [value_bias, gate_bias],
-    } = Sums::total(pieces);
-    GatedUnitGradients {
-        input: tensor(dx, shape),
-        weights: GatedUnit {
-            value_weight: tensor(value_weight, [hidden, hidden]),
-            value_bias: tensor(value_bias, [hidden]),
-            gate_weight: tensor(gate_weight, [hidden, hidden]),
-            gate_bias: tensor(gate_bias, [hidden]),
-        },
-    }
-}
-
-/// Gradients of the weights over some rows, of value and gate.
-struct Sums<T> {
-    /// `[output, input]`; empty before the first rows.
-    weights: [Vec<T>; 2],
-    biases: [Vec<T>; 2],
-}
-
-impl<T: Real> Sums<T> {
-    fn new(hidden: usize) -> Self {
-        Self {
-            weights: [(); 2].map(|()| Vec::new()),
-            biases: [(); 2].map(|()| vec![T::ZERO; hidden]),
-        }
-    }
-
-    /// Adds what these rows of gradients of a branch contribute.
-    #[inline(always)]
-    fn accumulate(&mut self, branch: usize, gradient: &[T], activation: &[T]) {
-        let (sum, bias) = (&mut self.weights[branch], &mut self.biases[branch]);
-        let hidden = bias.len();
-        for row in gradient.chunks_exact(hidden) {
-            add_assign(bias, row);
-        }
-        let [gradient, activation] =
-            [gradient, activation].map(|x| MatrixRef::new(x, x.len() / hidden, hidden));
-        if sum.is_empty() {
-            let mut first = Box::<[T]>::new_uninit_slice(hidden * hidden);
-            product_into(&mut first, gradient.transpose(), activation);
-            // SAFETY: the product writes every element.
-            *sum = unsafe { first.assume_init() }.into_vec();
-        } else {
-            let mode = Destination::Accumulate;
-            product(sum, mode, gradient.transpose(), activation);
-        }
-    }
-
-    /// Over all pieces, one after the other, of which there is at least one.
-    fn total(pieces: Vec<Self>) -> Self {
-        let mut pieces = pieces.into_iter();
-        let mut total = pieces.next().expect("there are rows");
-        let rest: Vec<Self> = pieces.collect();
-        for branch in 0..2 {
-            let bias = &mut total.biases[branch];
-            let weights = total.weights[branch].par_chunks_mut(COPIED_AT_ONCE);
-            weights.enumerate().for_each(|(index, total)| {
-                for piece in &rest {
-                    let part = &piece.weights[branch][index * COPIED_AT_ONCE..][..total.len()];
-                    add_assign(total, part);
-                }
-            });
-            for piece in &rest {
-                add_assign(bias, &piece.biases[branch]);
-            }
-        }
-        total
-    }
+    gradients(dx, shape, [values, gates])
 }
 
 /// Buffers for one block of rows, `[rows, hidden]` each.
@@ -266,7 +198,8 @@ struct BackwardBlock<'a, T> {
     branches: [&'a [T]; 2],
     output_gradient: &'a [T],
     input_gradient: &'a mut [MaybeUninit<T>],
-    sums: &'a mut Sums<T>,
+    /// Of value and gate.
+    sums: [&'a mut AffineGradient<T>; 2],
     scratch: &'a mut Scratch<T>,
 }
 
@@ -274,7 +207,7 @@ impl<T: Real> WithSimd for BackwardBlock<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (unit, start, hidden) = (self.unit, self.start, self.unit.hidden());
         let Scratch {
             activation,
@@ -314,8 +247,9 @@ impl<T: Real> WithSimd for BackwardBlock<'_, T> {
             }
         }
 
-        self.sums.accumulate(0, value, activation);
-        self.sums.accumulate(1, gate, activation);
+        let [value_sum, gate_sum] = self.sums;
+        value_sum.accumulate(simd, Products::Blocked, value, activation);
+        gate_sum.accumulate(simd, Products::Blocked, gate, activation);
         let [value, gate] = [value, gate].map(|x| MatrixRef::new(x, x.len() / hidden, hidden));
         let [value_weight, gate_weight] = [unit.weights.value_weight, unit.weights.gate_weight]
             .map(|weight| MatrixRef::new(weight, hidden, hidden));

@@ -1,0 +1,45 @@
+//! Normalization of every step by the root mean square of its channels.
+
+pub(crate) mod autodiff;
+pub(crate) mod composed;
+pub(crate) mod flex;
+
+use burn::tensor::{Tensor, backend::Backend as BurnBackend};
+
+use crate::{
+    axis_sum::mean_along,
+    backend::Backend,
+    primitive::{primitive, tensor},
+};
+
+/// Gradients of what goes into [`rms_norm`].
+#[derive(Clone, Debug)]
+pub struct RmsNormGradients<T> {
+    /// Gradient of x, `[batch, length, channels]`.
+    pub input: T,
+    /// Gradient of w, `[channels]`.
+    pub weight: T,
+}
+
+/// x / √(mean x² + ε) ∘ w, the mean over the channels of a step (Zhang and Sennrich 2019).
+///
+/// # Shapes
+/// - `input`: `[batch, length, channels]`; `weight`: `[channels]`
+/// - returns `[batch, length, channels]`
+pub fn rms_norm<B: Backend>(
+    input: Tensor<B, 3>,
+    weight: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, 3> {
+    tensor(B::rms_norm(primitive(input), primitive(weight), epsilon))
+}
+
+/// The same in plain tensor operations: the twin of the kernels.
+pub fn rms_norm_reference<B: BurnBackend>(
+    input: Tensor<B, 3>,
+    weight: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, 3> {
+    let scale = (mean_along(input.clone().square(), 2) + epsilon).sqrt();
+    input / scale * weight.unsqueeze()
+}

@@ -1,0 +1,183 @@
+//! Native CPU kernel: pieces of rows in parallel, vectors along the channels. Bound by memory.
+
+use std::mem::MaybeUninit;
+
+use burn::tensor::DType;
+use burn_flex::FlexTensor;
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::RmsNormGradients;
+use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor};
+
+/// Sums side by side, so that a loop of additions vectorizes: as many as the widest vectors have elements.
+const LANES: usize = 16;
+
+pub(crate) fn forward(input: &FlexTensor, weight: &FlexTensor, epsilon: f64) -> FlexTensor {
+    match input.dtype() {
+        DType::F64 => forward_typed::<f64>(input, weight, epsilon),
+        _ => forward_typed::<f32>(input, weight, epsilon),
+    }
+}
+
+pub(crate) fn backward(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    epsilon: f64,
+    output_gradient: &FlexTensor,
+) -> RmsNormGradients<FlexTensor> {
+    match input.dtype() {
+        DType::F64 => backward_typed::<f64>(input, weight, epsilon, output_gradient),
+        _ => backward_typed::<f32>(input, weight, epsilon, output_gradient),
+    }
+}
+
+/// Elements of one of the pieces that rows of `channels` elements are cut into.
+fn piece_len(elements: usize, channels: usize) -> usize {
+    (elements / channels).div_ceil(REDUCTION_PIECES).max(1) * channels
+}
+
+/// Σ aₖ bₖ.
+#[inline(always)]
+fn dot<S: Simd, T: Real>(a: &[T], b: &[T]) -> T {
+    let mut sums = [T::ZERO; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder());
+    for (sum, (a, b)) in sums.iter_mut().zip(rest) {
+        *sum = *a * *b;
+    }
+    for (a, b) in a.zip(b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum = a.fused::<S>(*b, *sum);
+        }
+    }
+    sums.into_iter().fold(T::ZERO, |total, sum| total + sum)
+}
+
+/// 1 / √(mean x² + ε).
+#[inline(always)]
+fn scale<S: Simd, T: Real>(row: &[T], epsilon: f64) -> T {
+    let mean = dot::<S, T>(row, row).into_f64() / row.len() as f64;
+    T::from_f64((mean + epsilon).sqrt().recip())
+}
+
+fn forward_typed<T: Real>(input: &FlexTensor, weight: &FlexTensor, epsilon: f64) -> FlexTensor {
+    let shape: [usize; 3] = dims(input);
+    let [input, weight] = [input, weight].map(FlexTensor::to_contiguous);
+    let (x, weight) = (input.storage::<T>(), weight.storage::<T>());
+    let piece = piece_len(x.len(), weight.len());
+    let mut output = Box::<[T]>::new_uninit_slice(x.len());
+    output
+        .par_chunks_mut(piece)
+        .zip(x.par_chunks(piece))
+        .for_each(|(output, input)| {
+            Arch::new().dispatch(Forward {
+                weight,
+                epsilon,
+                input,
+                output,
+            });
+        });
+    // SAFETY: every piece writes its part, and the pieces are all there is.
+    tensor(unsafe { output.assume_init() }.into_vec(), shape)
+}
+
+/// Some rows on their way forward.
+struct Forward<'a, T> {
+    weight: &'a [T],
+    epsilon: f64,
+    input: &'a [T],
+    output: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Real> WithSimd for Forward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let channels = self.weight.len();
+        let rows = self.output.chunks_exact_mut(channels);
+        for (output, row) in rows.zip(self.input.chunks_exact(channels)) {
+            let scale = scale::<S, T>(row, self.epsilon);
+            for ((output, x), weight) in output.iter_mut().zip(row).zip(self.weight) {
+                output.write(*x * scale * *weight);
+            }
+        }
+    }
+}
+
+fn backward_typed<T: Real>(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    epsilon: f64,
+    output_gradient: &FlexTensor,
+) -> RmsNormGradients<FlexTensor> {
+    let shape: [usize; 3] = dims(input);
+    let [input, weight, gradient] = [input, weight, output_gradient].map(FlexTensor::to_contiguous);
+    let (x, g) = (input.storage::<T>(), gradient.storage::<T>());
+    let weight = weight.storage::<T>();
+    let piece = piece_len(x.len(), weight.len());
+    let mut dx = Box::<[T]>::new_uninit_slice(x.len());
+    let sums: Vec<Vec<f64>> = dx
+        .par_chunks_mut(piece)
+        .zip(x.par_chunks(piece))
+        .zip(g.par_chunks(piece))
+        .map(|((input_gradient, input), output_gradient)| {
+            Arch::new().dispatch(Backward {
+                weight,
+                epsilon,
+                input,
+                output_gradient,
+                input_gradient,
+            })
+        })
+        .collect();
+    // SAFETY: every piece writes its part, and the pieces are all there is.
+    let dx = unsafe { dx.assume_init() }.into_vec();
+    let of_weight = (0..weight.len()).map(|j| T::from_f64(sums.iter().map(|sums| sums[j]).sum()));
+    RmsNormGradients {
+        input: tensor(dx, shape),
+        weight: tensor(of_weight.collect(), [weight.len()]),
+    }
+}
+
+/// Some rows on their way back, to what they contribute to the gradient of the weight.
+struct Backward<'a, T> {
+    weight: &'a [T],
+    epsilon: f64,
+    input: &'a [T],
+    output_gradient: &'a [T],
+    input_gradient: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Real> WithSimd for Backward<'_, T> {
+    type Output = Vec<f64>;
+
+    /// With s = 1 / √(mean x² + ε): ∂x = s (w ∘ g) - s³ mean(w ∘ g ∘ x) x, ∂w = Σ s g ∘ x.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<f64> {
+        let channels = self.weight.len();
+        let mut sums = vec![0.0; channels];
+        let mut weighted = vec![T::ZERO; channels];
+        let rows = self
+            .input_gradient
+            .chunks_exact_mut(channels)
+            .zip(self.input.chunks_exact(channels))
+            .zip(self.output_gradient.chunks_exact(channels));
+        for ((of_input, row), gradient) in rows {
+            let scale = scale::<S, T>(row, self.epsilon);
+            let weights = weighted.iter_mut().zip(self.weight).zip(&mut sums);
+            for (((weighted, weight), sum), (x, g)) in weights.zip(row.iter().zip(gradient)) {
+                *weighted = *weight * *g;
+                *sum += (*g * *x * scale).into_f64();
+            }
+            let mean = dot::<S, T>(&weighted, row).into_f64() / channels as f64;
+            let slope = T::from_f64(mean * scale.into_f64().powi(3));
+            let elements = of_input.iter_mut().zip(row).zip(&weighted);
+            for ((of_input, x), weighted) in elements {
+                of_input.write(*weighted * scale - *x * slope);
+            }
+        }
+        sums
+    }
+}
