@@ -1,0 +1,269 @@
+//! Mamba models, whose steps a cut of the states makes faster.
+
+use burn::tensor::ops::FloatTensor;
+use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
+use ssm_core::{
+    Encoder, Kernels, Mamba, MambaConfig, MambaHead, MixerKind, Model, SelectiveScan,
+    TrainingBackend,
+};
+use trainer::backend::Job;
+
+use crate::clock::{Clock, bytes, resident_mib};
+
+/// A model of bytes and what it trains on.
+struct Shape {
+    name: &'static str,
+    batch: usize,
+    length: usize,
+    hidden: usize,
+    blocks: usize,
+}
+
+/// As in `configs/mamba_selective_copy.toml` and, with the length cut, `configs/mamba_imdb.toml`.
+const SHAPES: [Shape; 2] = [
+    Shape {
+        name: "copying",
+        batch: 32,
+        length: 72,
+        hidden: 64,
+        blocks: 2,
+    },
+    Shape {
+        name: "reviews",
+        batch: 16,
+        length: 1024,
+        hidden: 64,
+        blocks: 2,
+    },
+];
+
+/// Before and after a cut as published, and between.
+const STATES: [usize; 4] = [128, 64, 16, 12];
+
+const VOCABULARY: usize = 256;
+const TAPS: usize = 4;
+const CLASSES: usize = 2;
+
+pub fn header() -> String {
+    format!(
+        "{:8}{:>5} |{:>9} |{:>9}{:>9}{:>8}{:>8}{:>8}{:>7}{:>8} |{:>7}{:>7}",
+        "shape",
+        "N",
+        "total",
+        "scan fwd",
+        "scan bwd",
+        "maps",
+        "conv",
+        "norm",
+        "optim",
+        "other",
+        "MiB",
+        "before"
+    )
+}
+
+pub struct Row {
+    shape: &'static Shape,
+    states: usize,
+    seconds: f64,
+}
+
+pub fn rows(seconds: f64) -> impl Iterator<Item = Row> {
+    SHAPES.iter().flat_map(move |shape| {
+        STATES.iter().map(move |&states| Row {
+            shape,
+            states,
+            seconds,
+        })
+    })
+}
+
+impl crate::Row for Row {
+    fn shape(&self) -> &'static str {
+        self.shape.name
+    }
+
+    fn states(&self) -> usize {
+        self.states
+    }
+}
+
+impl Job for Row {
+    type Output = String;
+
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> String {
+        let clock = Clock::<B>::new(device.clone(), self.seconds);
+        Bench {
+            shape: self.shape,
+            states: self.states,
+            clock,
+        }
+        .row()
+    }
+}
+
+/// One row of the table. Times are median seconds.
+struct Bench<'a, B: TrainingBackend> {
+    shape: &'a Shape,
+    states: usize,
+    clock: Clock<B>,
+}
+
+impl<B: TrainingBackend> Bench<'_, B> {
+    fn row(&self) -> String {
+        let (model, examples) = (self.model(), self.examples());
+        let (clock, size) = (&self.clock, self.shape.batch);
+        let before = resident_mib("VmRSS:");
+        let total = clock.step(model.clone(), &examples, size, false);
+        let peak = resident_mib("VmHWM:");
+        let blocks = self.shape.blocks as f64;
+        let [scan_forward, scan_backward] = self.scan();
+        let parts = [
+            blocks * scan_forward,
+            blocks * scan_backward,
+            blocks * self.maps(),
+            blocks * self.conv(),
+            // One more behind the last block.
+            (blocks + 1.0) * self.norm(),
+            clock.optimizer(model, &examples, size),
+        ];
+        let other = total - parts.iter().sum::<f64>();
+        let [forward, backward, maps, conv, norm, optimizer] = parts.map(|seconds| 1e3 * seconds);
+        format!(
+            "{:8}{:5} |{:9.2} |{forward:9.2}{backward:9.2}{maps:8.2}{conv:8.2}{norm:8.2}{optimizer:7.2}{:8.2} \
+             |{peak:7.0}{before:7.0}",
+            self.shape.name,
+            self.states,
+            1e3 * total,
+            1e3 * other
+        )
+    }
+
+    fn channels(&self) -> usize {
+        2 * self.shape.hidden
+    }
+
+    fn step_rank(&self) -> usize {
+        self.shape.hidden.div_ceil(16)
+    }
+
+    fn model(&self) -> Model<B> {
+        let config = MambaConfig {
+            encoder: Encoder::Embedding {
+                vocabulary: VOCABULARY,
+            },
+            hidden_dim: self.shape.hidden,
+            state_dims: vec![self.states; self.shape.blocks],
+            channels: self.channels(),
+            taps: TAPS,
+            mixer: MixerKind::Selective {
+                step_rank: self.step_rank(),
+            },
+            head: MambaHead::Classes { classes: CLASSES },
+        };
+        Model::Mamba(Mamba::init(&config, 1, &self.clock.device))
+    }
+
+    /// Two batches.
+    fn examples(&self) -> SequenceSet {
+        let example = ExampleShape {
+            length: self.shape.length,
+            channels: 1,
+            classes: CLASSES,
+            content: Content::Tokens {
+                vocabulary: VOCABULARY,
+            },
+            target: Target::Class,
+        };
+        let count = 2 * self.shape.batch;
+        let bytes = bytes(count * self.shape.length).collect();
+        let labels = (0..count).map(|i| (i % CLASSES) as u8).collect();
+        SequenceSet::new(example, bytes, labels).unwrap()
+    }
+
+    /// Forward and backward.
+    fn scan(&self) -> [f64; 2] {
+        let (n, channels) = (self.states, self.channels());
+        let (batch, length) = (self.shape.batch, self.shape.length);
+        // -1 to -N, as a model starts.
+        let decay = self.clock.random([channels, n]) * 0.0
+            - burn::tensor::Tensor::arange(1..n as i64 + 1, &self.clock.device)
+                .float()
+                .unsqueeze();
+        let scan = SelectiveScan {
+            input: self.wide(),
+            step: self.wide(),
+            decay: decay.into_primitive().tensor(),
+            input_vector: self.clock.primitive([batch, length, n]),
+            output_vector: self.clock.primitive([batch, length, n]),
+            feedthrough: self.clock.primitive([channels]),
+            gate: self.wide(),
+        };
+        let gradient = self.wide();
+        let run = || B::Inner::selective_scan_forward(&scan);
+        let forward = self.clock.part(run);
+        let states = run().chunk_states;
+        let backward = self
+            .clock
+            .part(|| B::Inner::selective_scan_backward(&scan, &states, &gradient));
+        [forward, backward]
+    }
+
+    /// All projections of a block, and the map to its step sizes.
+    fn maps(&self) -> f64 {
+        let (hidden, channels, rank) = (self.shape.hidden, self.channels(), self.step_rank());
+        let shapes = [
+            [channels, hidden], // the input
+            [channels, hidden], // the gate
+            [rank, channels],
+            [channels, rank],
+            [self.states, channels], // B
+            [self.states, channels], // C
+            [hidden, channels],
+        ];
+        let rows = self.shape.batch * self.shape.length;
+        let time = |[outputs, inputs]: [usize; 2]| {
+            let weight = self.clock.primitive([outputs, inputs]);
+            let input = self.clock.primitive([rows, inputs]);
+            let gradient = self.clock.primitive([rows, outputs]);
+            self.clock.part(|| {
+                let output = B::Inner::affine_forward(&input, &weight, None);
+                let wanted = [true, false];
+                (
+                    output,
+                    B::Inner::affine_backward(&input, &weight, &gradient, wanted),
+                )
+            })
+        };
+        shapes.map(time).iter().sum()
+    }
+
+    fn conv(&self) -> f64 {
+        let (input, gradient) = (self.wide(), self.wide());
+        let weight = self.clock.primitive([self.channels(), TAPS]);
+        let bias = self.clock.primitive([self.channels()]);
+        self.clock.part(|| {
+            let output = B::Inner::causal_conv_forward(&input, &weight, &bias);
+            let gradients = B::Inner::causal_conv_backward(&input, &weight, &bias, &gradient);
+            (output, gradients)
+        })
+    }
+
+    fn norm(&self) -> f64 {
+        let dims = [self.shape.batch, self.shape.length, self.shape.hidden];
+        let [input, gradient] = [(); 2].map(|()| self.clock.primitive(dims));
+        let weight = self.clock.primitive([self.shape.hidden]);
+        self.clock.part(|| {
+            let output = B::Inner::rms_norm_forward(&input, &weight, 1e-5);
+            let gradients = B::Inner::rms_norm_backward(&input, &weight, 1e-5, &gradient);
+            (output, gradients)
+        })
+    }
+
+    /// Of the shape of what goes through a mixer.
+    fn wide(&self) -> FloatTensor<B::Inner> {
+        let channels = self.channels();
+        self.clock
+            .primitive([self.shape.batch, self.shape.length, channels])
+    }
+}
