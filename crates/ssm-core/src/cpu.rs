@@ -80,6 +80,14 @@ pub(crate) fn zeros<T: Real>(len: usize) -> Vec<T> {
     zeros
 }
 
+/// Zeros, for what adds to what it finds.
+#[inline(always)]
+pub(crate) fn zeroed<T: Real>(memory: &mut [MaybeUninit<T>]) -> &mut [T] {
+    memory.fill(MaybeUninit::new(T::ZERO));
+    // SAFETY: the line above wrote every element.
+    unsafe { memory.assume_init_mut() }
+}
+
 /// Elements that a thread copies, adds or zeroes at a time, at least: enough to be worth handing out.
 pub(crate) const COPIED_AT_ONCE: usize = 1 << 14;
 

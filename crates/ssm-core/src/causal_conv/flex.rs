@@ -1,6 +1,6 @@
 //! Native CPU kernel: batch rows and runs of steps in parallel, vectors along the channels. Bound by memory.
 
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::CausalConvGradients;
-use crate::cpu::{Real, add_assign, dims, tensor, zeros};
+use crate::cpu::{Real, add_assign, dims, tensor, zeroed};
 
 /// Steps of a piece of work: enough that the few steps before it, which it computes again, do not count.
 const STEPS: usize = 256;
@@ -71,10 +71,9 @@ fn multiply_add<S: Simd, T: Real>(sum: &mut [T], a: &[T], b: &[T]) {
     }
 }
 
-/// What enters the activation at step `t` of `row`, `[length, channels]`.
+/// Adds to the biases in `out` what else enters the activation at step `t` of `row`, `[length, channels]`.
 #[inline(always)]
 fn filter<S: Simd, T: Real>(filters: &Filters<T>, row: &[T], t: usize, out: &mut [T]) {
-    out.copy_from_slice(&filters.bias);
     for (lag, tap) in filters.by_lag() {
         if let Some(seen) = t.checked_sub(lag) {
             let channels = filters.channels;
@@ -87,7 +86,7 @@ struct Forward<'a, T> {
     filters: &'a Filters<T>,
     row: &'a [T],
     first: usize,
-    output: &'a mut [T],
+    output: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Real> WithSimd for Forward<'_, T> {
@@ -97,6 +96,7 @@ impl<T: Real> WithSimd for Forward<'_, T> {
     fn with_simd<S: Simd>(self, _: S) {
         let steps = self.output.chunks_exact_mut(self.filters.channels);
         for (t, out) in (self.first..).zip(steps) {
+            let out = out.write_copy_of_slice(&self.filters.bias);
             filter::<S, T>(self.filters, self.row, t, out);
             for value in out {
                 *value = *value * value.sigmoid::<S>();
@@ -114,7 +114,7 @@ fn forward_typed<T: Real>(
     let filters = &Filters::<T>::of(weight, bias);
     let input = input.to_contiguous();
     let per_row = length * channels;
-    let mut output = zeros::<T>(batch * per_row);
+    let mut output = Box::<[T]>::new_uninit_slice(batch * per_row);
     output
         .par_chunks_mut(per_row)
         .zip(input.storage::<T>().par_chunks(per_row))
@@ -129,6 +129,8 @@ fn forward_typed<T: Real>(
                 });
             });
         });
+    // SAFETY: every piece writes its part, and the pieces are all there is.
+    let output = unsafe { output.assume_init() }.into_vec();
     tensor(output, [batch, length, channels])
 }
 
@@ -138,7 +140,7 @@ struct Backward<'a, T> {
     /// Gradient of the output, `[length, channels]`.
     gradient: &'a [T],
     steps: Range<usize>,
-    of_input: &'a mut [T],
+    of_input: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Real> WithSimd for Backward<'_, T> {
@@ -155,6 +157,7 @@ impl<T: Real> WithSimd for Backward<'_, T> {
             of_input,
         } = self;
         let channels = filters.channels;
+        let of_input = zeroed(of_input);
         let length = row.len() / channels;
         let mut of_taps = vec![T::ZERO; filters.taps.len()];
         let mut of_bias = vec![T::ZERO; channels];
@@ -162,6 +165,7 @@ impl<T: Real> WithSimd for Backward<'_, T> {
         // A step is also seen by the `count - 1` steps after it, which may belong to the next piece.
         let end = (steps.end + filters.count() - 1).min(length);
         for t in steps.start..end {
+            z.copy_from_slice(&filters.bias);
             filter::<S, T>(filters, row, t, &mut z);
             let gradient = &gradient[t * channels..][..channels];
             for (z, g) in z.iter_mut().zip(gradient) {
@@ -199,7 +203,7 @@ fn backward_typed<T: Real>(
     let filters = &Filters::<T>::of(weight, bias);
     let (input, gradient) = (input.to_contiguous(), output_gradient.to_contiguous());
     let per_row = length * channels;
-    let mut of_input = zeros::<T>(batch * per_row);
+    let mut of_input = Box::<[T]>::new_uninit_slice(batch * per_row);
     let shares: Vec<Vec<(Vec<T>, Vec<T>)>> = of_input
         .par_chunks_mut(per_row)
         .zip(input.storage::<T>().par_chunks(per_row))
@@ -220,6 +224,8 @@ fn backward_typed<T: Real>(
                 .collect()
         })
         .collect();
+    // SAFETY: every piece writes its part, and the pieces are all there is.
+    let of_input = unsafe { of_input.assume_init() }.into_vec();
     let mut of_taps = vec![T::ZERO; filters.taps.len()];
     let mut of_bias = vec![T::ZERO; channels];
     for (taps, bias) in shares.iter().flatten() {

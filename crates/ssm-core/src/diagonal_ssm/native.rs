@@ -20,7 +20,7 @@ pub(crate) use plan::Shape;
 
 use std::mem::MaybeUninit;
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::DiagonalSsm;
@@ -89,6 +89,22 @@ fn sum_groups<T: Real>(plan: &Plan, mut parts: Vec<T>) -> Vec<T> {
     parts
 }
 
+/// [`feed_through`] compiled for the widest vectors that this processor has.
+struct FeedThrough<'a, T> {
+    feedthrough: &'a [T],
+    inputs: &'a [T],
+    outputs: &'a mut [MaybeUninit<T>],
+}
+
+impl<'a, T: Real> WithSimd for FeedThrough<'a, T> {
+    type Output = &'a mut [T];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> &'a mut [T] {
+        feed_through(self.feedthrough, self.inputs, self.outputs)
+    }
+}
+
 /// `outputs = D ∘ inputs`, row by row: what is in the outputs now.
 #[inline(always)]
 fn feed_through<'a, T: Real>(
@@ -108,13 +124,5 @@ fn feed_through<'a, T: Real>(
         }
     }
     // SAFETY: by the assertions the rows are all there is, and each was written.
-    unsafe { outputs.assume_init_mut() }
-}
-
-/// Zeros, for a group that adds to what it finds.
-#[inline(always)]
-fn zeroed<T: Real>(outputs: &mut [MaybeUninit<T>]) -> &mut [T] {
-    outputs.fill(MaybeUninit::new(T::ZERO));
-    // SAFETY: the line above wrote every element.
     unsafe { outputs.assume_init_mut() }
 }

@@ -10,9 +10,9 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    Packed, Plan,
+    FeedThrough, Packed, Plan,
     backward::multiply_conjugate,
-    feed_through, fill_states,
+    fill_states,
     packed::PackedAdjoint,
     recurrence::{adjoint_scan, scan},
     sums::Sums,
@@ -134,12 +134,11 @@ pub(super) fn forward<T: Real>(
         let outputs = output[rank.span()].par_chunks_mut(plan.steps * h);
         outputs.enumerate().for_each(|(place, output)| {
             let (steps, inputs) = (rank.chunk(place).len(), rank.rows(input, place));
-            vectorized(
-                #[inline(always)]
-                || _ = feed_through(&packed.feedthrough, inputs.values(), output),
-            );
-            // SAFETY: the line above wrote all of it.
-            let output = unsafe { output.assume_init_mut() };
+            let output = Arch::new().dispatch(FeedThrough {
+                feedthrough: &packed.feedthrough,
+                inputs: inputs.values(),
+                outputs: output,
+            });
             for panel in 0..plan.panels {
                 let states = MatrixRef::new(states.panel(panel, place, steps), steps, width);
                 let matrix = packed.output(plan, panel);
@@ -252,13 +251,13 @@ pub(super) fn backward<T: Real>(
                 let [u, g] = [input, output_gradient].map(|values| rank.rows(values, place));
                 vectorized(
                     #[inline(always)]
-                    || {
-                        _ = feed_through(&packed.feedthrough, g.values(), input_gradient);
-                        sums.add_feedthrough(u.values(), g.values());
-                    },
+                    || sums.add_feedthrough(u.values(), g.values()),
                 );
-                // SAFETY: the lines above wrote all of it.
-                let input_gradient = unsafe { input_gradient.assume_init_mut() };
+                let input_gradient = Arch::new().dispatch(FeedThrough {
+                    feedthrough: &packed.feedthrough,
+                    inputs: g.values(),
+                    outputs: input_gradient,
+                });
                 for panel in 0..plan.panels {
                     let [states, adjoints] = [&states, &adjoints].map(|buffer| {
                         MatrixRef::new(buffer.panel(panel, place, steps), steps, width)

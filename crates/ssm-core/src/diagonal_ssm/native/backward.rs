@@ -13,9 +13,8 @@ use super::{
     recurrence::adjoint_scan,
     sum_groups,
     sums::{Sums, unpack},
-    zeroed,
 };
-use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real};
+use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, zeroed};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {

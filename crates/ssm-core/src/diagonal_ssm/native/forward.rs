@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use super::{
     Packed, Plan, Shape, System, abreast, feed_through, fill_states,
     packed::{states_to_panels, states_to_planes},
-    read_panel, sum_groups, zeroed,
+    read_panel, sum_groups,
 };
-use crate::cpu::{MatrixRef, Real, zeros};
+use crate::cpu::{MatrixRef, Real, zeroed, zeros};
 
 /// What the forward pass leaves behind.
 pub(crate) struct Forward<T> {
