@@ -32,6 +32,7 @@ use crate::{
     rms_norm::{self, RmsNormGradients},
     scan::{self, LinearScan, LinearScanGradients},
     selective_scan::{self, SelectiveScan, SelectiveScanForward},
+    ssd::{self, Ssd, SsdForward},
 };
 
 /// A burn backend with the operations of this crate.
@@ -83,6 +84,9 @@ pub trait Backend: BurnBackend {
 
     /// See [`selective_scan`](crate::selective_scan()).
     fn selective_scan(scan: SelectiveScan<FloatTensor<Self>>) -> FloatTensor<Self>;
+
+    /// See [`ssd`](crate::ssd()).
+    fn ssd(map: Ssd<FloatTensor<Self>>) -> FloatTensor<Self>;
 
     /// See [`normalize`](crate::normalize()).
     fn normalize(
@@ -270,6 +274,23 @@ pub trait Kernels: BurnBackend {
     ) -> SelectiveScan<FloatTensor<Self>> {
         selective_scan::composed::backward::<Self>(scan, chunk_states, output_gradient)
     }
+
+    /// Output of the map of Mamba-2, and the states that its backward pass restarts from; `None` where there is no kernel for
+    /// it, and it is made of tensor operations.
+    fn ssd_forward(map: &Ssd<FloatTensor<Self>>) -> Option<SsdForward<FloatTensor<Self>>> {
+        let _ = map;
+        None
+    }
+
+    /// Gradients of every input of that map, after a forward pass by the kernel.
+    fn ssd_backward(
+        map: &Ssd<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> Ssd<FloatTensor<Self>> {
+        let _ = (map, chunk_states, output_gradient);
+        unreachable!("there was no forward pass by a kernel")
+    }
 }
 
 /// An autodiff backend whose inner backend runs the same layers: what training is generic over.
@@ -349,6 +370,13 @@ macro_rules! plain_backend {
 
             fn selective_scan(scan: SelectiveScan<FloatTensor<Self>>) -> FloatTensor<Self> {
                 Self::selective_scan_forward(&scan).output
+            }
+
+            fn ssd(map: Ssd<FloatTensor<Self>>) -> FloatTensor<Self> {
+                match Self::ssd_forward(&map) {
+                    Some(forward) => forward.output,
+                    None => ssd::composed::ssd::<Self>(map),
+                }
             }
 
             fn normalize(
@@ -522,6 +550,18 @@ impl Kernels for burn_flex::Flex {
     ) -> SelectiveScan<FloatTensor<Self>> {
         selective_scan::flex::backward(scan, chunk_states, output_gradient)
     }
+
+    fn ssd_forward(map: &Ssd<FloatTensor<Self>>) -> Option<SsdForward<FloatTensor<Self>>> {
+        Some(ssd::flex::forward(map))
+    }
+
+    fn ssd_backward(
+        map: &Ssd<FloatTensor<Self>>,
+        chunk_states: &FloatTensor<Self>,
+        output_gradient: &FloatTensor<Self>,
+    ) -> Ssd<FloatTensor<Self>> {
+        ssd::flex::backward(map, chunk_states, output_gradient)
+    }
 }
 
 impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
@@ -580,5 +620,9 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
 
     fn selective_scan(scan: SelectiveScan<FloatTensor<Self>>) -> FloatTensor<Self> {
         selective_scan::autodiff::selective_scan::<B, C>(scan)
+    }
+
+    fn ssd(map: Ssd<FloatTensor<Self>>) -> FloatTensor<Self> {
+        ssd::autodiff::ssd::<B, C>(map)
     }
 }

@@ -1,6 +1,7 @@
 //! What the native CPU kernels share: element types, matrix products on slices, and access to the storage of Flex
 //! tensors.
 
+mod dot;
 mod product;
 mod real;
 mod tile;
@@ -12,6 +13,7 @@ use burn::tensor::{Bytes, Shape, TensorMetadata};
 use burn_flex::{FlexTensor, Layout};
 use rayon::prelude::*;
 
+pub(crate) use dot::{dot, sum};
 pub(crate) use product::{Destination, MatrixRef, Products, product, product_into};
 pub(crate) use real::Real;
 pub(crate) use tile::tiled_product;

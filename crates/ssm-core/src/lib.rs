@@ -87,6 +87,7 @@ mod reduction;
 mod rms_norm;
 mod scan;
 mod selective_scan;
+mod ssd;
 mod streaming;
 mod tensors;
 #[cfg(test)]
@@ -135,5 +136,6 @@ pub use selective_scan::{
     SelectiveScan, SelectiveScanForward, SelectiveScanTensors, selective_scan,
     selective_scan_reference,
 };
+pub use ssd::{Ssd, SsdForward, SsdTensors, ssd, ssd_reference};
 pub use streaming::{ClassifierStream, LruStream, MambaStream};
 pub use tensors::{NamedTensor, NamedTensors, WeightsError};

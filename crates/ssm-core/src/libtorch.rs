@@ -19,6 +19,7 @@ use crate::{
     },
     scan::{self, LinearScan, LinearScanGradients},
     selective_scan::{self, SelectiveScan, SelectiveScanForward},
+    ssd::{self, Ssd, SsdForward},
 };
 
 /// The best device that LibTorch has here: the first NVIDIA GPU, else the CPU.
@@ -120,6 +121,29 @@ impl<E: TchElement> Kernels for LibTorch<E> {
         let [states, gradient] = [chunk_states, output_gradient].map(lend);
         let gradients = selective_scan::flex::backward(&lent, &states, &gradient);
         SelectiveScan::of_parts(gradients.parts().map(|part| take(part.clone())))
+    }
+
+    fn ssd_forward(map: &Ssd<TchTensor>) -> Option<SsdForward<TchTensor>> {
+        if !is_native(&map.input) {
+            return None;
+        }
+        let lent = Ssd::of_parts(map.parts().map(lend), map.groups);
+        let forward = ssd::flex::forward(&lent);
+        Some(SsdForward {
+            output: take(forward.output),
+            chunk_states: take(forward.chunk_states),
+        })
+    }
+
+    fn ssd_backward(
+        map: &Ssd<TchTensor>,
+        chunk_states: &TchTensor,
+        output_gradient: &TchTensor,
+    ) -> Ssd<TchTensor> {
+        let lent = Ssd::of_parts(map.parts().map(lend), map.groups);
+        let [states, gradient] = [chunk_states, output_gradient].map(lend);
+        let gradients = ssd::flex::backward(&lent, &states, &gradient);
+        Ssd::of_parts(gradients.parts().map(|part| take(part.clone())), map.groups)
     }
 }
 

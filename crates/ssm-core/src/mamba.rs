@@ -5,7 +5,6 @@ mod gramian;
 mod parts;
 mod published;
 mod selective;
-mod ssd;
 
 pub use dual::DualMixer;
 pub use gramian::{GramianEstimate, HeadBasis, HeadGramians};

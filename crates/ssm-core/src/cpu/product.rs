@@ -96,6 +96,27 @@ impl<'a, T> MatrixRef<'a, T> {
         }
     }
 
+    /// Columns of a wider row-major matrix, whose rows are `row_stride` apart.
+    pub(crate) fn columns(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(
+            rows == 0 || data.len() >= (rows - 1) * row_stride + cols,
+            "the slice holds the columns"
+        );
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+        }
+    }
+
+    /// A row of a matrix that is not seen transposed.
+    pub(crate) fn row(self, index: usize) -> &'a [T] {
+        debug_assert_eq!(self.col_stride, 1, "rows are contiguous");
+        &self.data[index * self.row_stride..][..self.cols]
+    }
+
     /// Row by row, of a matrix that is not seen transposed.
     pub(crate) fn values(self) -> &'a [T] {
         debug_assert_eq!(self.col_stride, 1, "rows are contiguous");

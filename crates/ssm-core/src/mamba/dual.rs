@@ -11,12 +11,12 @@ use rand_chacha::ChaCha8Rng;
 use super::{
     parts::{Conv1d, KeptRows, Projection, RmsNorm},
     selective::initial_step,
-    ssd::{Ssd, ssd},
 };
 use crate::{
     backend::Backend,
     parameter::{parameter, values},
     selective_scan::softplus,
+    ssd::{SsdTensors, ssd},
     tensors::{NamedTensors, WeightsError},
 };
 
@@ -293,7 +293,7 @@ impl<B: BurnBackend> DualMixer<B> {
 
 impl<B: Backend> DualMixer<B> {
     /// What the map of `input`, `[batch, length, hidden]`, is given.
-    pub(super) fn map(&self, input: Tensor<B, 3>) -> Ssd<B> {
+    pub(super) fn map(&self, input: Tensor<B, 3>) -> SsdTensors<B> {
         let [batch, length, _] = input.dims();
         let [_, channels] = self.out_proj.weight.dims();
         let (heads, state) = (self.heads(), self.convolved_states());
@@ -308,23 +308,23 @@ impl<B: Backend> DualMixer<B> {
         let step = self
             .in_proj
             .rows(2 * channels + 2 * state, heads, input.clone());
-        Ssd {
+        SsdTensors {
             input: convolved(0, channels).reshape([batch, length, heads, channels / heads]),
             step: softplus(step + self.dt_bias.val().unsqueeze()),
             decay: self.A_log.val().exp().neg(),
             input_vector: mapped(&self.key_map, convolved(channels, state)),
             output_vector: mapped(&self.query_map, convolved(channels + state, state)),
+            feedthrough: self.D.val(),
             groups: if self.key_map.is_some() { heads } else { 1 },
         }
     }
 
     /// `[batch, length, hidden]` to the same.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        let map = self.map(input.clone());
-        let [batch, length, heads, width] = map.input.dims();
-        let direct = map.input.clone() * self.D.val().reshape([1, 1, heads, 1]);
+        let y = ssd(self.map(input.clone()));
+        let [batch, length, heads, width] = y.dims();
         let channels = heads * width;
-        let y = (ssd(map) + direct).reshape([batch, length, channels]);
+        let y = y.reshape([batch, length, channels]);
         let z = self.in_proj.rows(0, channels, input);
         self.out_proj.forward(self.norm.forward(y * silu(z)))
     }

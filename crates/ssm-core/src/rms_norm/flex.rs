@@ -8,10 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::RmsNormGradients;
-use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor};
-
-/// Sums side by side, so that a loop of additions vectorizes: as many as the widest vectors have elements.
-const LANES: usize = 16;
+use crate::cpu::{REDUCTION_PIECES, Real, dims, dot, tensor};
 
 pub(crate) fn forward(input: &FlexTensor, weight: &FlexTensor, epsilon: f64) -> FlexTensor {
     match input.dtype() {
@@ -37,27 +34,10 @@ fn piece_len(elements: usize, channels: usize) -> usize {
     (elements / channels).div_ceil(REDUCTION_PIECES).max(1) * channels
 }
 
-/// Σ aₖ bₖ.
-#[inline(always)]
-fn dot<S: Simd, T: Real>(a: &[T], b: &[T]) -> T {
-    let mut sums = [T::ZERO; LANES];
-    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a.remainder().iter().zip(b.remainder());
-    for (sum, (a, b)) in sums.iter_mut().zip(rest) {
-        *sum = *a * *b;
-    }
-    for (a, b) in a.zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum = a.fused::<S>(*b, *sum);
-        }
-    }
-    sums.into_iter().fold(T::ZERO, |total, sum| total + sum)
-}
-
 /// 1 / √(mean x² + ε).
 #[inline(always)]
-fn scale<S: Simd, T: Real>(row: &[T], epsilon: f64) -> T {
-    let mean = dot::<S, T>(row, row).into_f64() / row.len() as f64;
+fn scale<T: Real>(row: &[T], epsilon: f64) -> T {
+    let mean = dot(row, row) / row.len() as f64;
     T::from_f64((mean + epsilon).sqrt().recip())
 }
 
@@ -98,7 +78,7 @@ impl<T: Real> WithSimd for Forward<'_, T> {
         let channels = self.weight.len();
         let rows = self.output.chunks_exact_mut(channels);
         for (output, row) in rows.zip(self.input.chunks_exact(channels)) {
-            let scale = scale::<S, T>(row, self.epsilon);
+            let scale = scale(row, self.epsilon);
             for ((output, x), weight) in output.iter_mut().zip(row).zip(self.weight) {
                 output.write(*x * scale * *weight);
             }
@@ -165,13 +145,13 @@ impl<T: Real> WithSimd for Backward<'_, T> {
             .zip(self.input.chunks_exact(channels))
             .zip(self.output_gradient.chunks_exact(channels));
         for ((of_input, row), gradient) in rows {
-            let scale = scale::<S, T>(row, self.epsilon);
+            let scale = scale(row, self.epsilon);
             let weights = weighted.iter_mut().zip(self.weight).zip(&mut sums);
             for (((weighted, weight), sum), (x, g)) in weights.zip(row.iter().zip(gradient)) {
                 *weighted = *weight * *g;
                 *sum += (*g * *x * scale).into_f64();
             }
-            let mean = dot::<S, T>(&weighted, row).into_f64() / channels as f64;
+            let mean = dot(&weighted, row) / channels as f64;
             let slope = T::from_f64(mean * scale.into_f64().powi(3));
             let elements = of_input.iter_mut().zip(row).zip(&weighted);
             for ((of_input, x), weighted) in elements {

@@ -10,6 +10,7 @@ pub mod linear_scan;
 pub mod pointwise;
 pub mod selective_scan;
 mod sequential;
+pub mod ssd;
 
 use burn::{
     backend::{Autodiff, Flex},
@@ -68,6 +69,8 @@ macro_rules! suite_on {
             linear_scan::a_scan_neither_drifts_nor_overflows_on_long_sequences,
             selective_scan::a_selective_scan_is_as_exact_as_its_twin,
             selective_scan::a_selective_scan_neither_drifts_nor_overflows_on_long_sequences,
+            ssd::the_map_of_mamba2_is_as_exact_as_its_twin,
+            ssd::the_map_of_mamba2_neither_drifts_nor_overflows_on_long_sequences,
             pointwise::batch_normalization_is_as_exact_as_its_twin,
             pointwise::the_gated_unit_is_as_exact_as_its_twin,
             pointwise::normalization_by_given_statistics_is_as_exact_as_its_twin,

@@ -1,39 +1,26 @@
-//! A state space map with one decay per head, in chunks of matrix products.
+//! The map of Mamba-2 in tensor operations, in chunks of matrix products.
 
-use burn::tensor::{Tensor, TensorData, s};
+use burn::tensor::{Tensor, TensorData, ops::FloatTensor, s};
 
+use super::{Ssd, SsdTensors};
 use crate::{
     backend::Backend,
+    primitive::primitive,
     scan::{DecayTensor, Field, linear_scan},
 };
 
 /// Steps of a chunk: products within a chunk grow with it, the recurrence between chunks shrinks.
 const CHUNK: usize = 64;
 
-/// What goes into the map.
-pub(super) struct Ssd<B: Backend> {
-    /// x, `[batch, length, heads, width]`.
-    pub input: Tensor<B, 4>,
-    /// Δ, `[batch, length, heads]`.
-    pub step: Tensor<B, 3>,
-    /// A, negative, `[heads]`.
-    pub decay: Tensor<B, 1>,
-    /// B, `[batch, length, groups · state]`: one group for all heads, or one for each.
-    pub input_vector: Tensor<B, 3>,
-    /// C, likewise.
-    pub output_vector: Tensor<B, 3>,
-    /// Groups of B and C.
-    pub groups: usize,
-}
-
-/// y_t = h_t C_t with h_t = exp(Δ_t A) h_{t-1} + Δ_t x_t B_tᵀ of every head, `[batch, length, heads, width]`.
+/// The map, for backends without a kernel of their own.
 ///
 /// Within a chunk y = (C Bᵀ ∘ D) Δ x with the decays D from one step to another; what came before a chunk is one state
 /// per head, carried from chunk to chunk.
 ///
 /// # Source
 /// `DG24`, section 6.
-pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
+pub(crate) fn ssd<B: Backend>(map: Ssd<FloatTensor<B>>) -> FloatTensor<B> {
+    let map = SsdTensors::<B>::of_primitives(map);
     let [batch, length, heads, width] = map.input.dims();
     let groups = map.groups;
     let state = map.input_vector.dims()[2] / groups;
@@ -59,6 +46,7 @@ pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
             .swap_dims(2, 3)
     };
     let step = per_head(map.step.clone(), heads);
+    let direct = map.input.clone() * map.feedthrough.reshape([1, 1, heads, 1]);
     let driven = map.input * map.step.unsqueeze_dim::<4>(3);
     let driven = per_head(driven.reshape([batch, length, heads * width]), heads);
     let b = per_head(map.input_vector, groups);
@@ -102,6 +90,8 @@ pub(super) fn ssd<B: Backend>(map: Ssd<B>) -> Tensor<B, 4> {
     let across = c.matmul(before.swap_dims(3, 4)) * sums.exp();
 
     let y = (within + across).swap_dims(2, 3);
-    y.reshape([batch, chunks * size, heads, width])
-        .slice(s![.., 0..length, .., ..])
+    let y = y
+        .reshape([batch, chunks * size, heads, width])
+        .slice(s![.., 0..length, .., ..]);
+    primitive(y + direct)
 }

@@ -1,0 +1,145 @@
+//! The map of Mamba-2.
+
+use burn::tensor::DType;
+use ssm_core::{SsdTensors, TrainingBackend, ssd, ssd_reference};
+
+use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results};
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    seed: u64,
+    batch: usize,
+    length: usize,
+    heads: usize,
+    width: usize,
+    state: usize,
+    /// Whether every head has a B and a C of its own.
+    apart: bool,
+    /// Largest step: how far a state looks back.
+    step: f64,
+}
+
+impl Case {
+    fn drawn(seed: u64) -> Self {
+        let draw = &mut Draw::new(seed);
+        Self {
+            seed,
+            batch: draw.one_of(&[1, 2, 3, 9]),
+            length: draw.one_of(&[1, 2, 31, 32, 33, 100]),
+            heads: draw.one_of(&[1, 2, 3, 4]),
+            width: draw.one_of(&[1, 3, 16, 33]),
+            state: draw.one_of(&[1, 2, 5, 16, 40]),
+            apart: draw.one_of(&[false, true]),
+            // From steps after which nothing is left of a state to ones after which all of it is.
+            step: draw.one_of(&[20.0, 1.0, 1e-2, 1e-5]),
+        }
+    }
+
+    fn groups(&self) -> usize {
+        if self.apart { self.heads } else { 1 }
+    }
+}
+
+struct Values {
+    parts: [Vec<f64>; 6],
+    /// Gradient of the output.
+    weights: Vec<f64>,
+}
+
+impl Values {
+    fn of(case: Case) -> Self {
+        let draw = &mut Draw::new(case.seed);
+        let steps = case.batch * case.length;
+        let vectors = steps * case.groups() * case.state;
+        let wide = steps * case.heads * case.width;
+        Self {
+            parts: [
+                draw.values(wide),
+                draw.affine(steps * case.heads, case.step / 2.0, case.step / 2.0),
+                draw.affine(case.heads, 4.0, -5.0),
+                draw.values(vectors),
+                draw.values(vectors),
+                draw.values(case.heads),
+            ],
+            weights: draw.values(wide),
+        }
+    }
+}
+
+/// Output, and gradients of every input in the order of [`SsdTensors`].
+fn run<B: TrainingBackend>(
+    case: Case,
+    v: &Values,
+    mut placement: Placement,
+    form: Form,
+) -> Results {
+    let (heads, width, groups) = (case.heads, case.width, case.groups());
+    let vectors = [case.batch, case.length, groups * case.state];
+    let [x, step, a, b, c, d] = &v.parts;
+    let map = SsdTensors::<B> {
+        input: placement.place(x, [case.batch, case.length, heads, width]),
+        step: placement.place(step, [case.batch, case.length, heads]),
+        decay: placement.place(a, [heads]),
+        input_vector: placement.place(b, vectors),
+        output_vector: placement.place(c, vectors),
+        feedthrough: placement.place(d, [heads]),
+        groups,
+    };
+    let output = match form {
+        Form::Kernel => ssd(map.clone()),
+        Form::Twin => ssd_reference(map.clone()),
+    };
+    let output = output.reshape([case.batch, case.length, heads * width]);
+    results!(
+        output,
+        &v.weights,
+        placement,
+        [
+            map.input,
+            map.step,
+            map.decay,
+            map.input_vector,
+            map.output_vector,
+            map.feedthrough
+        ]
+    )
+}
+
+pub fn the_map_of_mamba2_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
+    for case in (0..effort.cases).map(Case::drawn) {
+        check::<B>(effort, case);
+    }
+}
+
+/// Steps so small that a state hardly fades, and so large that exponents add up to thousands.
+pub fn the_map_of_mamba2_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>(
+    effort: Effort,
+) {
+    for step in [1e-6, 30.0] {
+        check::<B>(
+            effort,
+            Case {
+                seed: 7,
+                batch: 1,
+                length: 700,
+                heads: 2,
+                width: 3,
+                state: 3,
+                apart: false,
+                step,
+            },
+        );
+    }
+}
+
+fn check<B: TrainingBackend>(effort: Effort, case: Case) {
+    let v = Values::of(case);
+    let twin = |dtype| run::<Cpu>(case, &v, Placement::plain(dtype), Form::Twin);
+    let (truth, plain) = (twin(DType::F64), twin(DType::F32));
+    for &dtype in effort.dtypes {
+        let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
+        let got = run::<B>(case, &v, placement, Form::Kernel);
+        let terms = case.batch * case.length * (case.heads * case.width).max(case.state);
+        compare(&got, &plain, &truth, terms, dtype, &(case, placement));
+    }
+}
