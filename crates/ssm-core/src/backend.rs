@@ -68,6 +68,7 @@ pub trait Backend: BurnBackend {
     /// See [`rms_norm`](crate::rms_norm()).
     fn rms_norm(
         input: FloatTensor<Self>,
+        gate: Option<FloatTensor<Self>>,
         weight: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
@@ -211,23 +212,25 @@ pub trait Kernels: BurnBackend {
         affine::composed::backward::<Self>(input, weight, output_gradient, wanted)
     }
 
-    /// Every step by the root mean square of its channels.
+    /// Every step, gated if there is a gate, by the root mean square of its channels.
     fn rms_norm_forward(
         input: &FloatTensor<Self>,
+        gate: Option<&FloatTensor<Self>>,
         weight: &FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        rms_norm::composed::forward::<Self>(input, weight, epsilon)
+        rms_norm::composed::forward::<Self>(input, gate, weight, epsilon)
     }
 
-    /// Gradients of input and weight of that normalization.
+    /// Gradients of what goes into that normalization.
     fn rms_norm_backward(
         input: &FloatTensor<Self>,
+        gate: Option<&FloatTensor<Self>>,
         weight: &FloatTensor<Self>,
         epsilon: f64,
         output_gradient: &FloatTensor<Self>,
     ) -> RmsNormGradients<FloatTensor<Self>> {
-        rms_norm::composed::backward::<Self>(input, weight, epsilon, output_gradient)
+        rms_norm::composed::backward::<Self>(input, gate, weight, epsilon, output_gradient)
     }
 
     /// Mean over time, `[batch, hidden]`.
@@ -350,10 +353,11 @@ macro_rules! plain_backend {
 
             fn rms_norm(
                 input: FloatTensor<Self>,
+        gate: Option<FloatTensor<Self>>,
                 weight: FloatTensor<Self>,
                 epsilon: f64,
             ) -> FloatTensor<Self> {
-                Self::rms_norm_forward(&input, &weight, epsilon)
+                Self::rms_norm_forward(&input, gate.as_ref(), &weight, epsilon)
             }
 
             fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -497,19 +501,21 @@ impl Kernels for burn_flex::Flex {
 
     fn rms_norm_forward(
         input: &FloatTensor<Self>,
+        gate: Option<&FloatTensor<Self>>,
         weight: &FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        rms_norm::flex::forward(input, weight, epsilon)
+        rms_norm::flex::forward(input, gate, weight, epsilon)
     }
 
     fn rms_norm_backward(
         input: &FloatTensor<Self>,
+        gate: Option<&FloatTensor<Self>>,
         weight: &FloatTensor<Self>,
         epsilon: f64,
         output_gradient: &FloatTensor<Self>,
     ) -> RmsNormGradients<FloatTensor<Self>> {
-        rms_norm::flex::backward(input, weight, epsilon, output_gradient)
+        rms_norm::flex::backward(input, gate, weight, epsilon, output_gradient)
     }
 
     fn mean_over_time_forward(input: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -600,10 +606,11 @@ impl<B: Kernels, C: CheckpointStrategy> Backend for Autodiff<B, C> {
 
     fn rms_norm(
         input: FloatTensor<Self>,
+        gate: Option<FloatTensor<Self>>,
         weight: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        rms_norm::autodiff::rms_norm::<B, C>(input, weight, epsilon)
+        rms_norm::autodiff::rms_norm::<B, C>(input, gate, weight, epsilon)
     }
 
     fn mean_over_time(input: FloatTensor<Self>) -> FloatTensor<Self> {

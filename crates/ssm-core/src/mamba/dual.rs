@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, activation::silu, backend::Backend as BurnBackend},
+    tensor::{Tensor, backend::Backend as BurnBackend},
 };
 use hsv::Mat;
 use rand::RngExt;
@@ -326,6 +326,6 @@ impl<B: Backend> DualMixer<B> {
         let channels = heads * width;
         let y = y.reshape([batch, length, channels]);
         let z = self.in_proj.rows(0, channels, input);
-        self.out_proj.forward(self.norm.forward(y * silu(z)))
+        self.out_proj.forward(self.norm.gated(y, z))
     }
 }

@@ -98,7 +98,12 @@ impl<B: BurnBackend> RmsNorm<B> {
 
 impl<B: Backend> RmsNorm<B> {
     pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        rms_norm(x, self.weight.val(), RMS_NORM_EPSILON)
+        rms_norm(x, None, self.weight.val(), RMS_NORM_EPSILON)
+    }
+
+    /// Of x ∘ SiLU(z).
+    pub(super) fn gated(&self, x: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
+        rms_norm(x, Some(gate), self.weight.val(), RMS_NORM_EPSILON)
     }
 }
 

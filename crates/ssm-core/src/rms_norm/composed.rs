@@ -1,7 +1,7 @@
 //! Normalization by the root mean square in tensor operations, with the backward pass by hand: for backends without a kernel
 //! of their own.
 
-use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+use burn::tensor::{Tensor, activation::sigmoid, backend::Backend, ops::FloatTensor};
 
 use super::{RmsNormGradients, rms_norm_reference};
 use crate::{
@@ -11,37 +11,57 @@ use crate::{
 
 pub(crate) fn forward<B: Backend>(
     input: &FloatTensor<B>,
+    gate: Option<&FloatTensor<B>>,
     weight: &FloatTensor<B>,
     epsilon: f64,
 ) -> FloatTensor<B> {
-    let (input, weight) = (tensor(input.clone()), tensor(weight.clone()));
-    primitive(rms_norm_reference::<B>(input, weight, epsilon))
+    let (input, gate) = (tensor(input.clone()), gate.cloned().map(tensor));
+    let weight = tensor(weight.clone());
+    primitive(rms_norm_reference::<B>(input, gate, weight, epsilon))
 }
 
-/// With s = 1 / √(mean x² + ε) and x̂ = s x: ∂x = s (w ∘ g - x̂ mean(w ∘ g ∘ x̂)), ∂w = Σ g ∘ x̂.
+/// With s = 1 / √(mean x² + ε) and x̂ = s x: ∂x = s (w ∘ g - x̂ mean(w ∘ g ∘ x̂)), ∂w = Σ g ∘ x̂; of x = y ∘ SiLU(z) then to y
+/// and z.
 pub(crate) fn backward<B: Backend>(
     input: &FloatTensor<B>,
+    gate: Option<&FloatTensor<B>>,
     weight: &FloatTensor<B>,
     epsilon: f64,
     output_gradient: &FloatTensor<B>,
 ) -> RmsNormGradients<FloatTensor<B>> {
     let input: Tensor<B, 3> = tensor(input.clone());
-    let [batch, length, channels] = input.dims();
-    let rows = [batch * length, channels];
-    let input = input.reshape(rows);
-    let gradient = tensor::<B, 3>(output_gradient.clone()).reshape(rows);
+    let shape = input.dims();
+    let [batch, length, channels] = shape;
+    let rows = |x: Tensor<B, 3>| x.reshape([batch * length, channels]);
+    let by_step = |x: Tensor<B, 2>| primitive(x.reshape(shape));
+    let input = rows(input);
+    let gate = gate.map(|gate| rows(tensor(gate.clone())));
+    let open = gate.clone().map(sigmoid);
+    let x = match (&gate, &open) {
+        (Some(gate), Some(open)) => input.clone() * gate.clone() * open.clone(),
+        _ => input.clone(),
+    };
+    let gradient = rows(tensor(output_gradient.clone()));
     let weight: Tensor<B, 1> = tensor(weight.clone());
 
-    let scale = (mean_along(input.clone().square(), 1) + epsilon)
-        .sqrt()
-        .recip();
-    let normalized = input * scale.clone();
+    let scale = (mean_along(x.clone().square(), 1) + epsilon).sqrt().recip();
+    let normalized = x * scale.clone();
     let of_weight = sum_along(gradient.clone() * normalized.clone(), 0);
     let gradient = gradient * weight.unsqueeze();
     let slope = mean_along(gradient.clone() * normalized.clone(), 1);
-    let of_input = (gradient - normalized * slope) * scale;
+    let of_x = (gradient - normalized * slope) * scale;
+    let (of_input, of_gate) = match (gate, open) {
+        (Some(gate), Some(open)) => {
+            let opened = gate.clone() * open.clone();
+            // SiLU'(z) = σ(z) (1 + z (1 - σ(z))).
+            let slope = open.clone() + opened.clone() * (1.0 - open);
+            (of_x.clone() * opened, Some(of_x * input * slope))
+        }
+        _ => (of_x, None),
+    };
     RmsNormGradients {
-        input: primitive(of_input.reshape([batch, length, channels])),
+        input: by_step(of_input),
+        gate: of_gate.map(by_step),
         weight: primitive(of_weight.reshape([channels])),
     }
 }
@@ -62,11 +82,18 @@ mod tests {
         let input = primitive(random::<Flex, 3>(1, shape) * 2.0 + 3.0);
         let weight = primitive(random::<Flex, 1>(2, [5]));
         let gradient = primitive(random::<Flex, 3>(3, shape));
-        let want = flex::forward(&input, &weight, 1e-5);
-        assert_close::<Flex>(&forward::<Flex>(&input, &weight, 1e-5), &want);
-        let want = flex::backward(&input, &weight, 1e-5, &gradient);
-        let got = backward::<Flex>(&input, &weight, 1e-5, &gradient);
-        assert_close::<Flex>(&got.input, &want.input);
-        assert_close::<Flex>(&got.weight, &want.weight);
+        let gate = primitive(random::<Flex, 3>(4, shape) * 3.0);
+        for gate in [None, Some(&gate)] {
+            let want = flex::forward(&input, gate, &weight, 1e-5);
+            let got = forward::<Flex>(&input, gate, &weight, 1e-5);
+            assert_close::<Flex>(&got, &want);
+            let want = flex::backward(&input, gate, &weight, 1e-5, &gradient);
+            let got = backward::<Flex>(&input, gate, &weight, 1e-5, &gradient);
+            assert_close::<Flex>(&got.input, &want.input);
+            assert_close::<Flex>(&got.weight, &want.weight);
+            if let (Some(got), Some(want)) = (&got.gate, &want.gate) {
+                assert_close::<Flex>(got, want);
+            }
+        }
     }
 }

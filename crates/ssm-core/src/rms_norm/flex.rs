@@ -10,22 +10,28 @@ use rayon::prelude::*;
 use super::RmsNormGradients;
 use crate::cpu::{REDUCTION_PIECES, Real, dims, dot, tensor};
 
-pub(crate) fn forward(input: &FlexTensor, weight: &FlexTensor, epsilon: f64) -> FlexTensor {
+pub(crate) fn forward(
+    input: &FlexTensor,
+    gate: Option<&FlexTensor>,
+    weight: &FlexTensor,
+    epsilon: f64,
+) -> FlexTensor {
     match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, weight, epsilon),
-        _ => forward_typed::<f32>(input, weight, epsilon),
+        DType::F64 => forward_typed::<f64>(input, gate, weight, epsilon),
+        _ => forward_typed::<f32>(input, gate, weight, epsilon),
     }
 }
 
 pub(crate) fn backward(
     input: &FlexTensor,
+    gate: Option<&FlexTensor>,
     weight: &FlexTensor,
     epsilon: f64,
     output_gradient: &FlexTensor,
 ) -> RmsNormGradients<FlexTensor> {
     match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weight, epsilon, output_gradient),
-        _ => backward_typed::<f32>(input, weight, epsilon, output_gradient),
+        DType::F64 => backward_typed::<f64>(input, gate, weight, epsilon, output_gradient),
+        _ => backward_typed::<f32>(input, gate, weight, epsilon, output_gradient),
     }
 }
 
@@ -41,20 +47,29 @@ fn scale<T: Real>(row: &[T], epsilon: f64) -> T {
     T::from_f64((mean + epsilon).sqrt().recip())
 }
 
-fn forward_typed<T: Real>(input: &FlexTensor, weight: &FlexTensor, epsilon: f64) -> FlexTensor {
+fn forward_typed<T: Real>(
+    input: &FlexTensor,
+    gate: Option<&FlexTensor>,
+    weight: &FlexTensor,
+    epsilon: f64,
+) -> FlexTensor {
     let shape: [usize; 3] = dims(input);
     let [input, weight] = [input, weight].map(FlexTensor::to_contiguous);
+    let gate = gate.map(FlexTensor::to_contiguous);
     let (x, weight) = (input.storage::<T>(), weight.storage::<T>());
+    let gate = gate.as_ref().map(FlexTensor::storage::<T>);
     let piece = piece_len(x.len(), weight.len());
     let mut output = Box::<[T]>::new_uninit_slice(x.len());
     output
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
-        .for_each(|(output, input)| {
+        .enumerate()
+        .for_each(|(index, (output, input))| {
             Arch::new().dispatch(Forward {
                 weight,
                 epsilon,
                 input,
+                gate: gate.map(|gate| &gate[index * piece..][..input.len()]),
                 output,
             });
         });
@@ -67,6 +82,7 @@ struct Forward<'a, T> {
     weight: &'a [T],
     epsilon: f64,
     input: &'a [T],
+    gate: Option<&'a [T]>,
     output: &'a mut [MaybeUninit<T>],
 }
 
@@ -76,8 +92,19 @@ impl<T: Real> WithSimd for Forward<'_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let channels = self.weight.len();
+        let mut gated = vec![T::ZERO; channels];
         let rows = self.output.chunks_exact_mut(channels);
-        for (output, row) in rows.zip(self.input.chunks_exact(channels)) {
+        for (index, (output, input)) in rows.zip(self.input.chunks_exact(channels)).enumerate() {
+            let row = match self.gate {
+                None => input,
+                Some(gate) => {
+                    let gate = &gate[index * channels..][..channels];
+                    for ((gated, y), z) in gated.iter_mut().zip(input).zip(gate) {
+                        *gated = *y * *z * z.sigmoid::<S>();
+                    }
+                    &gated
+                }
+            };
             let scale = scale(row, self.epsilon);
             for ((output, x), weight) in output.iter_mut().zip(row).zip(self.weight) {
                 output.write(*x * scale * *weight);
@@ -88,35 +115,50 @@ impl<T: Real> WithSimd for Forward<'_, T> {
 
 fn backward_typed<T: Real>(
     input: &FlexTensor,
+    gate: Option<&FlexTensor>,
     weight: &FlexTensor,
     epsilon: f64,
     output_gradient: &FlexTensor,
 ) -> RmsNormGradients<FlexTensor> {
     let shape: [usize; 3] = dims(input);
     let [input, weight, gradient] = [input, weight, output_gradient].map(FlexTensor::to_contiguous);
+    let gate = gate.map(FlexTensor::to_contiguous);
     let (x, g) = (input.storage::<T>(), gradient.storage::<T>());
     let weight = weight.storage::<T>();
+    let gate = gate.as_ref().map(FlexTensor::storage::<T>);
     let piece = piece_len(x.len(), weight.len());
     let mut dx = Box::<[T]>::new_uninit_slice(x.len());
-    let sums: Vec<Vec<f64>> = dx
-        .par_chunks_mut(piece)
-        .zip(x.par_chunks(piece))
-        .zip(g.par_chunks(piece))
-        .map(|((input_gradient, input), output_gradient)| {
-            Arch::new().dispatch(Backward {
+    // Without elements, where there is no gate.
+    let mut dz = Box::<[T]>::new_uninit_slice(gate.map_or(0, <[T]>::len));
+    let mut gate_gradients = dz.chunks_mut(piece);
+    let pieces: Vec<Backward<'_, T>> = dx
+        .chunks_mut(piece)
+        .zip(x.chunks(piece))
+        .zip(g.chunks(piece))
+        .enumerate()
+        .map(
+            |(index, ((input_gradient, input), output_gradient))| Backward {
                 weight,
                 epsilon,
                 input,
                 output_gradient,
+                gate: gate
+                    .map(|gate| &gate[index * piece..][..input.len()])
+                    .zip(gate_gradients.next()),
                 input_gradient,
-            })
-        })
+            },
+        )
         .collect();
-    // SAFETY: every piece writes its part, and the pieces are all there is.
-    let dx = unsafe { dx.assume_init() }.into_vec();
+    let sums: Vec<Vec<f64>> = pieces
+        .into_par_iter()
+        .map(|piece| Arch::new().dispatch(piece))
+        .collect();
+    // SAFETY: every piece writes its part of both, and the pieces are all there is.
+    let [dx, dz] = [dx, dz].map(|values| unsafe { values.assume_init() }.into_vec());
     let of_weight = (0..weight.len()).map(|j| T::from_f64(sums.iter().map(|sums| sums[j]).sum()));
     RmsNormGradients {
         input: tensor(dx, shape),
+        gate: gate.map(|_| tensor(dz, shape)),
         weight: tensor(of_weight.collect(), [weight.len()]),
     }
 }
@@ -126,6 +168,8 @@ struct Backward<'a, T> {
     weight: &'a [T],
     epsilon: f64,
     input: &'a [T],
+    /// With where its gradient goes.
+    gate: Option<(&'a [T], &'a mut [MaybeUninit<T>])>,
     output_gradient: &'a [T],
     input_gradient: &'a mut [MaybeUninit<T>],
 }
@@ -135,16 +179,28 @@ impl<T: Real> WithSimd for Backward<'_, T> {
 
     /// With s = 1 / √(mean x² + ε): ∂x = s (w ∘ g) - s³ mean(w ∘ g ∘ x) x, ∂w = Σ s g ∘ x.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<f64> {
+    fn with_simd<S: Simd>(mut self, _: S) -> Vec<f64> {
         let channels = self.weight.len();
         let mut sums = vec![0.0; channels];
-        let mut weighted = vec![T::ZERO; channels];
+        let [mut gated, mut open, mut weighted] = [(); 3].map(|()| vec![T::ZERO; channels]);
         let rows = self
             .input_gradient
             .chunks_exact_mut(channels)
             .zip(self.input.chunks_exact(channels))
             .zip(self.output_gradient.chunks_exact(channels));
-        for ((of_input, row), gradient) in rows {
+        for (index, ((of_input, input), gradient)) in rows.enumerate() {
+            let part = index * channels..(index + 1) * channels;
+            let row = match &self.gate {
+                None => input,
+                Some((gate, _)) => {
+                    let gates = gate[part.clone()].iter().zip(&mut open);
+                    for ((gated, y), (z, open)) in gated.iter_mut().zip(input).zip(gates) {
+                        *open = z.sigmoid::<S>();
+                        *gated = *y * *z * *open;
+                    }
+                    &gated
+                }
+            };
             let scale = scale(row, self.epsilon);
             let weights = weighted.iter_mut().zip(self.weight).zip(&mut sums);
             for (((weighted, weight), sum), (x, g)) in weights.zip(row.iter().zip(gradient)) {
@@ -153,9 +209,24 @@ impl<T: Real> WithSimd for Backward<'_, T> {
             }
             let mean = dot(&weighted, row) / channels as f64;
             let slope = T::from_f64(mean * scale.into_f64().powi(3));
-            let elements = of_input.iter_mut().zip(row).zip(&weighted);
-            for ((of_input, x), weighted) in elements {
-                of_input.write(*weighted * scale - *x * slope);
+            let of_row = weighted.iter().zip(row);
+            let of_row = of_row.map(|(weighted, x)| *weighted * scale - *x * slope);
+            match &mut self.gate {
+                None => {
+                    for (of_input, of_x) in of_input.iter_mut().zip(of_row) {
+                        of_input.write(of_x);
+                    }
+                }
+                Some((gate, of_gate)) => {
+                    let outputs = of_input.iter_mut().zip(&mut of_gate[part.clone()]);
+                    let inputs = input.iter().zip(&gate[part]).zip(&open);
+                    for (((of_y, of_z), of_x), ((y, z), open)) in outputs.zip(of_row).zip(inputs) {
+                        of_y.write(of_x * *z * *open);
+                        // SiLU'(z) = σ(z) (1 + z (1 - σ(z))).
+                        let slope = *open * z.fused::<S>(T::ONE - *open, T::ONE);
+                        of_z.write(of_x * *y * slope);
+                    }
+                }
             }
         }
         sums

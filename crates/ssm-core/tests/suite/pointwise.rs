@@ -195,7 +195,7 @@ pub fn normalization_by_the_root_mean_square_is_as_exact_as_its_twin<B: Training
     }
 }
 
-/// Output, and gradients of input and weight.
+/// Output, and gradients of input, weight and gate, which some cases have.
 fn run_rms_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
     let draw = &mut Draw::new(case.seed);
     let input = placement.place::<B, 3>(&draw.affine(case.len(), 2.0, 0.5), case.shape());
@@ -204,8 +204,15 @@ fn run_rms_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: 
         Form::Kernel => rms_norm,
         Form::Twin => rms_norm_reference,
     };
-    let output = norm(input.clone(), weight.clone(), EPSILON);
-    results!(output, &draw.values(case.len()), placement, [input, weight])
+    let gate = placement.place::<B, 3>(&draw.affine(case.len(), 3.0, 0.0), case.shape());
+    let with_gate = draw.one_of(&[true, false]).then(|| gate.clone());
+    let output = norm(input.clone(), with_gate, weight.clone(), EPSILON);
+    results!(
+        output,
+        &draw.values(case.len()),
+        placement,
+        [input, weight, gate]
+    )
 }
 
 pub fn the_mean_over_time_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {

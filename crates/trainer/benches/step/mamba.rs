@@ -254,8 +254,8 @@ impl<B: TrainingBackend> Bench<'_, B> {
         let [input, gradient] = [(); 2].map(|()| self.clock.primitive(dims));
         let weight = self.clock.primitive([self.shape.hidden]);
         self.clock.part(|| {
-            let output = B::Inner::rms_norm_forward(&input, &weight, 1e-5);
-            let gradients = B::Inner::rms_norm_backward(&input, &weight, 1e-5, &gradient);
+            let output = B::Inner::rms_norm_forward(&input, None, &weight, 1e-5);
+            let gradients = B::Inner::rms_norm_backward(&input, None, &weight, 1e-5, &gradient);
             (output, gradients)
         })
     }
