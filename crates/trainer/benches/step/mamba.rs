@@ -1,18 +1,26 @@
 //! Mamba models, whose steps a cut of the states makes faster.
 
 use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Int, Tensor};
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
-    Encoder, Kernels, Mamba, MambaConfig, MambaHead, MixerKind, Model, SelectiveScan,
+    Encoder, Kernels, Mamba, MambaConfig, MambaHead, MixerKind, Model, SelectiveScan, Ssd,
     TrainingBackend,
 };
 use trainer::backend::Job;
 
 use crate::clock::{Clock, bytes, resident_mib};
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mamba,
+    Mamba2,
+}
+
 /// A model of bytes and what it trains on.
 struct Shape {
     name: &'static str,
+    kind: Kind,
     batch: usize,
     length: usize,
     hidden: usize,
@@ -20,22 +28,31 @@ struct Shape {
 }
 
 /// As in `configs/mamba_selective_copy.toml` and, with the length cut, `configs/mamba_imdb.toml`.
-const SHAPES: [Shape; 2] = [
+const SHAPES: [Shape; 4] = [
+    copying("mamba-copy", Kind::Mamba),
+    reviews("mamba-imdb", Kind::Mamba),
+    copying("mamba2-copy", Kind::Mamba2),
+    reviews("mamba2-imdb", Kind::Mamba2),
+];
+
+const fn copying(name: &'static str, kind: Kind) -> Shape {
     Shape {
-        name: "copying",
+        name,
+        kind,
         batch: 32,
         length: 72,
         hidden: 64,
         blocks: 2,
-    },
+    }
+}
+
+const fn reviews(name: &'static str, kind: Kind) -> Shape {
     Shape {
-        name: "reviews",
         batch: 16,
         length: 1024,
-        hidden: 64,
-        blocks: 2,
-    },
-];
+        ..copying(name, kind)
+    }
+}
 
 /// Before and after a cut as published, and between.
 const STATES: [usize; 4] = [128, 64, 16, 12];
@@ -43,10 +60,12 @@ const STATES: [usize; 4] = [128, 64, 16, 12];
 const VOCABULARY: usize = 256;
 const TAPS: usize = 4;
 const CLASSES: usize = 2;
+/// Channels of a head of Mamba-2.
+const WIDTH: usize = 64;
 
 pub fn header() -> String {
     format!(
-        "{:8}{:>5} |{:>9} |{:>9}{:>9}{:>8}{:>8}{:>8}{:>7}{:>8} |{:>7}{:>7}",
+        "{:12}{:>5} |{:>9} |{:>9}{:>9}{:>8}{:>8}{:>8}{:>7}{:>8} |{:>7}{:>7}",
         "shape",
         "N",
         "total",
@@ -124,13 +143,13 @@ impl<B: TrainingBackend> Bench<'_, B> {
             blocks * self.maps(),
             blocks * self.conv(),
             // One more behind the last block.
-            (blocks + 1.0) * self.norm(),
+            blocks * self.norms() + self.norm(self.shape.hidden, false),
             clock.optimizer(model, &examples, size),
         ];
         let other = total - parts.iter().sum::<f64>();
         let [forward, backward, maps, conv, norm, optimizer] = parts.map(|seconds| 1e3 * seconds);
         format!(
-            "{:8}{:5} |{:9.2} |{forward:9.2}{backward:9.2}{maps:8.2}{conv:8.2}{norm:8.2}{optimizer:7.2}{:8.2} \
+            "{:12}{:5} |{:9.2} |{forward:9.2}{backward:9.2}{maps:8.2}{conv:8.2}{norm:8.2}{optimizer:7.2}{:8.2} \
              |{peak:7.0}{before:7.0}",
             self.shape.name,
             self.states,
@@ -147,6 +166,10 @@ impl<B: TrainingBackend> Bench<'_, B> {
         self.shape.hidden.div_ceil(16)
     }
 
+    fn heads(&self) -> usize {
+        self.channels() / WIDTH
+    }
+
     fn model(&self) -> Model<B> {
         let config = MambaConfig {
             encoder: Encoder::Embedding {
@@ -156,8 +179,13 @@ impl<B: TrainingBackend> Bench<'_, B> {
             state_dims: vec![self.states; self.shape.blocks],
             channels: self.channels(),
             taps: TAPS,
-            mixer: MixerKind::Selective {
-                step_rank: self.step_rank(),
+            mixer: match self.shape.kind {
+                Kind::Mamba => MixerKind::Selective {
+                    step_rank: self.step_rank(),
+                },
+                Kind::Mamba2 => MixerKind::Dual {
+                    heads: self.heads(),
+                },
             },
             head: MambaHead::Classes { classes: CLASSES },
         };
@@ -183,13 +211,18 @@ impl<B: TrainingBackend> Bench<'_, B> {
 
     /// Forward and backward.
     fn scan(&self) -> [f64; 2] {
+        match self.shape.kind {
+            Kind::Mamba => self.selective_scan(),
+            Kind::Mamba2 => self.ssd(),
+        }
+    }
+
+    fn selective_scan(&self) -> [f64; 2] {
         let (n, channels) = (self.states, self.channels());
         let (batch, length) = (self.shape.batch, self.shape.length);
         // -1 to -N, as a model starts.
-        let decay = self.clock.random([channels, n]) * 0.0
-            - burn::tensor::Tensor::arange(1..n as i64 + 1, &self.clock.device)
-                .float()
-                .unsqueeze();
+        let rates = Tensor::<B::Inner, 1, Int>::arange(1..n as i64 + 1, &self.clock.device);
+        let decay: Tensor<B::Inner, 2> = rates.float().neg().unsqueeze().repeat_dim(0, channels);
         let scan = SelectiveScan {
             input: self.wide(),
             step: self.wide(),
@@ -209,23 +242,64 @@ impl<B: TrainingBackend> Bench<'_, B> {
         [forward, backward]
     }
 
+    /// Not a number where the backend makes the map of tensor operations.
+    fn ssd(&self) -> [f64; 2] {
+        let (n, heads) = (self.states, self.heads());
+        let (batch, length) = (self.shape.batch, self.shape.length);
+        let positive = |dims: [usize; 3]| self.clock.random(dims).abs();
+        let map = Ssd {
+            input: self.clock.primitive([batch, length, heads, WIDTH]),
+            step: positive([batch, length, heads]).into_primitive().tensor(),
+            decay: positive([1, 1, heads])
+                .neg()
+                .reshape([heads])
+                .into_primitive()
+                .tensor(),
+            input_vector: self.clock.primitive([batch, length, n]),
+            output_vector: self.clock.primitive([batch, length, n]),
+            feedthrough: self.clock.primitive([heads]),
+            groups: 1,
+        };
+        let gradient = self.clock.primitive([batch, length, heads, WIDTH]);
+        let run = || B::Inner::ssd_forward(&map);
+        let Some(forward) = run() else {
+            return [f64::NAN; 2];
+        };
+        let states = forward.chunk_states;
+        [
+            self.clock.part(run),
+            self.clock
+                .part(|| B::Inner::ssd_backward(&map, &states, &gradient)),
+        ]
+    }
+
     /// All projections of a block, and the map to its step sizes.
     fn maps(&self) -> f64 {
         let (hidden, channels, rank) = (self.shape.hidden, self.channels(), self.step_rank());
-        let shapes = [
-            [channels, hidden], // the input
-            [channels, hidden], // the gate
-            [rank, channels],
-            [channels, rank],
-            [self.states, channels], // B
-            [self.states, channels], // C
-            [hidden, channels],
-        ];
+        let shapes: &[[usize; 2]] = match self.shape.kind {
+            Kind::Mamba => &[
+                [channels, hidden], // the input
+                [channels, hidden], // the gate
+                [rank, channels],
+                [channels, rank],
+                [self.states, channels], // B
+                [self.states, channels], // C
+                [hidden, channels],
+            ],
+            Kind::Mamba2 => &[
+                [channels, hidden],     // the input
+                [channels, hidden],     // the gate
+                [self.states, hidden],  // B
+                [self.states, hidden],  // C
+                [self.heads(), hidden], // the steps
+                [hidden, channels],
+            ],
+        };
         let rows = self.shape.batch * self.shape.length;
-        let time = |[outputs, inputs]: [usize; 2]| {
-            let weight = self.clock.primitive([outputs, inputs]);
-            let input = self.clock.primitive([rows, inputs]);
-            let gradient = self.clock.primitive([rows, outputs]);
+        let time = |[outputs, inputs]: &[usize; 2]| {
+            let weight = self.clock.primitive([*outputs, *inputs]);
+            let input = self.clock.primitive([rows, *inputs]);
+            let gradient = self.clock.primitive([rows, *outputs]);
             self.clock.part(|| {
                 let output = B::Inner::affine_forward(&input, &weight, None);
                 let wanted = [true, false];
@@ -235,13 +309,18 @@ impl<B: TrainingBackend> Bench<'_, B> {
                 )
             })
         };
-        shapes.map(time).iter().sum()
+        shapes.iter().map(time).sum()
     }
 
     fn conv(&self) -> f64 {
-        let (input, gradient) = (self.wide(), self.wide());
-        let weight = self.clock.primitive([self.channels(), TAPS]);
-        let bias = self.clock.primitive([self.channels()]);
+        let channels = match self.shape.kind {
+            Kind::Mamba => self.channels(),
+            Kind::Mamba2 => self.channels() + 2 * self.states,
+        };
+        let dims = [self.shape.batch, self.shape.length, channels];
+        let [input, gradient] = [(); 2].map(|()| self.clock.primitive(dims));
+        let weight = self.clock.primitive([channels, TAPS]);
+        let bias = self.clock.primitive([channels]);
         self.clock.part(|| {
             let output = B::Inner::causal_conv_forward(&input, &weight, &bias);
             let gradients = B::Inner::causal_conv_backward(&input, &weight, &bias, &gradient);
@@ -249,13 +328,23 @@ impl<B: TrainingBackend> Bench<'_, B> {
         })
     }
 
-    fn norm(&self) -> f64 {
-        let dims = [self.shape.batch, self.shape.length, self.shape.hidden];
-        let [input, gradient] = [(); 2].map(|()| self.clock.primitive(dims));
-        let weight = self.clock.primitive([self.shape.hidden]);
+    /// In front of a block, and of Mamba-2 the gated one within it as well.
+    fn norms(&self) -> f64 {
+        self.norm(self.shape.hidden, false)
+            + match self.shape.kind {
+                Kind::Mamba => 0.0,
+                Kind::Mamba2 => self.norm(self.channels(), true),
+            }
+    }
+
+    fn norm(&self, channels: usize, gated: bool) -> f64 {
+        let dims = [self.shape.batch, self.shape.length, channels];
+        let [input, gate, gradient] = [(); 3].map(|()| self.clock.primitive(dims));
+        let gate = gated.then_some(&gate);
+        let weight = self.clock.primitive([channels]);
         self.clock.part(|| {
-            let output = B::Inner::rms_norm_forward(&input, None, &weight, 1e-5);
-            let gradients = B::Inner::rms_norm_backward(&input, None, &weight, 1e-5, &gradient);
+            let output = B::Inner::rms_norm_forward(&input, gate, &weight, 1e-5);
+            let gradients = B::Inner::rms_norm_backward(&input, gate, &weight, 1e-5, &gradient);
             (output, gradients)
         })
     }
