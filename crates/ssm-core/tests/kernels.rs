@@ -46,6 +46,11 @@ suite_on!(
 );
 
 #[test]
+fn maps_of_mamba2_may_have_one_channel_and_one_state() {
+    suite::ssd::one_channel_and_one_state_are_sizes_too::<Autodiff<Flex>>(IN_BOTH_PRECISIONS);
+}
+
+#[test]
 fn the_loops_equal_the_tensor_twin() {
     suite::diagonal_ssm::the_loops_equal_the_tensor_twin();
 }

@@ -52,26 +52,36 @@ pub(crate) fn ssd<B: Backend>(map: Ssd<FloatTensor<B>>) -> FloatTensor<B> {
     let b = per_head(map.input_vector, groups);
     let c = per_head(map.output_vector, groups);
 
-    // Σ_{k ≤ t} Δ_k A within the chunk, by a product with a triangle of ones.
+    // Σ_{k ≤ t} Δ_k A within the chunk, and how much is left at its end of what step t adds, by products with triangles of ones.
     let exponents = step * map.decay.reshape([1, 1, heads, 1, 1]);
-    let ones = (0..size * size).map(|i| f32::from(u8::from(i % size <= i / size)));
-    let triangle = TensorData::new(ones.collect::<Vec<f32>>(), [size, size]);
-    let triangle: Tensor<B, 2> = Tensor::from_data(triangle, (&device, dtype));
-    let sums = triangle.clone().unsqueeze::<5>().matmul(exponents);
+    let rows = exponents.reshape([batch * chunks * heads, size]);
+    let ones_where = |is_one: fn(usize, usize) -> bool| -> Tensor<B, 2> {
+        let ones = (0..size * size).map(|i| f32::from(u8::from(is_one(i / size, i % size))));
+        let ones = TensorData::new(ones.collect::<Vec<f32>>(), [size, size]);
+        Tensor::from_data(ones, (&device, dtype))
+    };
+    let column = |rows: Tensor<B, 2>| rows.reshape([batch, chunks, heads, size, 1]);
+    let sums = column(rows.clone().matmul(ones_where(|k, t| k <= t)));
+    let left = column(rows.clone().matmul(ones_where(|k, t| k > t))).exp();
 
-    // From step j to step t ≥ j: masked before the exponential, which would overflow above the diagonal.
-    let differences = sums.clone() - sums.clone().swap_dims(3, 4);
-    let later = triangle.equal_elem(0.0).unsqueeze::<5>();
-    let decays = differences.mask_fill(
-        later.expand([batch, chunks, heads, size, size]),
-        f32::NEG_INFINITY,
-    );
+    // Σ_{j < k ≤ t} of them, from step j to step t. Not as a difference of two of the sums, which may be large where what is
+    // between neighbors is not.
+    let later: Tensor<B, 3> =
+        rows.unsqueeze_dim(1) * ones_where(|j, k| k > j).unsqueeze_dim::<3>(0);
+    let between = later.reshape([batch * chunks * heads * size, size]);
+    let between = between.matmul(ones_where(|k, t| k <= t));
+    let between = between
+        .reshape([batch, chunks, heads, size, size])
+        .swap_dims(3, 4);
+    // Masked before the exponential: above the diagonal is what is later.
+    let above = ones_where(|t, j| j > t).equal_elem(1.0).unsqueeze::<5>();
+    let above = above.expand([batch, chunks, heads, size, size]);
+    let decays = between.mask_fill(above, f32::NEG_INFINITY);
     let within = c.clone().matmul(b.clone().swap_dims(3, 4)) * decays.exp();
     let within = within.matmul(driven.clone());
 
     // What a chunk adds to the state at its end, `[batch, chunks, heads, width, state]`.
     let whole = sums.clone().slice(s![.., .., .., size - 1, ..]);
-    let left = (whole.clone() - sums.clone()).exp();
     let added = (driven * left).swap_dims(3, 4).matmul(b);
     let all = heads * width * state;
     let fades = whole.exp().expand([batch, chunks, heads, width, state]);
@@ -94,4 +104,33 @@ pub(crate) fn ssd<B: Backend>(map: Ssd<FloatTensor<B>>) -> FloatTensor<B> {
         .reshape([batch, chunks * size, heads, width])
         .slice(s![.., 0..length, .., ..]);
     primitive(y + direct)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+    use crate::{
+        ssd::flex,
+        testing::{assert_close, random},
+    };
+
+    #[test]
+    fn composed_operations_equal_the_native_kernel() {
+        let (batch, length, heads, width, state) = (2, 150, 3, 5, 4);
+        for groups in [1, heads] {
+            let vector = |seed| primitive(random::<Flex, 3>(seed, [batch, length, groups * state]));
+            let map = Ssd {
+                input: primitive(random::<Flex, 4>(1, [batch, length, heads, width])),
+                step: primitive(random::<Flex, 3>(2, [batch, length, heads]).abs()),
+                decay: primitive(random::<Flex, 1>(3, [heads]).abs().neg()),
+                input_vector: vector(4),
+                output_vector: vector(5),
+                feedthrough: primitive(random::<Flex, 1>(6, [heads])),
+                groups,
+            };
+            assert_close::<Flex>(&ssd::<Flex>(map.clone()), &flex::forward(&map).output);
+        }
+    }
 }

@@ -256,11 +256,24 @@ impl<T: Real> Fades<T> {
 
 /// `dst = factor ∘ rows`, a factor for every row.
 #[inline(always)]
-fn scale_rows<T: Real>(dst: &mut [T], factors: &[T], rows: MatrixRef<'_, T>, cols: usize) {
+fn scale_rows<T: Real>(
+    dst: &mut [T],
+    factors: impl IntoIterator<Item = T>,
+    rows: MatrixRef<'_, T>,
+    cols: usize,
+) {
     for (t, (dst, factor)) in dst.chunks_exact_mut(cols).zip(factors).enumerate() {
         for (dst, value) in dst.iter_mut().zip(rows.row(t)) {
-            *dst = *factor * *value;
+            *dst = factor * *value;
         }
+    }
+}
+
+/// `dst = a ∘ b`.
+#[inline(always)]
+fn multiply<T: Real>(dst: &mut [T], a: &[T], b: &[T]) {
+    for ((dst, a), b) in dst.iter_mut().zip(a).zip(b) {
+        *dst = *a * *b;
     }
 }
 

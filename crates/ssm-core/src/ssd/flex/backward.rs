@@ -6,7 +6,9 @@ use burn_flex::FlexTensor;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{CHUNK, Fades, Parts, Plan, Steps, add, scale_rows, set, side_by_side, transpose_into};
+use super::{
+    CHUNK, Fades, Parts, Plan, Steps, add, multiply, scale_rows, set, side_by_side, transpose_into,
+};
 use crate::{
     cpu::{MatrixRef, Real, add_assign, dims, dot, sum, tensor},
     ssd::Ssd,
@@ -201,19 +203,10 @@ impl<T: Real> WithSimd for Unit<'_, T> {
                     let s = &mut scratch.adjoints[own * head_states..][..head_states];
 
                     let driven = &mut scratch.driven[..q * width];
-                    let rows = driven.chunks_exact_mut(width);
-                    for (t, (row, size)) in rows.zip(steps.sizes(parts.step, head)).enumerate() {
-                        for (v, x) in row.iter_mut().zip(x.row(t)) {
-                            *v = size * *x;
-                        }
-                    }
+                    scale_rows(driven, steps.sizes(parts.step, head), x, width);
                     let driven = MatrixRef::new(driven, q, width);
                     let faded = &mut scratch.faded[..q * q];
-                    for ((faded, product), fade) in
-                        faded.iter_mut().zip(&*products).zip(&fades.within)
-                    {
-                        *faded = *product * *fade;
-                    }
+                    multiply(faded, products, &fades.within);
 
                     // E, and what passes from step to step within the chunk.
                     let transposed = &mut scratch.driven_transposed[..width * q];
@@ -233,7 +226,7 @@ impl<T: Real> WithSimd for Unit<'_, T> {
                     let of_driven = &mut scratch.of_driven[..q * width];
                     set(simd, of_driven, MatrixRef::new(faded, q, q).transpose(), g);
                     let scaled = &mut scratch.scaled[..q * state];
-                    scale_rows(scaled, &fades.to_end, b, state);
+                    scale_rows(scaled, fades.to_end.iter().copied(), b, state);
                     let behind = MatrixRef::new(s, state, width);
                     add(simd, of_driven, MatrixRef::new(scaled, q, state), behind);
 
@@ -278,7 +271,7 @@ impl<T: Real> WithSimd for Unit<'_, T> {
                     for s in &mut *s {
                         *s = *s * fades.whole;
                     }
-                    scale_rows(scaled, &fades.from_start, c, state);
+                    scale_rows(scaled, fades.from_start.iter().copied(), c, state);
                     let scaled = MatrixRef::new(scaled, q, state);
                     add(simd, s, scaled.transpose(), g);
 

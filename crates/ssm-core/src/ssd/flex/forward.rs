@@ -6,7 +6,9 @@ use burn_flex::FlexTensor;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{CHUNK, Fades, Parts, Plan, Steps, add, scale_rows, set, side_by_side, transpose_into};
+use super::{
+    CHUNK, Fades, Parts, Plan, Steps, add, multiply, scale_rows, set, side_by_side, transpose_into,
+};
 use crate::{
     cpu::{MatrixRef, Real, dims, tensor},
     ssd::{Ssd, SsdForward},
@@ -17,7 +19,8 @@ pub(super) fn forward<T: Real>(map: &Ssd<FlexTensor>) -> SsdForward<FlexTensor> 
     let map = Ssd::of_parts(map.parts().map(FlexTensor::to_contiguous), map.groups);
     let (parts, shape): (_, [usize; 4]) = (Parts::<T>::new(&map), dims(&map.input));
     let unit = plan.length * plan.block_width();
-    let unit_states = plan.chunks() * plan.block_heads() * plan.head_states();
+    let block_states = plan.block_heads() * plan.head_states();
+    let unit_states = plan.chunks() * block_states;
     let mut output = Box::<[T]>::new_uninit_slice(plan.units() * unit);
     let mut chunk_states = Box::<[T]>::new_uninit_slice(plan.units() * unit_states);
     output
@@ -42,7 +45,7 @@ pub(super) fn forward<T: Real>(map: &Ssd<FlexTensor>) -> SsdForward<FlexTensor> 
     // SAFETY: every unit writes its part of both, and the units are all there is.
     let [output, chunk_states] =
         [output, chunk_states].map(|values| unsafe { values.assume_init() }.into_vec());
-    let states = [plan.units() * plan.chunks(), unit_states / plan.chunks()];
+    let states = [plan.units() * plan.chunks(), block_states];
     SsdForward {
         output: tensor(side_by_side(output, plan.blocks, plan.block_width()), shape),
         chunk_states: tensor(chunk_states, states),
@@ -123,18 +126,9 @@ impl<T: Real> WithSimd for Unit<'_, T> {
                     fades.fill::<S>(steps.sizes(parts.step, head), parts.decay[head]);
                     let x = steps.of_head(parts.input, head);
                     let driven = &mut scratch.driven[..q * width];
-                    let rows = driven.chunks_exact_mut(width);
-                    for (t, (row, size)) in rows.zip(steps.sizes(parts.step, head)).enumerate() {
-                        for (v, x) in row.iter_mut().zip(x.row(t)) {
-                            *v = size * *x;
-                        }
-                    }
+                    scale_rows(driven, steps.sizes(parts.step, head), x, width);
                     let faded = &mut scratch.faded[..q * q];
-                    for ((faded, product), fade) in
-                        faded.iter_mut().zip(&*products).zip(&fades.within)
-                    {
-                        *faded = *product * *fade;
-                    }
+                    multiply(faded, products, &fades.within);
                     let driven = MatrixRef::new(driven, q, width);
                     let output = &mut scratch.output[..q * width];
                     set(simd, output, MatrixRef::new(faded, q, q), driven);
@@ -142,10 +136,10 @@ impl<T: Real> WithSimd for Unit<'_, T> {
                     let own = head - self.heads.start;
                     let states = &mut scratch.states[own * head_states..][..head_states];
                     let scaled = &mut scratch.scaled[..q * state];
-                    scale_rows(scaled, &fades.from_start, c, state);
+                    scale_rows(scaled, fades.from_start.iter().copied(), c, state);
                     let before = MatrixRef::new(states, state, width);
                     add(simd, output, MatrixRef::new(scaled, q, state), before);
-                    scale_rows(scaled, &fades.to_end, b, state);
+                    scale_rows(scaled, fades.to_end.iter().copied(), b, state);
                     for h in &mut *states {
                         *h = *h * fades.whole;
                     }
