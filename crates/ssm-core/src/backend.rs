@@ -353,7 +353,7 @@ macro_rules! plain_backend {
 
             fn rms_norm(
                 input: FloatTensor<Self>,
-        gate: Option<FloatTensor<Self>>,
+                gate: Option<FloatTensor<Self>>,
                 weight: FloatTensor<Self>,
                 epsilon: f64,
             ) -> FloatTensor<Self> {

@@ -120,6 +120,11 @@ pub(crate) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 /// whatever the number of threads: a run repeats bit for bit.
 pub(crate) const REDUCTION_PIECES: usize = 32;
 
+/// Elements of one of the pieces that rows of `width` elements are cut into.
+pub(crate) fn piece_len(elements: usize, width: usize) -> usize {
+    (elements / width).div_ceil(REDUCTION_PIECES).max(1) * width
+}
+
 /// Adds `part` to `total` element by element.
 pub(crate) fn add_assign<T: Real>(total: &mut [T], part: &[T]) {
     for (t, p) in total.iter_mut().zip(part) {

@@ -162,6 +162,9 @@ fn an_interrupted_run_leaves_a_checkpoint_and_goes_on_to_the_same_end() {
         let step: u64 = last.split([' ', ',']).nth(3).unwrap().parse().unwrap();
         let checkpoint = broken.join(format!("checkpoints/step-{step:08}"));
         assert!(checkpoint.is_dir(), "{last}");
+        // Right at a cut the one from before it has the same step, and a name behind.
+        let latest = latest_checkpoint(&broken).unwrap();
+        assert!(text(&latest).starts_with(text(&checkpoint)), "{last}");
         command = resume(&broken);
     }
     stdout(&command.output().unwrap());

@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{REDUCTION_PIECES, Real, dims, tensor, vectorized};
+use crate::cpu::{Real, dims, piece_len, tensor, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -52,11 +52,6 @@ fn normalize_typed<T: Real>(
     });
     let output = scaled(input.storage::<T>(), hidden, epsilon, &mean, &variance);
     tensor(output, [batch, length, hidden])
-}
-
-/// Elements of one of the pieces that rows of `hidden` elements are cut into.
-fn piece_len(elements: usize, hidden: usize) -> usize {
-    (elements / hidden).div_ceil(REDUCTION_PIECES).max(1) * hidden
 }
 
 /// Elements of a tile: whole rows, long enough that a loop over it vectorizes well even where `hidden` is small.

@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::RmsNormGradients;
-use crate::cpu::{REDUCTION_PIECES, Real, dims, dot, tensor};
+use crate::cpu::{Real, dims, dot, piece_len, tensor};
 
 pub(crate) fn forward(
     input: &FlexTensor,
@@ -33,11 +33,6 @@ pub(crate) fn backward(
         DType::F64 => backward_typed::<f64>(input, gate, weight, epsilon, output_gradient),
         _ => backward_typed::<f32>(input, gate, weight, epsilon, output_gradient),
     }
-}
-
-/// Elements of one of the pieces that rows of `channels` elements are cut into.
-fn piece_len(elements: usize, channels: usize) -> usize {
-    (elements / channels).div_ceil(REDUCTION_PIECES).max(1) * channels
 }
 
 /// 1 / √(mean x² + ε).
