@@ -125,6 +125,24 @@ pub(crate) fn piece_len(elements: usize, width: usize) -> usize {
     (elements / width).div_ceil(REDUCTION_PIECES).max(1) * width
 }
 
+/// Elements, about, of as many rows as a loop should work on at once: long enough to vectorize well even where rows are
+/// short, and to stay in the first cache.
+const TILE: usize = 512;
+
+/// Whole rows of `width` elements that a loop works on at once, in elements.
+pub(crate) fn tile_len(width: usize) -> usize {
+    TILE.div_ceil(width) * width
+}
+
+/// Adds up the rows in `tile`.
+pub(crate) fn sum_of_rows<T: Real>(tile: &[T], width: usize) -> Vec<T> {
+    let mut sum = vec![T::ZERO; width];
+    for row in tile.chunks_exact(width) {
+        add_assign(&mut sum, row);
+    }
+    sum
+}
+
 /// Adds `part` to `total` element by element.
 pub(crate) fn add_assign<T: Real>(total: &mut [T], part: &[T]) {
     for (t, p) in total.iter_mut().zip(part) {

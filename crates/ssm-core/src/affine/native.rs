@@ -5,11 +5,10 @@ use std::mem::MaybeUninit;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use crate::cpu::{COPIED_AT_ONCE, Destination, MatrixRef, Products, Real, add_assign, transposed};
-
-/// Elements, about, of as many rows as a loop should work on at once: long enough to vectorize well even where rows are
-/// short, and to stay in the first cache.
-const TILE: usize = 512;
+use crate::cpu::{
+    COPIED_AT_ONCE, Destination, MatrixRef, Products, Real, add_assign, sum_of_rows, tile_len,
+    transposed,
+};
 
 /// y = W x + b, or W x alone, with the weight in both orders.
 pub(crate) struct Affine<T> {
@@ -31,7 +30,7 @@ impl<T: Real> Affine<T> {
             shape,
             weight: weight.to_vec(),
             transposed: transposed(weight, inputs),
-            bias_rows: bias.map_or(Vec::new(), |bias| bias.repeat(TILE.div_ceil(outputs))),
+            bias_rows: bias.map_or(Vec::new(), |bias| bias.repeat(tile_len(outputs) / outputs)),
             products: Products::for_weight(shape),
         }
     }
@@ -116,7 +115,7 @@ impl<T: Real> AffineGradient<T> {
         Self {
             shape,
             weight: Vec::new(),
-            bias_rows: vec![T::ZERO; TILE.div_ceil(outputs) * outputs],
+            bias_rows: vec![T::ZERO; tile_len(outputs)],
         }
     }
 
@@ -172,10 +171,7 @@ impl<T: Real> AffineGradient<T> {
     /// Gradients of weight, `[output, input]`, and bias, `[output]`.
     pub(crate) fn into_parts(mut self) -> [Vec<T>; 2] {
         let [outputs, inputs] = self.shape;
-        let mut bias = vec![T::ZERO; outputs];
-        for part in self.bias_rows.chunks_exact(outputs) {
-            add_assign(&mut bias, part);
-        }
+        let bias = sum_of_rows(&self.bias_rows, outputs);
         // Without rows there is nothing yet.
         self.weight.resize(outputs * inputs, T::ZERO);
         match self.is_transposed() {

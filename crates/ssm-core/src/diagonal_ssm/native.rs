@@ -105,24 +105,21 @@ impl<'a, T: Real> WithSimd for FeedThrough<'a, T> {
     }
 }
 
-/// `outputs = D ∘ inputs`, row by row: what is in the outputs now.
+/// `outputs = D ∘ inputs` with D repeated in `feedthrough`: what is in the outputs now.
 #[inline(always)]
 fn feed_through<'a, T: Real>(
     feedthrough: &[T],
     inputs: &[T],
     outputs: &'a mut [MaybeUninit<T>],
 ) -> &'a mut [T] {
-    let hidden = feedthrough.len();
+    let tile = feedthrough.len();
     assert_eq!(inputs.len(), outputs.len(), "as many outputs as inputs");
-    assert_eq!(outputs.len() % hidden, 0, "rows are whole");
-    let rows = outputs
-        .chunks_exact_mut(hidden)
-        .zip(inputs.chunks_exact(hidden));
-    for (outputs, inputs) in rows {
+    let tiles = outputs.chunks_mut(tile).zip(inputs.chunks(tile));
+    for (outputs, inputs) in tiles {
         for ((y, u), d) in outputs.iter_mut().zip(inputs).zip(feedthrough) {
             y.write(*d * *u);
         }
     }
-    // SAFETY: by the assertions the rows are all there is, and each was written.
+    // SAFETY: by the assertion the tiles are all there is, and each was written.
     unsafe { outputs.assume_init_mut() }
 }

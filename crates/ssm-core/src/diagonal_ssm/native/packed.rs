@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{System, plan::Plan};
-use crate::cpu::{COPIED_AT_ONCE, MatrixRef, Real, transposed};
+use crate::cpu::{COPIED_AT_ONCE, MatrixRef, Real, tile_len, transposed};
 
 /// Parameters panel by panel; real and imaginary parts of a panel share one product.
 pub(super) struct Packed<T> {
@@ -13,6 +13,7 @@ pub(super) struct Packed<T> {
     input: Vec<T>,
     /// Per panel `[2 * lanes, hidden]`: Re Cᵀ, then -Im Cᵀ.
     output: Vec<T>,
+    /// D, repeated for many rows at a time.
     pub(super) feedthrough: Vec<T>,
 }
 
@@ -33,7 +34,7 @@ impl<T: Real> Packed<T> {
             lambda,
             input: by_channel(plan, [&input_re, &input_im], T::ONE),
             output: by_lane(plan, [&output_re, &output_im], -T::ONE),
-            feedthrough: system.feedthrough.to_vec(),
+            feedthrough: system.feedthrough.repeat(tile_len(h) / h),
         }
     }
 

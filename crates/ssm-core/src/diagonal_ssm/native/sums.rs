@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{DiagonalSsm, Plan};
-use crate::cpu::{COPIED_AT_ONCE, Real, add_assign, transposed};
+use crate::cpu::{COPIED_AT_ONCE, Real, add_assign, sum_of_rows, tile_len, transposed};
 
 /// Gradients of the parameters of one group, summed over some batch rows.
 pub(super) struct Sums<T> {
@@ -13,7 +13,8 @@ pub(super) struct Sums<T> {
     pub(super) input: Vec<T>,
     /// Per panel `[hidden, 2 * lanes]`.
     pub(super) output: Vec<T>,
-    pub(super) feedthrough: Vec<T>,
+    /// As many partial sums side by side as fit a tile.
+    feedthrough: Vec<T>,
 }
 
 impl<T: Real> Sums<T> {
@@ -23,16 +24,16 @@ impl<T: Real> Sums<T> {
             lambda: vec![T::ZERO; group_width],
             input: vec![T::ZERO; h * group_width],
             output: vec![T::ZERO; h * group_width],
-            feedthrough: vec![T::ZERO; h],
+            feedthrough: vec![T::ZERO; tile_len(h)],
         }
     }
 
     /// Adds what these rows of inputs and of gradients of outputs contribute to the gradient of D.
     #[inline(always)]
     pub(super) fn add_feedthrough(&mut self, inputs: &[T], output_gradients: &[T]) {
-        let h = self.feedthrough.len();
-        let rows = inputs.chunks_exact(h).zip(output_gradients.chunks_exact(h));
-        for (u, g) in rows {
+        let tile = self.feedthrough.len();
+        let tiles = inputs.chunks(tile).zip(output_gradients.chunks(tile));
+        for (u, g) in tiles {
             for ((sum, u), g) in self.feedthrough.iter_mut().zip(u).zip(g) {
                 *sum += *u * *g;
             }
@@ -81,7 +82,7 @@ pub(super) fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSsm<Ve
         input_im: input(1),
         output_re: by_channel(plan, groups, |sums| &sums.output, 0, T::ONE),
         output_im: by_channel(plan, groups, |sums| &sums.output, 1, -T::ONE),
-        feedthrough: groups[0].feedthrough.clone(),
+        feedthrough: sum_of_rows(&groups[0].feedthrough, plan.shape.hidden),
     }
 }
 
