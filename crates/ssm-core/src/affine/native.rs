@@ -17,20 +17,19 @@ pub(crate) struct Affine<T> {
     weight: Vec<T>,
     /// `[input, output]`.
     transposed: Vec<T>,
-    /// The bias, repeated: copied many rows at a time where rows are short. Empty without a bias.
-    bias_rows: Vec<T>,
+    bias: Option<Vec<T>>,
     products: Products,
 }
 
 impl<T: Real> Affine<T> {
     /// `weight` is `[output, input]`.
     pub(crate) fn new(weight: &[T], shape: [usize; 2], bias: Option<&[T]>) -> Self {
-        let [outputs, inputs] = shape;
+        let [_, inputs] = shape;
         Self {
             shape,
             weight: weight.to_vec(),
             transposed: transposed(weight, inputs),
-            bias_rows: bias.map_or(Vec::new(), |bias| bias.repeat(tile_len(outputs) / outputs)),
+            bias: bias.map(<[T]>::to_vec),
             products: Products::for_weight(shape),
         }
     }
@@ -55,17 +54,9 @@ impl<T: Real> Affine<T> {
         let [outputs, inputs] = self.shape;
         let input = MatrixRef::new(input, input.len() / inputs, inputs);
         let weight = MatrixRef::new(&self.transposed, inputs, outputs);
-        if self.bias_rows.is_empty() {
-            return self.products.multiply_into(simd, output, input, weight);
-        }
-        for rows in output.chunks_mut(self.bias_rows.len()) {
-            rows.write_copy_of_slice(&self.bias_rows[..rows.len()]);
-        }
-        // SAFETY: the loop wrote every element.
-        let output = unsafe { output.assume_init_mut() };
-        let mode = Destination::Accumulate;
-        self.products.multiply(simd, output, mode, input, weight);
-        output
+        let bias = self.bias.as_deref();
+        self.products
+            .multiply_into(simd, output, bias, input, weight)
     }
 
     /// Wᵀ g for the rows g of `gradient`: what is in `input` now.
@@ -77,7 +68,8 @@ impl<T: Real> Affine<T> {
         input: &'a mut [MaybeUninit<T>],
     ) -> &'a mut [T] {
         let [gradient, weight] = self.pull_back_factors(gradient);
-        self.products.multiply_into(simd, input, gradient, weight)
+        self.products
+            .multiply_into(simd, input, None, gradient, weight)
     }
 
     /// Adds Wᵀ g for the rows g of `gradient`.
@@ -143,7 +135,7 @@ impl<T: Real> AffineGradient<T> {
         };
         if self.weight.is_empty() {
             let mut first = Box::<[T]>::new_uninit_slice(outputs * inputs);
-            products.multiply_into(simd, &mut first, lhs, rhs);
+            products.multiply_into(simd, &mut first, None, lhs, rhs);
             // SAFETY: the product is all of it.
             self.weight = unsafe { first.assume_init() }.into_vec();
         } else {

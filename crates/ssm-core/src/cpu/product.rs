@@ -58,18 +58,26 @@ impl Products {
         }
     }
 
-    /// `lhs * rhs` into memory that nothing was written to yet: what is in it now.
+    /// `lhs * rhs`, plus `bias` in every row if there is one, into memory that nothing was written to yet: what is in it now.
     #[inline(always)]
     pub(crate) fn multiply_into<'a, S: Simd, T: Real>(
         self,
         simd: S,
         dst: &'a mut [MaybeUninit<T>],
+        bias: Option<&[T]>,
         lhs: MatrixRef<'_, T>,
         rhs: MatrixRef<'_, T>,
     ) -> &'a mut [T] {
         match self {
-            Self::Tiled => tiled_product_into(simd, dst, lhs, rhs),
-            Self::Blocked => product_into(dst, lhs, rhs),
+            Self::Tiled => tiled_product_into(simd, dst, bias, lhs, rhs),
+            Self::Blocked => match bias {
+                None => product_into(dst, lhs, rhs),
+                Some(bias) => {
+                    let dst = repeat_into(dst, bias);
+                    product(dst, Destination::Accumulate, lhs, rhs);
+                    dst
+                }
+            },
         }
     }
 }
@@ -173,6 +181,16 @@ pub(crate) fn product_into<'a, T: Real>(
         blocked_product(dst.as_mut_ptr().cast(), Destination::Overwrite, lhs, rhs);
         dst.assume_init_mut()
     }
+}
+
+/// `row` again and again: what is in `dst` now.
+fn repeat_into<'a, T: Real>(dst: &'a mut [MaybeUninit<T>], row: &[T]) -> &'a mut [T] {
+    assert!(dst.len().is_multiple_of(row.len()), "rows are whole");
+    for to in dst.chunks_exact_mut(row.len()) {
+        to.write_copy_of_slice(row);
+    }
+    // SAFETY: the rows are all there is.
+    unsafe { dst.assume_init_mut() }
 }
 
 /// # Safety

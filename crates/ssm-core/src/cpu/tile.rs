@@ -38,11 +38,16 @@ pub(crate) fn tiled_product<const LHS_STRIDE: usize, S: Simd, T: Real>(
         dst.len() >= lhs.rows * rhs.cols,
         "the destination holds the product"
     );
+    let addend = match mode {
+        Destination::Overwrite => Addend::Nothing,
+        Destination::Accumulate => Addend::Destination,
+    };
     // SAFETY: the assertion; `dst` is initialized and borrowed exclusively.
-    unsafe { tiles::<LHS_STRIDE, S, T>(simd, dst.as_mut_ptr(), mode, lhs, rhs) }
+    unsafe { tiles::<LHS_STRIDE, S, T>(simd, dst.as_mut_ptr(), addend, lhs, rhs) }
 }
 
-/// `lhs * rhs` in the same way into memory that nothing was written to yet: what is in it now.
+/// `lhs * rhs` in the same way, plus `bias` in every row if there is one, into memory that nothing was written to yet: what
+/// is in it now.
 ///
 /// # Panics
 /// When a row of `rhs` is not contiguous.
@@ -50,6 +55,7 @@ pub(crate) fn tiled_product<const LHS_STRIDE: usize, S: Simd, T: Real>(
 pub(crate) fn tiled_product_into<'a, S: Simd, T: Real>(
     simd: S,
     dst: &'a mut [MaybeUninit<T>],
+    bias: Option<&[T]>,
     lhs: MatrixRef<'_, T>,
     rhs: MatrixRef<'_, T>,
 ) -> &'a mut [T] {
@@ -58,26 +64,35 @@ pub(crate) fn tiled_product_into<'a, S: Simd, T: Real>(
         lhs.rows * rhs.cols,
         "the product is what the destination holds"
     );
-    // SAFETY: the assertion; tiles overwrite every element of `dst`, which they do not read before.
+    let addend = bias.map_or(Addend::Nothing, |bias| {
+        assert_eq!(bias.len(), rhs.cols, "one bias per column");
+        Addend::Row(bias)
+    });
+    // SAFETY: the assertions; tiles overwrite every element of `dst`, which they do not read before.
     unsafe {
-        tiles::<0, S, T>(
-            simd,
-            dst.as_mut_ptr().cast(),
-            Destination::Overwrite,
-            lhs,
-            rhs,
-        );
+        tiles::<0, S, T>(simd, dst.as_mut_ptr().cast(), addend, lhs, rhs);
         dst.assume_init_mut()
     }
 }
 
+/// What a product is added to.
+#[derive(Clone, Copy)]
+enum Addend<'a, T> {
+    Nothing,
+    /// What the destination holds.
+    Destination,
+    /// The same in every row.
+    Row(&'a [T]),
+}
+
 /// # Safety
-/// `dst` may be written, and in [`Destination::Accumulate`] read, for `lhs.rows * rhs.cols` elements.
+/// `dst` may be written, and for [`Addend::Destination`] read, for `lhs.rows * rhs.cols` elements; an [`Addend::Row`] has
+/// `rhs.cols` of them.
 #[inline(always)]
 unsafe fn tiles<const LHS_STRIDE: usize, S: Simd, T: Real>(
     simd: S,
     dst: *mut T,
-    mode: Destination,
+    addend: Addend<'_, T>,
     lhs: MatrixRef<'_, T>,
     rhs: MatrixRef<'_, T>,
 ) {
@@ -91,7 +106,7 @@ unsafe fn tiles<const LHS_STRIDE: usize, S: Simd, T: Real>(
         "the stride is what it is"
     );
     let columns = Columns::<LHS_STRIDE, T> {
-        mode,
+        addend,
         lhs,
         rhs,
         dst,
@@ -150,7 +165,7 @@ impl<S: Simd, T: Real> Access<S, T> for Masked<T::Mask<S>> {
 
 /// The columns of a product from `col` on.
 struct Columns<'a, const LHS_STRIDE: usize, T> {
-    mode: Destination,
+    addend: Addend<'a, T>,
     lhs: MatrixRef<'a, T>,
     rhs: MatrixRef<'a, T>,
     /// Holds the product.
@@ -246,10 +261,18 @@ impl<const LHS_STRIDE: usize, T: Real> Columns<'_, LHS_STRIDE, T> {
             known => known,
         };
         let mut sums = [[T::splat(simd, T::ZERO); V]; R];
-        // SAFETY: `tiles` asserted that `lhs` and `rhs` agree, its caller that `dst` holds the product; their slices
-        // hold them (`MatrixRef::new`). Rows `row..row + R` are inside, and so are the columns that `access` touches:
-        // `V` whole vectors, or those left.
+        // SAFETY: `tiles` asserted that `lhs` and `rhs` agree, its caller that `dst` holds the product and a row added to
+        // it as many columns; their slices hold them (`MatrixRef::new`). Rows `row..row + R` are inside, and so are the
+        // columns that `access` touches: `V` whole vectors, or those left.
         unsafe {
+            if let Addend::Row(addend) = self.addend {
+                for v in 0..V {
+                    let addend = access.load(simd, addend.as_ptr().add(self.col + v * lanes));
+                    for r in 0..R {
+                        sums[r][v] = addend;
+                    }
+                }
+            }
             let a = lhs.data.as_ptr().add(row * lhs_stride);
             let b = rhs.data.as_ptr().add(self.col);
             for k in 0..lhs.cols {
@@ -270,9 +293,9 @@ impl<const LHS_STRIDE: usize, T: Real> Columns<'_, LHS_STRIDE, T> {
                 let dst = self.dst.add((row + r) * cols + self.col);
                 for v in 0..V {
                     let dst = dst.add(v * lanes);
-                    let sum = match self.mode {
-                        Destination::Overwrite => sums[r][v],
-                        Destination::Accumulate => {
+                    let sum = match self.addend {
+                        Addend::Nothing | Addend::Row(_) => sums[r][v],
+                        Addend::Destination => {
                             T::add_lanes(simd, sums[r][v], access.load(simd, dst))
                         }
                     };
@@ -300,6 +323,7 @@ mod tests {
 
     /// Into memory that nothing was written to yet.
     struct TiledInto<'a, T> {
+        bias: Option<&'a [T]>,
         lhs: MatrixRef<'a, T>,
         rhs: MatrixRef<'a, T>,
     }
@@ -310,7 +334,7 @@ mod tests {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> Vec<T> {
             let mut dst = Box::new_uninit_slice(self.lhs.rows * self.rhs.cols);
-            tiled_product_into(simd, &mut dst, self.lhs, self.rhs).to_vec()
+            tiled_product_into(simd, &mut dst, self.bias, self.lhs, self.rhs).to_vec()
         }
     }
 
@@ -354,10 +378,15 @@ mod tests {
                             product(&mut want, mode, lhs, rhs);
                             assert!(got == want, "{rows} x {inner} x {cols}");
                         }
-                        let mut want = vec![T::ZERO; rows * cols];
-                        product(&mut want, Destination::Overwrite, lhs, rhs);
-                        let got = pulp::Arch::new().dispatch(TiledInto { lhs, rhs });
-                        assert!(got == want, "{rows} x {inner} x {cols}");
+                        let bias = &numbers::<T>(cols)[..];
+                        for (bias, start) in
+                            [(None, vec![T::ZERO; cols]), (Some(bias), bias.to_vec())]
+                        {
+                            let mut want = start.repeat(rows);
+                            product(&mut want, Destination::Accumulate, lhs, rhs);
+                            let got = pulp::Arch::new().dispatch(TiledInto { bias, lhs, rhs });
+                            assert!(got == want, "{rows} x {inner} x {cols}");
+                        }
                     }
                 }
             }
