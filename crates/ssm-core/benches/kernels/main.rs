@@ -116,13 +116,14 @@ const fn shape(name: &'static str, batch: usize, length: usize, hidden: usize) -
 }
 
 /// Shapes of the linear operations.
-const SHAPES: [Shape; 6] = [
+const SHAPES: [Shape; 7] = [
     shape("smnist", 50, 784, 8),
     shape("mid", 16, 1024, 64),
     shape("scifar-4", 4, 1024, 512),
     shape("scifar-16", 16, 1024, 512),
     shape("scifar-50", 50, 1024, 512),
     shape("long", 1, 65536, 128),
+    shape("long-8", 1, 65536, 8),
 ];
 
 /// Numbers of states of the linear operations.
