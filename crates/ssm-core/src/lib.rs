@@ -80,6 +80,7 @@ mod mamba;
 mod mean_over_time;
 mod model;
 mod module_path;
+mod operation;
 mod parameter;
 mod primitive;
 mod readout;

@@ -1,46 +1,33 @@
 //! The affine map as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::ops::FloatTensor,
 };
 
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct AffineBackward;
-
-/// Input and weight.
-type AffineState<B> = (FloatTensor<B>, FloatTensor<B>);
+#[derive(Clone, Debug)]
+struct Affine<T> {
+    input: T,
+    weight: T,
+}
 
 /// With three parents input, weight and bias, with two there is no bias.
-impl<B: Kernels, const N: usize> Backward<B, N> for AffineBackward {
-    type State = AffineState<B>;
-
+impl<B: Kernels, const N: usize> Operation<B, N> for Affine<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, N>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let (input, weight) = ops.state;
+        output_gradient: FloatTensor<B>,
+        wanted: [bool; N],
+    ) -> [Option<FloatTensor<B>>; N] {
         // The first layer of a model maps data, which has no gradient.
-        let wanted = [0, 2].map(|index| ops.parents.get(index).is_some_and(Option::is_some));
-        let gradients = B::affine_backward(&input, &weight, &output_gradient, wanted);
-        let ordered = [gradients.input, Some(gradients.weight), gradients.bias];
-        for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
-            if let (Some(node), Some(gradient)) = (parent, gradient) {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        let wanted = [0, 2].map(|index| wanted.get(index) == Some(&true));
+        let gradients = B::affine_backward(&self.input, &self.weight, &output_gradient, wanted);
+        let mut ordered = [gradients.input, Some(gradients.weight), gradients.bias];
+        std::array::from_fn(|index| ordered[index].take())
     }
 }
 
@@ -51,27 +38,12 @@ pub(crate) fn affine<B: Kernels, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let bias_primitive = bias.as_ref().map(|bias| &bias.primitive);
     let output = B::affine_forward(&input.primitive, &weight.primitive, bias_primitive);
-    let state = (input.primitive, weight.primitive);
-    match bias {
-        Some(bias) => {
-            let parents = [input.node, weight.node, bias.node];
-            let node = AffineBackward.prepare::<C>(parents);
-            finish(node.compute_bound().stateful(), state, output)
-        }
-        None => {
-            let node = AffineBackward.prepare::<C>([input.node, weight.node]);
-            finish(node.compute_bound().stateful(), state, output)
-        }
-    }
-}
-
-fn finish<B: Kernels, C: CheckpointStrategy, const N: usize>(
-    node: OpsKind<AffineBackward, B, AffineState<B>, C, N>,
-    state: AffineState<B>,
-    output: FloatTensor<B>,
-) -> FloatTensor<Autodiff<B, C>> {
-    match node {
-        OpsKind::Tracked(prep) => prep.finish(state, output),
-        OpsKind::UnTracked(prep) => prep.finish(output),
+    let operation = Affine {
+        input: input.primitive.clone(),
+        weight: weight.primitive.clone(),
+    };
+    match &bias {
+        Some(bias) => record::<B, C, _, 3>(operation, [&input, &weight, bias], output),
+        None => record::<B, C, _, 2>(operation, [&input, &weight], output),
     }
 }

@@ -1,37 +1,38 @@
 //! Batch normalization as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind, unary},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::{backend::AutodiffBackend, ops::FloatTensor},
 };
 
 use super::Normalized;
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct BatchNormBackward;
+#[derive(Clone, Debug)]
+struct BatchNorm<T> {
+    /// The output.
+    normalized: T,
+    variance: T,
+    epsilon: f64,
+}
 
-impl<B: Kernels> Backward<B, 1> for BatchNormBackward {
-    /// Normalized output, variance, epsilon.
-    type State = (FloatTensor<B>, FloatTensor<B>, f64);
-
+impl<B: Kernels> Operation<B, 1> for BatchNorm<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let (normalized, variance, epsilon) = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
-            B::batch_norm_backward(&normalized, &variance, epsilon, &gradient)
-        });
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 1],
+    ) -> [Option<FloatTensor<B>>; 1] {
+        let (normalized, variance) = (&self.normalized, &self.variance);
+        [B::batch_norm_backward(
+            normalized,
+            variance,
+            self.epsilon,
+            &output_gradient,
+        )]
+        .map(Some)
     }
 }
 
@@ -40,19 +41,13 @@ pub(crate) fn batch_norm<B: Kernels, C: CheckpointStrategy>(
     epsilon: f64,
 ) -> Normalized<FloatTensor<Autodiff<B, C>>> {
     let forward = B::batch_norm_forward(&input.primitive, epsilon);
-    let prepared = BatchNormBackward
-        .prepare::<C>([input.node])
-        .compute_bound()
-        .stateful();
-    let output = match prepared {
-        OpsKind::Tracked(prep) => {
-            let state = (forward.output.clone(), forward.variance.clone(), epsilon);
-            prep.finish(state, forward.output)
-        }
-        OpsKind::UnTracked(prep) => prep.finish(forward.output),
+    let operation = BatchNorm {
+        normalized: forward.output.clone(),
+        variance: forward.variance.clone(),
+        epsilon,
     };
     Normalized {
-        output,
+        output: record::<B, C, _, 1>(operation, [&input], forward.output),
         mean: <Autodiff<B, C> as AutodiffBackend>::from_inner(forward.mean),
         variance: <Autodiff<B, C> as AutodiffBackend>::from_inner(forward.variance),
     }

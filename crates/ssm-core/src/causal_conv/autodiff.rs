@@ -1,41 +1,35 @@
 //! The convolution as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::ops::FloatTensor,
 };
 
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct CausalConvBackward;
+#[derive(Clone, Debug)]
+struct CausalConv<T> {
+    input: T,
+    weight: T,
+    bias: T,
+}
 
-impl<B: Kernels> Backward<B, 3> for CausalConvBackward {
-    /// Input, weight and bias.
-    type State = [FloatTensor<B>; 3];
-
+impl<B: Kernels> Operation<B, 3> for CausalConv<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let [input, weight, bias] = ops.state;
-        let gradients = B::causal_conv_backward(&input, &weight, &bias, &output_gradient);
-        let ordered = [gradients.input, gradients.weight, gradients.bias];
-        for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 3],
+    ) -> [Option<FloatTensor<B>>; 3] {
+        let Self {
+            input,
+            weight,
+            bias,
+        } = &self;
+        let gradients = B::causal_conv_backward(input, weight, bias, &output_gradient);
+        [gradients.input, gradients.weight, gradients.bias].map(Some)
     }
 }
 
@@ -44,17 +38,11 @@ pub(crate) fn causal_conv<B: Kernels, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     bias: FloatTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let parts = [input, weight, bias];
-    let nodes = parts.each_ref().map(|part| part.node.clone());
-    let state = parts.map(|part| part.primitive);
-    let [input, weight, bias] = &state;
-    let output = B::causal_conv_forward(input, weight, bias);
-    match CausalConvBackward
-        .prepare::<C>(nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => prep.finish(state, output),
-        OpsKind::UnTracked(prep) => prep.finish(output),
-    }
+    let output = B::causal_conv_forward(&input.primitive, &weight.primitive, &bias.primitive);
+    let operation = CausalConv {
+        input: input.primitive.clone(),
+        weight: weight.primitive.clone(),
+        bias: bias.primitive.clone(),
+    };
+    record::<B, C, _, 3>(operation, [&input, &weight, &bias], output)
 }

@@ -1,55 +1,53 @@
 //! The diagonal state space map as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::{backend::AutodiffBackend, ops::FloatTensor},
 };
 
 use super::{DiagonalSsm, DiagonalSsmOutput};
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct DiagonalSsmBackward;
+#[derive(Clone, Debug)]
+struct Mapped<T> {
+    input: T,
+    system: DiagonalSsm<T>,
+    chunk_states: T,
+}
 
-/// What the backward pass needs: the inputs and the states at chunk boundaries.
-type State<B> = (FloatTensor<B>, DiagonalSsm<FloatTensor<B>>, FloatTensor<B>);
-
-impl<B: Kernels> Backward<B, 9> for DiagonalSsmBackward {
-    type State = State<B>;
-
+impl<B: Kernels> Operation<B, 9> for Mapped<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, 9>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let (input, system, chunk_states) = ops.state;
-        let gradients = B::diagonal_ssm_backward(&input, &system, &chunk_states, &output_gradient);
-        let ordered = [
-            gradients.input,
-            gradients.system.lambda_re,
-            gradients.system.lambda_im,
-            gradients.system.input_re,
-            gradients.system.input_im,
-            gradients.system.output_re,
-            gradients.system.output_im,
-            gradients.system.feedthrough,
-            gradients.initial_state,
-        ];
-        for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 9],
+    ) -> [Option<FloatTensor<B>>; 9] {
+        let gradients = B::diagonal_ssm_backward(
+            &self.input,
+            &self.system,
+            &self.chunk_states,
+            &output_gradient,
+        );
+        let system = &gradients.system;
+        parents(&gradients.input, system, &gradients.initial_state).map(|g| Some(g.clone()))
     }
+}
+
+/// What the map comes from, in this order.
+fn parents<'a, T>(input: &'a T, system: &'a DiagonalSsm<T>, initial_state: &'a T) -> [&'a T; 9] {
+    [
+        input,
+        &system.lambda_re,
+        &system.lambda_im,
+        &system.input_re,
+        &system.input_im,
+        &system.output_re,
+        &system.output_im,
+        &system.feedthrough,
+        initial_state,
+    ]
 }
 
 pub(crate) fn diagonal_ssm<B: Kernels, C: CheckpointStrategy>(
@@ -57,39 +55,16 @@ pub(crate) fn diagonal_ssm<B: Kernels, C: CheckpointStrategy>(
     system: DiagonalSsm<FloatTensor<Autodiff<B, C>>>,
     initial_state: FloatTensor<Autodiff<B, C>>,
 ) -> DiagonalSsmOutput<FloatTensor<Autodiff<B, C>>> {
-    let nodes = [
-        input.node.clone(),
-        system.lambda_re.node.clone(),
-        system.lambda_im.node.clone(),
-        system.input_re.node.clone(),
-        system.input_im.node.clone(),
-        system.output_re.node.clone(),
-        system.output_im.node.clone(),
-        system.feedthrough.node.clone(),
-        initial_state.node,
-    ];
-    let input = input.primitive;
-    let system = DiagonalSsm {
-        lambda_re: system.lambda_re.primitive,
-        lambda_im: system.lambda_im.primitive,
-        input_re: system.input_re.primitive,
-        input_im: system.input_im.primitive,
-        output_re: system.output_re.primitive,
-        output_im: system.output_im.primitive,
-        feedthrough: system.feedthrough.primitive,
+    let inner = system.map(|parameter| parameter.primitive.clone());
+    let forward = B::diagonal_ssm_forward(&input.primitive, &inner, &initial_state.primitive);
+    let operation = Mapped {
+        input: input.primitive.clone(),
+        system: inner,
+        chunk_states: forward.chunk_states,
     };
-    let forward = B::diagonal_ssm_forward(&input, &system, &initial_state.primitive);
-    let result = forward.result;
-    let output = match DiagonalSsmBackward
-        .prepare::<C>(nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => prep.finish((input, system, forward.chunk_states), result.output),
-        OpsKind::UnTracked(prep) => prep.finish(result.output),
-    };
+    let parents = parents(&input, &system, &initial_state);
     DiagonalSsmOutput {
-        output,
-        final_state: <Autodiff<B, C> as AutodiffBackend>::from_inner(result.final_state),
+        output: record::<B, C, _, 9>(operation, parents, forward.result.output),
+        final_state: <Autodiff<B, C> as AutodiffBackend>::from_inner(forward.result.final_state),
     }
 }

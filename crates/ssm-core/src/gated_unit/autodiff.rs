@@ -1,68 +1,47 @@
 //! The gated unit as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::ops::FloatTensor,
 };
 
-use super::{GatedUnit, GatedUnitForward};
-use crate::{backend::Kernels, dropout::Dropout};
+use super::GatedUnit;
+use crate::{
+    backend::Kernels,
+    dropout::Dropout,
+    operation::{Operation, record},
+};
 
-/// What the backward pass needs.
 #[derive(Clone, Debug)]
-struct State<B: Kernels> {
-    input: FloatTensor<B>,
-    weights: GatedUnit<FloatTensor<B>>,
+struct Gated<T> {
+    input: T,
+    weights: GatedUnit<T>,
     dropout: Option<Dropout>,
-    branches: Option<[FloatTensor<B>; 2]>,
+    branches: Option<[T; 2]>,
 }
 
-#[derive(Debug)]
-struct GatedUnitBackward;
-
-impl<B: Kernels> Backward<B, 6> for GatedUnitBackward {
-    type State = State<B>;
-
+impl<B: Kernels> Operation<B, 6> for Gated<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, 6>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let State {
-            input,
-            weights,
-            dropout,
-            branches,
-        } = ops.state;
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 6],
+    ) -> [Option<FloatTensor<B>>; 6] {
         let gradients = B::gated_unit_backward(
-            &input,
-            &weights,
-            dropout,
-            branches.as_ref(),
+            &self.input,
+            &self.weights,
+            self.dropout,
+            self.branches.as_ref(),
             &output_gradient,
         );
-        let ordered = [
+        [
             gradients.input,
             output_gradient,
             gradients.weights.value_weight,
             gradients.weights.value_bias,
             gradients.weights.gate_weight,
             gradients.weights.gate_bias,
-        ];
-        for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        ]
+        .map(Some)
     }
 }
 
@@ -72,36 +51,21 @@ pub(crate) fn gated_unit<B: Kernels, C: CheckpointStrategy>(
     weights: GatedUnit<FloatTensor<Autodiff<B, C>>>,
     dropout: Option<Dropout>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let nodes = [
-        input.node,
-        skip.node,
-        weights.value_weight.node,
-        weights.value_bias.node,
-        weights.gate_weight.node,
-        weights.gate_bias.node,
-    ];
-    let weights = GatedUnit {
-        value_weight: weights.value_weight.primitive,
-        value_bias: weights.value_bias.primitive,
-        gate_weight: weights.gate_weight.primitive,
-        gate_bias: weights.gate_bias.primitive,
+    let inner = weights.map(|weight| weight.primitive.clone());
+    let forward = B::gated_unit_forward(&input.primitive, &skip.primitive, &inner, dropout);
+    let operation = Gated {
+        input: input.primitive.clone(),
+        weights: inner,
+        dropout,
+        branches: forward.branches,
     };
-    let GatedUnitForward { output, branches } =
-        B::gated_unit_forward(&input.primitive, &skip.primitive, &weights, dropout);
-    match GatedUnitBackward
-        .prepare::<C>(nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => {
-            let state = State {
-                input: input.primitive,
-                weights,
-                dropout,
-                branches,
-            };
-            prep.finish(state, output)
-        }
-        OpsKind::UnTracked(prep) => prep.finish(output),
-    }
+    let parents = [
+        &input,
+        &skip,
+        &weights.value_weight,
+        &weights.value_bias,
+        &weights.gate_weight,
+        &weights.gate_bias,
+    ];
+    record::<B, C, _, 6>(operation, parents, forward.output)
 }

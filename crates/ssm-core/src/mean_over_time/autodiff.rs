@@ -1,36 +1,27 @@
 //! The mean over time as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind, unary},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::{TensorMetadata, ops::FloatTensor},
 };
 
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct MeanOverTimeBackward;
+#[derive(Clone, Debug)]
+struct MeanOverTime {
+    length: usize,
+}
 
-impl<B: Kernels> Backward<B, 1> for MeanOverTimeBackward {
-    /// Number of steps.
-    type State = usize;
-
+impl<B: Kernels> Operation<B, 1> for MeanOverTime {
     fn backward(
         self,
-        ops: Ops<Self::State, 1>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let length = ops.state;
-        unary::<B, _>(ops.parents, ops.node, grads, |gradient| {
-            B::mean_over_time_backward(gradient, length)
-        });
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 1],
+    ) -> [Option<FloatTensor<B>>; 1] {
+        [B::mean_over_time_backward(output_gradient, self.length)].map(Some)
     }
 }
 
@@ -38,13 +29,6 @@ pub(crate) fn mean_over_time<B: Kernels, C: CheckpointStrategy>(
     input: FloatTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
     let [_, length, _] = input.primitive.shape().dims();
-    let mean = B::mean_over_time_forward(input.primitive);
-    match MeanOverTimeBackward
-        .prepare::<C>([input.node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => prep.finish(length, mean),
-        OpsKind::UnTracked(prep) => prep.finish(mean),
-    }
+    let mean = B::mean_over_time_forward(input.primitive.clone());
+    record::<B, C, _, 1>(MeanOverTime { length }, [&input], mean)
 }

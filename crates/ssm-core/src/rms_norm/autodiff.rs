@@ -1,24 +1,17 @@
 //! Normalization by the root mean square as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::ops::FloatTensor,
 };
 
-use crate::backend::Kernels;
-
-#[derive(Debug)]
-struct RmsNormBackward;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
 #[derive(Clone, Debug)]
-struct State<T> {
+struct RmsNorm<T> {
     input: T,
     gate: Option<T>,
     weight: T,
@@ -26,34 +19,25 @@ struct State<T> {
 }
 
 /// With three parents input, weight and gate, with two there is no gate.
-impl<B: Kernels, const N: usize> Backward<B, N> for RmsNormBackward {
-    type State = State<FloatTensor<B>>;
-
+impl<B: Kernels, const N: usize> Operation<B, N> for RmsNorm<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, N>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let State {
-            input,
-            gate,
-            weight,
-            epsilon,
-        } = ops.state;
-        let gradients =
-            B::rms_norm_backward(&input, gate.as_ref(), &weight, epsilon, &output_gradient);
-        let ordered = [
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; N],
+    ) -> [Option<FloatTensor<B>>; N] {
+        let gradients = B::rms_norm_backward(
+            &self.input,
+            self.gate.as_ref(),
+            &self.weight,
+            self.epsilon,
+            &output_gradient,
+        );
+        let mut ordered = [
             Some(gradients.input),
             Some(gradients.weight),
             gradients.gate,
         ];
-        for (parent, gradient) in ops.parents.into_iter().zip(ordered) {
-            if let (Some(node), Some(gradient)) = (parent, gradient) {
-                grads.register::<B>(node.id, gradient);
-            }
-        }
+        std::array::from_fn(|index| ordered[index].take())
     }
 }
 
@@ -63,33 +47,20 @@ pub(crate) fn rms_norm<B: Kernels, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     epsilon: f64,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let state = State {
-        input: input.primitive,
+    let operation = RmsNorm {
+        input: input.primitive.clone(),
         gate: gate.as_ref().map(|gate| gate.primitive.clone()),
-        weight: weight.primitive,
+        weight: weight.primitive.clone(),
         epsilon,
     };
-    let gate_primitive = state.gate.as_ref();
-    let output = B::rms_norm_forward(&state.input, gate_primitive, &state.weight, epsilon);
-    match gate {
-        Some(gate) => {
-            let node = RmsNormBackward.prepare::<C>([input.node, weight.node, gate.node]);
-            finish(node.compute_bound().stateful(), state, output)
-        }
-        None => {
-            let node = RmsNormBackward.prepare::<C>([input.node, weight.node]);
-            finish(node.compute_bound().stateful(), state, output)
-        }
-    }
-}
-
-fn finish<B: Kernels, C: CheckpointStrategy, const N: usize>(
-    node: OpsKind<RmsNormBackward, B, State<FloatTensor<B>>, C, N>,
-    state: State<FloatTensor<B>>,
-    output: FloatTensor<B>,
-) -> FloatTensor<Autodiff<B, C>> {
-    match node {
-        OpsKind::Tracked(prep) => prep.finish(state, output),
-        OpsKind::UnTracked(prep) => prep.finish(output),
+    let output = B::rms_norm_forward(
+        &operation.input,
+        operation.gate.as_ref(),
+        &operation.weight,
+        epsilon,
+    );
+    match &gate {
+        Some(gate) => record::<B, C, _, 3>(operation, [&input, &weight, gate], output),
+        None => record::<B, C, _, 2>(operation, [&input, &weight], output),
     }
 }

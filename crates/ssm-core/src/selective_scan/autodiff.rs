@@ -1,56 +1,42 @@
 //! The selective scan as one node of the autodiff graph.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::ops::FloatTensor,
 };
 
 use super::SelectiveScan;
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct SelectiveScanBackward;
+#[derive(Clone, Debug)]
+struct Scanned<T> {
+    scan: SelectiveScan<T>,
+    chunk_states: T,
+}
 
-impl<B: Kernels> Backward<B, 7> for SelectiveScanBackward {
-    /// The inputs and the states at chunk boundaries.
-    type State = (SelectiveScan<FloatTensor<B>>, FloatTensor<B>);
-
+impl<B: Kernels> Operation<B, 7> for Scanned<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, 7>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let (scan, chunk_states) = ops.state;
-        let gradients = B::selective_scan_backward(&scan, &chunk_states, &output_gradient);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients.parts()) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient.clone());
-            }
-        }
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 7],
+    ) -> [Option<FloatTensor<B>>; 7] {
+        let gradients =
+            B::selective_scan_backward(&self.scan, &self.chunk_states, &output_gradient);
+        gradients.parts().map(|gradient| Some(gradient.clone()))
     }
 }
 
 pub(crate) fn selective_scan<B: Kernels, C: CheckpointStrategy>(
     scan: SelectiveScan<FloatTensor<Autodiff<B, C>>>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let nodes = scan.parts().map(|part| part.node.clone());
-    let scan = SelectiveScan::of_parts(scan.parts().map(|part| part.primitive.clone()));
-    let forward = B::selective_scan_forward(&scan);
-    match SelectiveScanBackward
-        .prepare::<C>(nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => prep.finish((scan, forward.chunk_states), forward.output),
-        OpsKind::UnTracked(prep) => prep.finish(forward.output),
-    }
+    let inner = SelectiveScan::of_parts(scan.parts().map(|part| part.primitive.clone()));
+    let forward = B::selective_scan_forward(&inner);
+    let operation = Scanned {
+        scan: inner,
+        chunk_states: forward.chunk_states,
+    };
+    record::<B, C, _, 7>(operation, scan.parts(), forward.output)
 }

@@ -1,55 +1,43 @@
 //! The map of Mamba-2 as one node of the autodiff graph, where the backend has a kernel for it.
 
 use burn::{
-    backend::{
-        Autodiff,
-        autodiff::{
-            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
-            grads::Gradients,
-            ops::{Backward, Ops, OpsKind},
-        },
-    },
+    backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy},
     tensor::ops::FloatTensor,
 };
 
 use super::{Ssd, composed};
-use crate::backend::Kernels;
+use crate::{
+    backend::Kernels,
+    operation::{Operation, record},
+};
 
-#[derive(Debug)]
-struct SsdBackward;
+#[derive(Clone, Debug)]
+struct Mapped<T> {
+    map: Ssd<T>,
+    chunk_states: T,
+}
 
-impl<B: Kernels> Backward<B, 6> for SsdBackward {
-    /// The inputs and the states at chunk boundaries.
-    type State = (Ssd<FloatTensor<B>>, FloatTensor<B>);
-
+impl<B: Kernels> Operation<B, 6> for Mapped<FloatTensor<B>> {
     fn backward(
         self,
-        ops: Ops<Self::State, 6>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let output_gradient = grads.consume::<B>(&ops.node);
-        let (map, chunk_states) = ops.state;
-        let gradients = B::ssd_backward(&map, &chunk_states, &output_gradient);
-        for (parent, gradient) in ops.parents.into_iter().zip(gradients.parts()) {
-            if let Some(node) = parent {
-                grads.register::<B>(node.id, gradient.clone());
-            }
-        }
+        output_gradient: FloatTensor<B>,
+        _wanted: [bool; 6],
+    ) -> [Option<FloatTensor<B>>; 6] {
+        let gradients = B::ssd_backward(&self.map, &self.chunk_states, &output_gradient);
+        gradients.parts().map(|gradient| Some(gradient.clone()))
     }
 }
 
 pub(crate) fn ssd<B: Kernels, C: CheckpointStrategy>(
     map: Ssd<FloatTensor<Autodiff<B, C>>>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let inner = map.parts().map(|part| part.primitive.clone());
-    let inner = Ssd::of_parts(inner, map.groups);
+    let inner = Ssd::of_parts(map.parts().map(|part| part.primitive.clone()), map.groups);
     let Some(forward) = B::ssd_forward(&inner) else {
         return composed::ssd::<Autodiff<B, C>>(map);
     };
-    let nodes = map.parts().map(|part| part.node.clone());
-    match SsdBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(prep) => prep.finish((inner, forward.chunk_states), forward.output),
-        OpsKind::UnTracked(prep) => prep.finish(forward.output),
-    }
+    let operation = Mapped {
+        map: inner,
+        chunk_states: forward.chunk_states,
+    };
+    record::<B, C, _, 6>(operation, map.parts(), forward.output)
 }
