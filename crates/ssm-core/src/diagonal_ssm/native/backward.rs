@@ -14,7 +14,7 @@ use super::{
     sum_groups,
     sums::{Sums, unpack},
 };
-use crate::cpu::{Destination, MatrixRef, REDUCTION_PIECES, Real, zeroed};
+use crate::cpu::{Destination, MatrixRef, Products, REDUCTION_PIECES, Real, zeroed};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -38,7 +38,12 @@ pub(crate) fn backward<T: Real>(
     );
     let (row, group_width) = (plan.row(), plan.group_width());
     let boundary_row = plan.chunks() * group_width;
-    let rows_per_piece = shape.batch.div_ceil(REDUCTION_PIECES);
+    let pieces = match plan.products {
+        // Sums of narrow layers are small, and pieces of one row each leave no thread waiting for another's second.
+        Products::Tiled => 2 * REDUCTION_PIECES,
+        Products::Blocked => REDUCTION_PIECES,
+    };
+    let rows_per_piece = shape.batch.div_ceil(pieces);
 
     let mut parts = Box::<[T]>::new_uninit_slice(plan.groups * shape.batch * row);
     let mut adjoints = vec![T::ZERO; plan.groups * shape.batch * group_width];
