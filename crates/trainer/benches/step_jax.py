@@ -1,4 +1,4 @@
-"""The step of `step.rs` in JAX, as the published code has it: what `cargo xtask bench step` compares with.
+"""The step of `step/lru.rs` in JAX, as the published code has it: what `cargo xtask bench step` compares with.
 
     python3 -m venv venv && venv/bin/pip install "jax[cpu]==0.10.2" optax
     venv/bin/python crates/trainer/benches/step_jax.py [--filter smnist,mid] [--states 256,28] [--threads 2]
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-# Name, batch, length, channels, hidden, blocks, numbers of states: as in step.rs.
+# Name, batch, length, channels, hidden, blocks, numbers of states: as in step/lru.rs.
 SHAPES = [
     ("smnist", 50, 784, 1, 8, 1, [256, 128, 47, 28, 13]),
     ("mid", 16, 1024, 1, 64, 2, [128, 64, 32, 16]),
