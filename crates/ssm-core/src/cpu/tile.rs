@@ -234,7 +234,7 @@ impl<const LHS_STRIDE: usize, T: Real> Columns<'_, LHS_STRIDE, T> {
         let mut row = 0;
         while row < rows {
             row += match rows - row {
-                // Six rows and two: tiles of two rows wait for themselves.
+                // Not six rows and two: a tile of two rows waits for itself.
                 8 if V == 1 => self.tile::<S, 8, V>(simd, row, access),
                 8 => self.tile::<S, 4, V>(simd, row, access),
                 left if left >= R => self.tile::<S, R, V>(simd, row, access),
