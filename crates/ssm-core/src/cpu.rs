@@ -143,6 +143,24 @@ pub(crate) fn sum_of_rows<T: Real>(tile: &[T], width: usize) -> Vec<T> {
     sum
 }
 
+/// Sum of `count` parts of equal length, one after the other in `parts`.
+pub(crate) fn sum_of_parts<T: Real>(mut parts: Vec<T>, count: usize) -> Vec<T> {
+    let len = parts.len() / count;
+    if count > 1 {
+        let (total, others) = parts.split_at_mut(len);
+        total
+            .par_chunks_mut(COPIED_AT_ONCE)
+            .enumerate()
+            .for_each(|(index, total)| {
+                for part in others.chunks_exact(len) {
+                    add_assign(total, &part[index * COPIED_AT_ONCE..]);
+                }
+            });
+        parts.truncate(len);
+    }
+    parts
+}
+
 /// Adds `part` to `total` element by element.
 pub(crate) fn add_assign<T: Real>(total: &mut [T], part: &[T]) {
     for (t, p) in total.iter_mut().zip(part) {

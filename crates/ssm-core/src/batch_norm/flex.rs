@@ -5,7 +5,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::Normalized;
-use crate::cpu::{Real, dims, piece_len, tensor, vectorized};
+use crate::cpu::{Real, dims, piece_len, tensor, tile_len, vectorized};
 
 pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
     match input.dtype() {
@@ -52,11 +52,6 @@ fn normalize_typed<T: Real>(
     });
     let output = scaled(input.storage::<T>(), hidden, epsilon, &mean, &variance);
     tensor(output, [batch, length, hidden])
-}
-
-/// Elements of a tile: whole rows, long enough that a loop over it vectorizes well even where `hidden` is small.
-fn tile_len(hidden: usize) -> usize {
-    256_usize.div_ceil(hidden) * hidden
 }
 
 /// One value per channel, repeated over a tile.

@@ -21,10 +21,9 @@ pub(crate) use plan::Shape;
 use std::mem::MaybeUninit;
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::DiagonalSsm;
-use crate::cpu::{Destination, MatrixRef, Products, Real, add_assign, product, tiled_product};
+use crate::cpu::{Destination, MatrixRef, Products, Real, product, tiled_product};
 use packed::Packed;
 use plan::{Plan, TILED_LANES};
 
@@ -69,24 +68,6 @@ fn fill_states<S: Simd, T: Real>(
     plan.products
         .multiply(simd, states, Destination::Overwrite, inputs, input_matrix);
     recurrence::scan(simd, packed.lambda(plan, panel), state, states);
-}
-
-/// Sum of what the groups contributed, `[groups, batch, length, hidden]`, over the groups.
-fn sum_groups<T: Real>(plan: &Plan, mut parts: Vec<T>) -> Vec<T> {
-    let (row, all) = (plan.row(), plan.shape.batch * plan.row());
-    if plan.groups > 1 {
-        let (total, others) = parts.split_at_mut(all);
-        total
-            .par_chunks_mut(row)
-            .enumerate()
-            .for_each(|(index, total)| {
-                for group in others.chunks_exact(all) {
-                    add_assign(total, &group[index * row..][..row]);
-                }
-            });
-        parts.truncate(all);
-    }
-    parts
 }
 
 /// [`feed_through`] compiled for the widest vectors that this processor has.

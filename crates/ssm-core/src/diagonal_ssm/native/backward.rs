@@ -11,10 +11,9 @@ use super::{
     packed::{PackedAdjoint, states_to_planes},
     read_panel,
     recurrence::adjoint_scan,
-    sum_groups,
     sums::{Sums, unpack},
 };
-use crate::cpu::{Destination, MatrixRef, Products, REDUCTION_PIECES, Real, zeroed};
+use crate::cpu::{Destination, MatrixRef, Products, REDUCTION_PIECES, Real, sum_of_parts, zeroed};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -93,7 +92,7 @@ pub(crate) fn backward<T: Real>(
     let pieces_per_group = shape.batch.div_ceil(rows_per_piece);
     let groups: Vec<Sums<T>> = sums.chunks(pieces_per_group).map(Sums::total).collect();
     Gradients {
-        input: sum_groups(&plan, parts),
+        input: sum_of_parts(parts, plan.groups),
         system: unpack(&plan, &groups),
         initial_state: states_to_planes(&plan, &adjoints),
     }

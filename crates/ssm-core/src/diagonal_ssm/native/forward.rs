@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use super::{
     Packed, Plan, Shape, System, abreast, feed_through, fill_states,
     packed::{states_to_panels, states_to_planes},
-    read_panel, sum_groups,
+    read_panel,
 };
-use crate::cpu::{MatrixRef, Real, zeroed, zeros};
+use crate::cpu::{MatrixRef, Real, sum_of_parts, zeroed, zeros};
 
 /// What the forward pass leaves behind.
 pub(crate) struct Forward<T> {
@@ -65,7 +65,7 @@ pub(crate) fn forward<T: Real>(
     // SAFETY: every row writes its part in every group.
     let parts = unsafe { parts.assume_init() }.into_vec();
     Forward {
-        output: sum_groups(&plan, parts),
+        output: sum_of_parts(parts, plan.groups),
         final_state: states_to_planes(&plan, &states),
         chunk_states,
         chunk_shape: [rows, plan.chunks(), group_width],

@@ -10,7 +10,7 @@ use super::{
     CHUNK, Fades, Parts, Plan, Steps, add, multiply, scale_rows, set, side_by_side, transpose_into,
 };
 use crate::{
-    cpu::{MatrixRef, Real, add_assign, dims, dot, sum, tensor},
+    cpu::{MatrixRef, Real, add_assign, dims, dot, sum, sum_of_parts, tensor},
     ssd::Ssd,
 };
 
@@ -61,7 +61,7 @@ pub(super) fn backward<T: Real>(
         [of_input, of_step, of_b, of_c].map(|values| unsafe { values.assume_init() }.into_vec());
 
     let of_vector = |parts: Vec<T>| match groups {
-        1 => sum_of_blocks(parts, plan.blocks),
+        1 => sum_of_parts(parts, plan.blocks),
         _ => side_by_side(parts, plan.blocks, vectors),
     };
     let per_head = |which: usize| {
@@ -83,17 +83,6 @@ pub(super) fn backward<T: Real>(
         feedthrough: per_head(1),
         groups,
     }
-}
-
-/// What blocks contribute, `[blocks, ·]`, in the order of the blocks.
-fn sum_of_blocks<T: Real>(mut parts: Vec<T>, blocks: usize) -> Vec<T> {
-    let len = parts.len() / blocks;
-    let (total, others) = parts.split_at_mut(len);
-    for part in others.chunks_exact(len) {
-        add_assign(total, part);
-    }
-    parts.truncate(len);
-    parts
 }
 
 /// Buffers for one chunk.
