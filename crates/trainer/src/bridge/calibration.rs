@@ -10,6 +10,10 @@ use ssm_core::{Backend, Lru, Sequences};
 pub struct OutputError {
     /// Of the difference of the outputs of the layer before and after the cut.
     pub error: f64,
+    /// The same as a share of the output before the cut. `None` where that output is zero, and in records of earlier
+    /// versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative: Option<f64>,
     /// The most it may be: the bound times the input, and the rounding of the smaller layer's parameters. `None` where
     /// there is no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -17,6 +21,16 @@ pub struct OutputError {
 }
 
 impl OutputError {
+    /// Of two outputs of a layer, `[batch, length, hidden]`.
+    pub(super) fn between<B: BurnBackend>(before: Tensor<B, 3>, after: Tensor<B, 3>) -> Self {
+        let (output, error) = (rms(before.clone()), rms(after - before));
+        Self {
+            error,
+            relative: (output > 0.0).then_some(error / output),
+            allowed: None,
+        }
+    }
+
     /// Refuses an output that is not where it has to be, or not a number.
     pub(super) fn check(&self) -> Result<(), String> {
         match self.allowed {
@@ -50,7 +64,7 @@ pub(super) fn first_examples<B: BurnBackend>(examples: Sequences<B>) -> Sequence
 }
 
 /// Root mean square of all elements.
-pub(super) fn rms<B: BurnBackend>(tensor: Tensor<B, 3>) -> f64 {
+fn rms<B: BurnBackend>(tensor: Tensor<B, 3>) -> f64 {
     let count = tensor.shape().num_elements() as f64;
     let sum: f64 = tensor.square().sum().into_scalar().elem();
     (sum / count).sqrt()
@@ -69,12 +83,27 @@ pub(super) fn output_error<B: Backend>(
     bound: f64,
     decay: f64,
 ) -> OutputError {
-    let full = before.forward(input.clone());
-    let difference = after.forward(input.clone()) - full.clone();
+    let [full, smaller] = [before, after].map(|layer| layer.forward(input.clone()));
     // An eigenvalue that is off by ε turns the mode by ε per step, for 1 / decay steps.
     let rounding = EIGENVALUE_ROUNDING / decay;
     OutputError {
-        error: rms(difference),
-        allowed: Some(bound * rms(input) + rounding * rms(full)),
+        allowed: Some(bound * rms(input) + rounding * rms(full.clone())),
+        ..OutputError::between(full, smaller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+
+    #[test]
+    fn the_error_is_measured_against_the_output_before() {
+        let constant = |value| Tensor::<Flex, 3>::full([2, 3, 4], value, &Default::default());
+        let error = OutputError::between(constant(-2.0), constant(-1.5));
+        assert_eq!((error.error, error.relative), (0.5, Some(0.25)));
+        let from_nothing = OutputError::between(constant(0.0), constant(1.0));
+        assert_eq!((from_nothing.error, from_nothing.relative), (1.0, None));
     }
 }

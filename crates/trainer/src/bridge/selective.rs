@@ -13,7 +13,7 @@ use ssm_core::{
     Backend, DualMixer, GramianEstimate, HeadBasis, KeptRows, Mamba, Mixer, TrainingBackend,
 };
 
-use super::calibration::{OutputError, rms};
+use super::calibration::OutputError;
 use super::{Basis, Calibration, Examined, Method, Outcome, Place, Treatment};
 use crate::config::{OptimizerState, Reduction};
 use crate::optimizer::AdamW;
@@ -153,10 +153,7 @@ pub(super) fn cut<B: TrainingBackend>(
     let output = |mixer: &Mixer<B>| -> Tensor<B::InnerBackend, 3> {
         mixer.valid().forward(place.input.clone())
     };
-    let measured = OutputError {
-        error: rms(output(&smaller) - output(mixer)),
-        allowed: None,
-    };
+    let measured = OutputError::between(output(mixer), output(&smaller));
     measured.check()?;
     match kept {
         Some(kept) => {

@@ -26,6 +26,7 @@ pub(super) fn write(page: &mut Page, run: &Run) {
             "discarded",
             "bound",
             "output error",
+            "share of output",
             "allowed",
             "seconds",
             "verdict",
@@ -45,8 +46,9 @@ pub(super) fn write(page: &mut Page, run: &Run) {
 
 const CAPTION: &str = "Every cut. Discarded is the share of the sum of the Hankel singular values that went. Bound is \
     twice the sum of those values and bounds the H∞ error. Output error is the change of the layer's output on a \
-    calibration batch, allowed is the bound times the size of the input there (both root mean square): the first must \
-    not exceed the second. Verdict is the validation accuracy before and after, where the policy asks for it.";
+    calibration batch, also as a share of that output, and allowed is the bound times the size of the input there (root \
+    mean squares): the change must not exceed it. Verdict is the validation accuracy before and after, where the policy \
+    asks for it.";
 
 fn row(run: &Run, number: usize, event: &Event<'_>) -> Vec<Cell> {
     let cut = event.cut;
@@ -65,6 +67,7 @@ fn row(run: &Run, number: usize, event: &Event<'_>) -> Vec<Cell> {
         } else {
             Cell::number(error)
         },
+        Cell::number(known(measured.and_then(|m| m.relative), percent)),
         Cell::number(known(measured.and_then(|m| m.allowed), significant)),
         Cell::number(known(cut.seconds, significant)),
         match verdict {

@@ -104,6 +104,9 @@ pub(super) struct CutRecord {
 pub(super) struct Measured {
     #[serde(default)]
     pub(super) error: Option<f64>,
+    /// The error as a share of the output before the cut.
+    #[serde(default)]
+    pub(super) relative: Option<f64>,
     #[serde(default)]
     pub(super) allowed: Option<f64>,
 }

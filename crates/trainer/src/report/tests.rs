@@ -30,7 +30,7 @@ const METRICS: &str = r#"{"step":100,"train_loss":2.2,"train_accuracy":0.2,"val_
 {"step":300,"train_loss":0.05,"train_accuracy":0.9,"val_loss":0.3,"val_accuracy":0.85,"learning_rate":0.001,"state_dims":[2,3],"step_ms":25.5,"seconds":12.0}
 "#;
 
-const CUT: &str = r#"{"step":150,"layer":0,"from":4,"to":2,"discarded":0.0123,"bound":0.22,"measured":{"error":0.01,"allowed":0.3},"seconds":0.125}"#;
+const CUT: &str = r#"{"step":150,"layer":0,"from":4,"to":2,"discarded":0.0123,"bound":0.22,"measured":{"error":0.01,"relative":0.034,"allowed":0.3},"seconds":0.125}"#;
 const REVERTED: &str = r#"{"step":250,"layer":1,"from":4,"to":3,"discarded":0.0301,"bound":0.2,"measured":{"error":0.5,"allowed":0.4},"seconds":0.25}"#;
 
 fn hsv() -> String {
@@ -174,7 +174,7 @@ fn every_cut_and_every_refusal_is_in_a_table() {
         let holds = |row: &&Vec<String>| cells.iter().all(|cell| row.iter().any(|c| c == cell));
         rows.iter().filter(holds).count()
     };
-    let measured = ["0.0100", "0.300", "0.125", "two states hold 98 %"];
+    let measured = ["0.0100", "3.40 %", "0.300", "0.125", "two states hold 98 %"];
     let cut = ["1", "150", "0", "4 → 2", "1.23 %", "0.220"];
     assert_eq!(row(&[&cut[..], &measured[..]].concat()), 1);
     let verdict = "reverted: 85.00\u{a0}%\u{a0}→\u{a0}70.00\u{a0}% (at most −2.00 %)";

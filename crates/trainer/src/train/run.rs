@@ -485,12 +485,15 @@ fn event_line(report: &LayerReport) -> String {
                 None => String::new(),
             };
             format!(
-                "{start}order {} -> {}  discarded {:.2} %{}  output error {:.2e}{}  {:.3} s{fate}",
+                "{start}order {} -> {}  discarded {:.2} %{}  output error {}{:.2e}{}  {:.3} s{fate}",
                 cut.from,
                 cut.to,
                 100.0 * cut.discarded,
                 cut.bound
                     .map_or(String::new(), |bound| format!("  bound {bound:.2e}")),
+                cut.measured
+                    .relative
+                    .map_or(String::new(), |share| format!("{:.2} %, ", 100.0 * share)),
                 cut.measured.error,
                 cut.measured
                     .allowed
