@@ -2,6 +2,7 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::dense::DenseSystem;
@@ -218,6 +219,7 @@ impl<S: LinearSystem> HankelDecomposition<S> {
         order: usize,
         coordinates: Coordinates,
     ) -> Result<Truncation<S>, TruncationError> {
+        let _mode = Subnormals::kept();
         self.check_order(order)?;
         if order == self.system.state_dim() {
             return Truncation::identity(&self.system);

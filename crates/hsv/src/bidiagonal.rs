@@ -10,7 +10,7 @@ use faer::{Accum, Mat, MatRef, c64, get_global_parallelism};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::parallel::threads;
+use crate::parallel::{in_ieee_mode, threads};
 
 /// `U diag(p) B diag(q)ᴴ Vᴴ` of a matrix with at least as many rows as columns, B real and upper bidiagonal, U and V
 /// products of reflections `I - u uᴴ`.
@@ -33,7 +33,7 @@ impl Bidiagonal {
             Reduction::new(matrix).run()
         } else {
             // Inside the pool, where handing out the parts of a step is cheap.
-            rayon::join(|| Reduction::new(matrix).run(), || ()).0
+            rayon::join(in_ieee_mode(|| Reduction::new(matrix).run()), || ()).0
         }
     }
 
@@ -248,7 +248,9 @@ impl Reduction {
         if small {
             tasks.iter_mut().for_each(|task| arch.dispatch(task));
         } else {
-            tasks.par_iter_mut().for_each(|task| arch.dispatch(task));
+            tasks
+                .par_iter_mut()
+                .for_each(|task| in_ieee_mode(|| arch.dispatch(task))());
         }
         let mut sums = tasks.into_iter().map(|task| task.sum);
         let mut sum = sums.next().expect("a step has at least one column");

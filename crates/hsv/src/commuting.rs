@@ -5,6 +5,7 @@
 //! the two Gramians, which may come from data.
 
 use faer::{Mat, Side};
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::scalar::first_not_finite;
@@ -73,6 +74,7 @@ pub fn balance_gramians(
     controllability: &Mat<f64>,
     observability: &Mat<f64>,
 ) -> Result<BalancedGramians, BalanceError> {
+    let _mode = Subnormals::kept();
     let states = controllability.nrows();
     let shape = |m: &Mat<f64>| (m.nrows(), m.ncols());
     if [controllability, observability]

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::accuracy::{Accuracy, FactorRounding};
 use crate::domain::{Continuous, Discrete, TimeDomain};
@@ -161,6 +162,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
 
     /// Schur form of the state matrix, or why there is none.
     pub(crate) fn schur(&self) -> Result<Schur, HankelError> {
+        let _mode = Subnormals::kept();
         let states = self.state_dim();
         Schur::of(&complex(&self.state_matrix)).map_err(|_| HankelError::NoSchurForm { states })
     }

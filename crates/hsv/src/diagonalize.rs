@@ -2,6 +2,7 @@
 
 use faer::linalg::solvers::{PartialPivLu, Solve};
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::balance::{Form, Projected, Truncation, TruncationError, eigen};
 use crate::dense::DenseSystem;
@@ -49,6 +50,7 @@ impl<D: TimeDomain> Truncation<DiagonalSystem<D>> {
     /// [`TruncationError::IllConditioned`] above [`EIGENVECTOR_CONDITION_LIMIT`]; [`TruncationError::Unstable`] if a
     /// pole is not stable; [`TruncationError::Inaccurate`] if the result does not check.
     pub fn diagonalize(&self) -> Result<DiagonalForm<D>, TruncationError> {
+        let _mode = Subnormals::kept();
         match &self.form {
             Form::Identity(system) => Ok(DiagonalForm {
                 system: system.clone(),
@@ -75,6 +77,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// [`TruncationError::Unstable`] if a pole is not stable; [`TruncationError::Inaccurate`] if the result does not
     /// check.
     pub fn diagonalize(&self) -> Result<DiagonalForm<D>, TruncationError> {
+        let _mode = Subnormals::kept();
         let units = Units::common(self.input_matrix(), self.output_matrix());
         let state_matrix = complex(self.state_matrix());
         let (lambda, vectors) = eigen(self.state_matrix())?;

@@ -1,6 +1,7 @@
 //! Between continuous and discrete time.
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::diagonal::{ContinuousDiagonalSystem, DiscreteDiagonalSystem};
@@ -64,6 +65,7 @@ impl ContinuousDiagonalSystem {
         method: Discretization,
         step_size: f64,
     ) -> Result<DiscreteDiagonalSystem, DiscretizationError> {
+        let _mode = Subnormals::kept();
         check_step(step_size)?;
         let (b, c) = (self.input_matrix(), self.output_matrix());
         match method {
@@ -104,6 +106,7 @@ impl DiscreteDiagonalSystem {
         method: Discretization,
         step_size: f64,
     ) -> Result<ContinuousDiagonalSystem, DiscretizationError> {
+        let _mode = Subnormals::kept();
         check_step(step_size)?;
         let (b, c) = (self.input_matrix(), self.output_matrix());
         match method {

@@ -2,6 +2,7 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::dense::DenseSystem;
 use crate::discretize::{Discretization, DiscretizationError, check_step};
@@ -21,6 +22,7 @@ impl<T: Scalar> DenseSystem<T, Continuous> {
         method: Discretization,
         step_size: f64,
     ) -> Result<DenseSystem<T, Discrete>, DiscretizationError> {
+        let _mode = Subnormals::kept();
         check_step(step_size)?;
         match method {
             Discretization::ZeroOrderHold => {
@@ -57,6 +59,7 @@ impl<T: Scalar> DenseSystem<T, Discrete> {
         method: Discretization,
         step_size: f64,
     ) -> Result<DenseSystem<T, Continuous>, DiscretizationError> {
+        let _mode = Subnormals::kept();
         check_step(step_size)?;
         match method {
             Discretization::ZeroOrderHold => {

@@ -3,6 +3,7 @@
 //! Hankel singular values are *not* computed from them but from factors that never were a Gramian: `gramian_factor.rs`.
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::accuracy::Accuracy;
 use crate::dense::DenseSystem;
@@ -47,6 +48,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// # Errors
     /// [`HankelError::Unstable`] and [`HankelError::NoSchurForm`].
     pub fn controllability_gramian(&self) -> Result<Mat<T>, HankelError> {
+        let _mode = Subnormals::kept();
         let units = self.units();
         let (factor, _) = self.gramian_factors(&units, Accuracy::Absolute)?;
         Ok(squared(&factor, units.state_exponents[0]))
@@ -58,6 +60,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// # Errors
     /// [`HankelError::Unstable`] and [`HankelError::NoSchurForm`].
     pub fn observability_gramian(&self) -> Result<Mat<T>, HankelError> {
+        let _mode = Subnormals::kept();
         let units = self.units();
         let (_, factor) = self.gramian_factors(&units, Accuracy::Absolute)?;
         Ok(squared(
@@ -73,6 +76,7 @@ fn squared<T: Scalar>(factor: &Mat<T>, k: i32) -> Mat<T> {
 }
 
 fn closed_form<D: TimeDomain>(lambda: &[c64], input: &Mat<c64>) -> Mat<c64> {
+    let _mode = Subnormals::kept();
     let states = lambda.len();
     // The rows' units are put aside: an inner product of two rows of 1e160 would overflow into inf - inf.
     let units: Vec<i32> = (0..states)

@@ -1,6 +1,7 @@
 //! Hankel singular values, by the square-root method.
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::accuracy::{Accuracy, Directions, absolute_errors, relative_errors};
@@ -101,6 +102,7 @@ pub(crate) fn check_stable<D: TimeDomain>(poles: &[c64]) -> Result<(), HankelErr
 
 impl<S: LinearSystem> HankelDecomposition<S> {
     pub(crate) fn of(system: &S, accuracy: Accuracy) -> Result<Self, HankelError> {
+        let _mode = Subnormals::kept();
         let units = system.units();
         let (controllability_factor, observability_factor) =
             system.gramian_factors(&units, accuracy)?;

@@ -107,7 +107,8 @@
 //!
 //! Matrices are [`Mat`] of faer, exported again here; vectors are slices. A layer's own normalization of its input
 //! belongs to B. This crate knows neither layers nor training steps, and speaks `f64` throughout. Where it uses more
-//! than one thread it uses those that faer is set to (`faer::set_global_parallelism`).
+//! than one thread it uses those that faer is set to (`faer::set_global_parallelism`). Its results do not depend on
+//! whether the calling thread flushes subnormal numbers, as threads that process signals often do.
 //!
 //! # Sources
 //! Keys of `docs/references.bib`. `M81`: Moore (1981), balancing. `E84`, `G84`: Enns (1984) and Glover (1984), the error

@@ -4,6 +4,7 @@
 //! a factor of the solution is wanted neither is right: forming the solution loses what `dense_factor.rs` keeps.
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::power_of_two::scale_complex;
@@ -130,6 +131,7 @@ const HALF_PLANE: &str = "in the open left half plane";
 /// # Ok::<(), hsv::LyapunovError>(())
 /// ```
 pub fn solve_stein(a: &Mat<c64>, q: &Mat<c64>) -> Result<LyapunovSolution, LyapunovError> {
+    let _mode = Subnormals::kept();
     check(a, q)?;
     let schur = Schur::of(a).map_err(no_convergence)?;
     let stable = |z: c64| one_minus_modulus_squared(z) > 0.0;
@@ -161,6 +163,7 @@ pub fn solve_stein(a: &Mat<c64>, q: &Mat<c64>) -> Result<LyapunovSolution, Lyapu
 /// # Source
 /// Bartels, Stewart (1972), *Communications of the ACM* 15, in the complex form.
 pub fn solve_lyapunov(a: &Mat<c64>, q: &Mat<c64>) -> Result<LyapunovSolution, LyapunovError> {
+    let _mode = Subnormals::kept();
     check(a, q)?;
     // Time in units in which A has size one; X grows by as much as A shrinks.
     let rate = matrix_exponent(a).unwrap_or(0);

@@ -1,6 +1,7 @@
 //! Modal truncation: the modes of a diagonal system ranked one by one.
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::balance::TruncationError;
 use crate::diagonal::DiagonalSystem;
@@ -44,6 +45,7 @@ impl<D: TimeDomain> DiagonalSystem<D> {
     /// # Source
     /// Antoulas (2005), section 9.2: `A05` in `docs/references.bib`.
     pub fn modal_scores(&self, norm: ModalNorm) -> Vec<f64> {
+        let _mode = Subnormals::kept();
         let units = Units::per_mode(self.input_matrix(), self.output_matrix());
         let score = |i: usize| {
             let gain = units.input.row(i).norm_l2() * units.output.col(i).norm_l2();

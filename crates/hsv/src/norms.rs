@@ -1,6 +1,7 @@
 //! Norms of a system, and so of the error between two: take them of [`minus`](crate::DiagonalSystem::minus).
 
 use faer::Mat;
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::accuracy::Accuracy;
@@ -47,6 +48,7 @@ pub enum NormError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn h_infinity_norm<S: LinearSystem>(system: &S) -> Result<PeakGain, NormError> {
+    let _mode = Subnormals::kept();
     let poles = system.poles()?;
     check_stable::<S::Domain>(&poles)?;
     let response = system.response();
@@ -87,6 +89,7 @@ pub fn h_infinity_norm<S: LinearSystem>(system: &S) -> Result<PeakGain, NormErro
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn hankel_norm<S: LinearSystem>(system: &S) -> Result<f64, NormError> {
+    let _mode = Subnormals::kept();
     let units = system.units();
     let (controllability, observability) = system.gramian_factors(&units, Accuracy::Absolute)?;
     let product = observability.adjoint() * controllability;
@@ -113,6 +116,7 @@ fn largest_gain<T: Scalar>(response: &Mat<T>) -> f64 {
 /// # Source
 /// Antoulas (2005), section 5.5: `A05` in `docs/references.bib`.
 pub fn h2_norm<S: LinearSystem>(system: &S) -> Result<f64, NormError> {
+    let _mode = Subnormals::kept();
     let units = system.units();
     let (controllability_factor, _) = system.gramian_factors(&units, Accuracy::Absolute)?;
     let dynamic = (&units.output * controllability_factor).norm_l2();

@@ -3,6 +3,7 @@
 use std::f64::consts::SQRT_2;
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::balance::{Form, Projected, Truncation, TruncationError};
 use crate::diagonal::DiagonalSystem;
@@ -45,6 +46,7 @@ impl<D: TimeDomain> Truncation<RealPartSystem<D>> {
     /// # Errors
     /// As for [`Truncation::diagonalize`] of a complex system.
     pub fn diagonalize(&self) -> Result<RealDiagonalForm<D>, TruncationError> {
+        let _mode = Subnormals::kept();
         let projected = match &self.form {
             Form::Projected(projected) => projected,
             Form::Identity(full) => return Ok(unchanged(full.complex())),

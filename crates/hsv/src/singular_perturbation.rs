@@ -2,6 +2,7 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::balance::{Coordinates, Projected, TruncationError, stable_eigen, written_out};
 use crate::dense::DenseSystem;
@@ -42,6 +43,7 @@ impl<S: LinearSystem> HankelDecomposition<S> {
         &self,
         order: usize,
     ) -> Result<SingularPerturbation<S>, TruncationError> {
+        let _mode = Subnormals::kept();
         self.check_order(order)?;
         let states = self.system().state_dim();
         if order == states {

@@ -5,6 +5,7 @@
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::lyapunov::{
     LyapunovError, LyapunovSolution, check, finish_lyapunov, finish_stein, hermitian,
@@ -32,6 +33,7 @@ pub fn solve_stein_by_doubling(
     a: &Mat<c64>,
     q: &Mat<c64>,
 ) -> Result<LyapunovSolution, LyapunovError> {
+    let _mode = Subnormals::kept();
     check(a, q)?;
     let (q, unit) = unit_hermitian(q);
     let solution = doubled(a, &q)?;
@@ -58,6 +60,7 @@ pub fn solve_lyapunov_by_doubling(
     a: &Mat<c64>,
     q: &Mat<c64>,
 ) -> Result<LyapunovSolution, LyapunovError> {
+    let _mode = Subnormals::kept();
     check(a, q)?;
     let rate = matrix_exponent(a).unwrap_or(0);
     let a = scale_matrix(a, -rate);

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 
 use crate::dense::DenseSystem;
 use crate::diagonal::DiagonalSystem;
@@ -116,6 +117,7 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
     /// # Source
     /// Antoulas (2005), section 7.3: `A05` in `docs/references.bib`; Bavely, Stewart (1979) for the block form.
     pub fn split_stable(&self) -> Result<StableSplit<T, D>, HankelError> {
+        let _mode = Subnormals::kept();
         let mut schur = self.schur()?;
         let (states, stable) = (
             self.state_dim(),

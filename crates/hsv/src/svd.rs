@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::bidiagonal::Bidiagonal;
-use crate::parallel::{both, threads};
+use crate::parallel::{both, in_ieee_mode, threads};
 
 /// `U S Vᴴ`, largest value first; without values for a matrix without rows or columns.
 #[derive(Debug, Clone)]
@@ -107,7 +107,10 @@ impl Svd {
         let strips: Vec<Vec<[f64; STRIP]>> = if threads() == 1 {
             firsts.into_iter().map(strip).collect()
         } else {
-            firsts.into_par_iter().map(strip).collect()
+            firsts
+                .into_par_iter()
+                .map(|first| in_ieee_mode(|| strip(first))())
+                .collect()
         };
         Mat::from_fn(self.values.len(), kept.len(), |i, j| {
             strips[j / STRIP][i][j % STRIP]

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use faer::{Mat, c64};
+use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::accuracy::{Accuracy, FactorRounding};
@@ -53,12 +54,14 @@ pub trait LinearSystem: sealed::Reducible<Self::Scalar> + Clone + Debug + Send +
     /// feed-through: the same gains. A value beyond the range of `f64` comes back infinite, for a dense system also one
     /// that is reached through such a value; only an ω that is itself not finite gives NaN.
     fn frequency_response(&self, omegas: &[f64]) -> Vec<Mat<c64>> {
+        let _mode = Subnormals::kept();
         let response = self.response();
         omegas.iter().map(|&omega| response(omega)).collect()
     }
 
     /// [`frequency_response`](Self::frequency_response) at one frequency.
     fn transfer(&self, omega: f64) -> Mat<c64> {
+        let _mode = Subnormals::kept();
         self.response()(omega)
     }
 
