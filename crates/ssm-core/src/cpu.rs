@@ -19,24 +19,36 @@ pub(crate) use real::Real;
 pub(crate) use tile::tiled_product;
 pub(crate) use transpose::transposed;
 
-/// Runs a loop compiled for the widest vectors that this processor has, chosen at run time.
+/// Runs a piece of a kernel's work, compiled for the widest vectors that this processor has, chosen at run time, and in the
+/// [mode](Real::subnormals) of its element type: `f32` with subnormal numbers flushed, since they would slow it down several
+/// times over on some processors.
+///
+/// Every thread comes through here for every piece that it is handed. The piece must not hand out work of its own: while it
+/// waits for that, its thread might take up somebody else's work in `f64`.
+#[inline(always)]
+pub(crate) fn dispatch<T: Real, W: pulp::WithSimd>(work: W) -> W::Output {
+    let _mode = T::subnormals();
+    pulp::Arch::new().dispatch(work)
+}
+
+/// Runs a loop as [`dispatch`] does.
 ///
 /// The closure is called as `FnMut` on purpose: calling it as `FnOnce` goes through a shim that the compiler may leave
 /// out of line, and compiled for the baseline.
 #[inline(always)]
-pub(crate) fn vectorized<R>(body: impl FnMut() -> R) -> R {
+pub(crate) fn vectorized<T: Real, R>(body: impl FnMut() -> R) -> R {
     struct Body<F>(F);
 
-    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Body<F> {
+    impl<R, F: FnMut() -> R> pulp::WithSimd for Body<F> {
         type Output = R;
 
         #[inline(always)]
-        fn call(mut self) -> R {
+        fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
             (self.0)()
         }
     }
 
-    pulp::Arch::new().dispatch(Body(body))
+    dispatch::<T, _>(Body(body))
 }
 
 /// Runs an inner loop as a function of its own, which the compiler cannot take back into the code around it: where that
@@ -137,9 +149,14 @@ pub(crate) fn tile_len(width: usize) -> usize {
 /// Adds up the rows in `tile`.
 pub(crate) fn sum_of_rows<T: Real>(tile: &[T], width: usize) -> Vec<T> {
     let mut sum = vec![T::ZERO; width];
-    for row in tile.chunks_exact(width) {
-        add_assign(&mut sum, row);
-    }
+    vectorized::<T, _>(
+        #[inline(always)]
+        || {
+            for row in tile.chunks_exact(width) {
+                add_assign(&mut sum, row);
+            }
+        },
+    );
     sum
 }
 
@@ -153,7 +170,7 @@ pub(crate) fn sum_of_parts<T: Real>(mut parts: Vec<T>, count: usize) -> Vec<T> {
             .enumerate()
             .for_each(|(index, total)| {
                 for part in others.chunks_exact(len) {
-                    add_assign(total, &part[index * COPIED_AT_ONCE..]);
+                    accumulate(total, &part[index * COPIED_AT_ONCE..]);
                 }
             });
         parts.truncate(len);
@@ -161,7 +178,16 @@ pub(crate) fn sum_of_parts<T: Real>(mut parts: Vec<T>, count: usize) -> Vec<T> {
     parts
 }
 
-/// Adds `part` to `total` element by element.
+/// Adds `part` to `total` element by element, as a piece of work of its own.
+pub(crate) fn accumulate<T: Real>(total: &mut [T], part: &[T]) {
+    vectorized::<T, _>(
+        #[inline(always)]
+        || add_assign(total, part),
+    );
+}
+
+/// Adds `part` to `total` element by element, within a piece of work.
+#[inline(always)]
 pub(crate) fn add_assign<T: Real>(total: &mut [T], part: &[T]) {
     for (t, p) in total.iter_mut().zip(part) {
         *t += *p;

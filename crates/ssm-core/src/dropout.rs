@@ -49,7 +49,7 @@ impl Dropout {
             .enumerate()
             .for_each(|(piece, factors)| {
                 let start = (piece * PIECE) as u32;
-                vectorized(
+                vectorized::<f32, _>(
                     #[inline(always)]
                     || {
                         for (position, factor) in (start..).zip(factors.iter_mut()) {

@@ -11,7 +11,7 @@ use super::{
     AffineGradients,
     native::{Affine, AffineGradient},
 };
-use crate::cpu::{Products, REDUCTION_PIECES, Real, dims, tensor};
+use crate::cpu::{Products, REDUCTION_PIECES, Real, dims, dispatch, tensor};
 
 /// Rows of a block: enough that the blocked routine packs the weight rarely.
 const BLOCK_ROWS: usize = 20 * TILE_ROWS;
@@ -61,7 +61,7 @@ fn forward_typed<T: Real>(
         .par_chunks_mut(BLOCK_ROWS * outputs)
         .zip(input.storage::<T>().par_chunks(BLOCK_ROWS * inputs))
         .for_each(|(output, input)| {
-            pulp::Arch::new().dispatch(ForwardBlock {
+            dispatch::<T, _>(ForwardBlock {
                 map: &map,
                 input,
                 output,
@@ -118,7 +118,7 @@ fn backward_typed<T: Real>(
         .collect();
     let sums: Vec<AffineGradient<T>> = pieces
         .into_par_iter()
-        .map(|piece| pulp::Arch::new().dispatch(piece))
+        .map(|piece| dispatch::<T, _>(piece))
         .collect();
     let [weight, bias] = AffineGradient::total([outputs, inputs], sums).into_parts();
     // SAFETY: every piece writes its part, and the pieces are all there is.

@@ -6,8 +6,8 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::cpu::{
-    COPIED_AT_ONCE, Destination, MatrixRef, Products, Real, add_assign, sum_of_rows, tile_len,
-    transposed,
+    COPIED_AT_ONCE, Destination, MatrixRef, Products, Real, accumulate, add_assign, sum_of_rows,
+    tile_len, transposed,
 };
 
 /// y = W x + b, or W x alone, with the weight in both orders.
@@ -147,7 +147,7 @@ impl<T: Real> AffineGradient<T> {
     pub(crate) fn total(shape: [usize; 2], pieces: impl IntoIterator<Item = Self>) -> Self {
         let mut total = Self::new(shape);
         for piece in pieces {
-            add_assign(&mut total.bias_rows, &piece.bias_rows);
+            accumulate(&mut total.bias_rows, &piece.bias_rows);
             if total.weight.is_empty() {
                 total.weight = piece.weight;
                 continue;
@@ -155,7 +155,7 @@ impl<T: Real> AffineGradient<T> {
             let parts = total.weight.par_chunks_mut(COPIED_AT_ONCE);
             parts
                 .zip(piece.weight.par_chunks(COPIED_AT_ONCE))
-                .for_each(|(total, part)| add_assign(total, part));
+                .for_each(|(total, part)| accumulate(total, part));
         }
         total
     }

@@ -46,10 +46,7 @@ fn normalize_typed<T: Real>(
 ) -> FlexTensor {
     let [batch, length, hidden] = dims(input);
     let input = input.to_contiguous();
-    let [mean, variance] = [mean, variance].map(|t| -> Vec<f64> {
-        let values = t.to_contiguous();
-        values.storage::<T>().iter().map(|v| v.into_f64()).collect()
-    });
+    let [mean, variance] = [mean, variance].map(|t| widened(t.to_contiguous().storage::<T>()));
     let output = scaled(input.storage::<T>(), hidden, epsilon, &mean, &variance);
     tensor(output, [batch, length, hidden])
 }
@@ -58,6 +55,12 @@ fn normalize_typed<T: Real>(
 fn tiled<T: Real>(values: impl Iterator<Item = f64>, hidden: usize) -> Vec<T> {
     let values: Vec<T> = values.map(T::from_f64).collect();
     values.repeat(tile_len(hidden) / hidden)
+}
+
+/// In `f64`, a subnormal `f32` as zero.
+fn widened<T: Real>(values: &[T]) -> Vec<f64> {
+    let _mode = T::subnormals();
+    values.iter().map(|value| value.into_f64()).collect()
 }
 
 /// Means over rows, per channel, of the two quantities that `pair` makes of the element of `x` and of `y` at the same
@@ -69,13 +72,13 @@ fn means_over_rows<T: Real>(
 ) -> [Vec<f64>; 2] {
     let hidden = center.len();
     let (piece, tile) = (piece_len(x.len(), hidden), tile_len(hidden));
-    let center: Vec<f64> = tiled(center.iter().map(|v| v.into_f64()), hidden);
+    let center: Vec<f64> = tiled(widened(center).into_iter(), hidden);
     let sums: Vec<[Vec<f64>; 2]> = x
         .par_chunks(piece)
         .zip(y.par_chunks(piece))
         .map(|(x, y)| {
             let [mut first, mut second] = [(); 2].map(|()| vec![0.0; tile]);
-            vectorized(
+            vectorized::<T, _>(
                 #[inline(always)]
                 || {
                     for (x, y) in x.chunks(tile).zip(y.chunks(tile)) {
@@ -120,10 +123,10 @@ fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTe
             [centered, centered * centered]
         },
     );
-    let mean: Vec<f64> = center
+    let mean: Vec<f64> = widened(center)
         .iter()
         .zip(&offset)
-        .map(|(center, offset)| center.into_f64() + offset)
+        .map(|(center, offset)| center + offset)
         .collect();
     let variance: Vec<f64> = square
         .iter()
@@ -149,7 +152,7 @@ fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance:
         .par_chunks_mut(piece)
         .zip(x.par_chunks(piece))
         .for_each(|(output, x)| {
-            vectorized(
+            vectorized::<T, _>(
                 #[inline(always)]
                 || {
                     for (output, x) in output.chunks_mut(tile).zip(x.chunks(tile)) {
@@ -183,10 +186,9 @@ fn backward_typed<T: Real>(
         |g, x, _| [g, g * x],
     );
     let variance = variance.to_contiguous();
-    let deviation = variance
-        .storage::<T>()
-        .iter()
-        .map(|v| (v.into_f64() + epsilon).sqrt());
+    let deviation = widened(variance.storage::<T>())
+        .into_iter()
+        .map(|v| (v + epsilon).sqrt());
     let scale: Vec<T> = tiled(deviation.map(f64::recip), hidden);
     let offset: Vec<T> = tiled(mean_gradient.into_iter(), hidden);
     let slope: Vec<T> = tiled(mean_product.into_iter(), hidden);
@@ -196,7 +198,7 @@ fn backward_typed<T: Real>(
         .zip(x.par_chunks(piece))
         .zip(g.par_chunks(piece))
         .for_each(|((dx, x), g)| {
-            vectorized(
+            vectorized::<T, _>(
                 #[inline(always)]
                 || {
                     let tiles = dx.chunks_mut(tile).zip(x.chunks(tile)).zip(g.chunks(tile));

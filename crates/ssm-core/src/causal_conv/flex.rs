@@ -4,11 +4,11 @@ use std::{mem::MaybeUninit, ops::Range};
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::CausalConvGradients;
-use crate::cpu::{Real, add_assign, dims, tensor, zeroed};
+use crate::cpu::{Real, accumulate, add_assign, dims, dispatch, tensor, zeroed};
 
 /// Steps of a piece of work: enough that the few steps before it, which it computes again, do not count.
 const STEPS: usize = 256;
@@ -121,7 +121,7 @@ fn forward_typed<T: Real>(
         .for_each(|(output, row)| {
             let pieces = output.par_chunks_mut(STEPS * channels).enumerate();
             pieces.for_each(|(piece, output)| {
-                Arch::new().dispatch(Forward {
+                dispatch::<T, _>(Forward {
                     filters,
                     row,
                     first: piece * STEPS,
@@ -213,7 +213,7 @@ fn backward_typed<T: Real>(
             pieces
                 .map(|(piece, of_input)| {
                     let first = piece * STEPS;
-                    Arch::new().dispatch(Backward {
+                    dispatch::<T, _>(Backward {
                         filters,
                         row,
                         gradient,
@@ -229,8 +229,8 @@ fn backward_typed<T: Real>(
     let mut of_taps = vec![T::ZERO; filters.taps.len()];
     let mut of_bias = vec![T::ZERO; channels];
     for (taps, bias) in shares.iter().flatten() {
-        add_assign(&mut of_taps, taps);
-        add_assign(&mut of_bias, bias);
+        accumulate(&mut of_taps, taps);
+        accumulate(&mut of_bias, bias);
     }
     let taps = filters.count();
     let of_weight = (0..channels * taps).map(|i| of_taps[i % taps * channels + i / taps]);

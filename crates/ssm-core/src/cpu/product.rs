@@ -203,6 +203,7 @@ unsafe fn blocked_product<T: Real>(
 ) {
     let (m, n, k) = (lhs.rows, rhs.cols, lhs.cols);
     assert_eq!(k, rhs.rows, "inner dimensions agree");
+    let _mode = T::subnormals();
     // SAFETY: `MatrixRef::new` keeps the operands inside their slices, the caller vouches for `dst`, and `T` is f32 or
     // f64, which gemm dispatches on.
     unsafe {

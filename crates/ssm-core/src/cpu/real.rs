@@ -6,6 +6,7 @@ use std::{
 };
 
 use pulp::{MemMask, Simd};
+use subnormals::Subnormals;
 
 /// Element type of the native kernels: `f32` in training, `f64` where tests need the digits.
 pub(crate) trait Real:
@@ -24,6 +25,10 @@ pub(crate) trait Real:
 {
     const ZERO: Self;
     const ONE: Self;
+
+    /// How kernels compute in it: `f32`, the precision of training, with subnormal numbers taken for zero, `f64`, which
+    /// tests compare with, as IEEE 754 has it.
+    fn subnormals() -> Subnormals;
 
     /// As many elements as a register of `S` holds.
     type Lanes<S: Simd>: Copy;
@@ -141,6 +146,11 @@ impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
 
+    #[inline]
+    fn subnormals() -> Subnormals {
+        Subnormals::kept()
+    }
+
     type Lanes<S: Simd> = S::f64s;
     type Mask<S: Simd> = MemMask<S::m64s>;
 
@@ -220,6 +230,11 @@ impl Real for f64 {
 impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
+
+    #[inline]
+    fn subnormals() -> Subnormals {
+        Subnormals::flushed()
+    }
 
     type Lanes<S: Simd> = S::f32s;
     type Mask<S: Simd> = MemMask<S::m32s>;

@@ -33,20 +33,20 @@ fn forward_typed<T: Real>(input: &FlexTensor) -> FlexTensor {
         .zip(input.storage::<T>().par_chunks(length * hidden))
         .for_each(|(mean, row)| {
             let mut sums = vec![T::ZERO; tile];
-            vectorized(
+            vectorized::<T, _>(
                 #[inline(always)]
                 || {
                     for part in row.chunks(tile) {
                         add_assign(&mut sums, part);
                     }
+                    for part in sums.chunks_exact(hidden) {
+                        add_assign(mean, part);
+                    }
+                    for mean in mean.iter_mut() {
+                        *mean = *mean * scale;
+                    }
                 },
             );
-            for part in sums.chunks_exact(hidden) {
-                add_assign(mean, part);
-            }
-            for mean in mean {
-                *mean = *mean * scale;
-            }
         });
     tensor(means, [batch, hidden])
 }
@@ -60,7 +60,15 @@ fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
         .par_chunks_mut(length * hidden)
         .zip(gradient.storage::<T>().par_chunks(hidden))
         .for_each(|(shares, gradient)| {
-            let share: Vec<T> = gradient.iter().map(|g| *g * scale).collect();
+            let mut share = gradient.to_vec();
+            vectorized::<T, _>(
+                #[inline(always)]
+                || {
+                    for share in &mut share {
+                        *share = *share * scale;
+                    }
+                },
+            );
             for step in shares.chunks_exact_mut(hidden) {
                 step.write_copy_of_slice(&share);
             }

@@ -4,11 +4,11 @@ use std::mem::MaybeUninit;
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::RmsNormGradients;
-use crate::cpu::{Real, dims, dot, piece_len, tensor};
+use crate::cpu::{Real, dims, dispatch, dot, piece_len, tensor};
 
 pub(crate) fn forward(
     input: &FlexTensor,
@@ -60,7 +60,7 @@ fn forward_typed<T: Real>(
         .zip(x.par_chunks(piece))
         .enumerate()
         .for_each(|(index, (output, input))| {
-            Arch::new().dispatch(Forward {
+            dispatch::<T, _>(Forward {
                 weight,
                 epsilon,
                 input,
@@ -146,7 +146,7 @@ fn backward_typed<T: Real>(
         .collect();
     let sums: Vec<Vec<f64>> = pieces
         .into_par_iter()
-        .map(|piece| Arch::new().dispatch(piece))
+        .map(|piece| dispatch::<T, _>(piece))
         .collect();
     // SAFETY: every piece writes its part of both, and the pieces are all there is.
     let [dx, dz] = [dx, dz].map(|values| unsafe { values.assume_init() }.into_vec());

@@ -6,7 +6,7 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{Decay, Field, LinearScan, LinearScanGradients};
-use crate::cpu::{Real, add_assign, dims, tensor, vectorized};
+use crate::cpu::{Real, accumulate, dims, tensor, vectorized};
 
 pub(crate) fn forward(scan: &LinearScan<FlexTensor>) -> FlexTensor {
     match scan.input.dtype() {
@@ -50,7 +50,7 @@ fn forward_typed<T: Real>(scan: &LinearScan<FlexTensor>) -> FlexTensor {
         .for_each(|(index, states)| {
             let initial = &initial[index * width..][..width];
             let decay = &decay[index * row..];
-            vectorized(
+            vectorized::<T, _>(
                 #[inline(always)]
                 || {
                     for k in 0..length {
@@ -141,7 +141,7 @@ fn backward_typed<T: Real>(
             let initial = &initial[index * width..][..width];
             let decay = &decay[index * row..];
             let states = &states[index * length * width..][..length * width];
-            vectorized(
+            vectorized::<T, _>(
                 #[inline(always)]
                 || {
                     for k in (0..length).rev() {
@@ -168,7 +168,7 @@ fn backward_typed<T: Real>(
         Decay::Constant(_) => {
             let mut total = vec![T::ZERO; width];
             for part in decay_gradient.chunks_exact(width) {
-                add_assign(&mut total, part);
+                accumulate(&mut total, part);
             }
             tensor(total, [width])
         }

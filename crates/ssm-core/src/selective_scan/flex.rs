@@ -17,11 +17,10 @@ use std::ops::Range;
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{SelectiveScan, SelectiveScanForward};
-use crate::cpu::{Real, add_assign, dims, tensor, zeros};
+use crate::cpu::{Real, add_assign, dims, dispatch, tensor, vectorized, zeros};
 use backward::{Backward, Shares};
 use forward::Forward;
 use lanes::{CHUNK, Lanes, WIDTH};
@@ -228,7 +227,7 @@ fn forward_typed<T: Real>(scan: &SelectiveScan<FlexTensor>) -> SelectiveScanForw
                 .zip(chunk_states.par_chunks_mut(per_piece))
                 .enumerate()
                 .for_each(|(piece, (output, chunk_states))| {
-                    Arch::new().dispatch(Forward {
+                    dispatch::<T, _>(Forward {
                         parts,
                         row,
                         channels: plan.piece_channels(piece),
@@ -281,7 +280,7 @@ fn backward_typed<T: Real>(
                 .zip(chunk_states.par_chunks(per_piece))
                 .enumerate()
                 .map(|(piece, (((of_input, of_step), of_gate), chunk_states))| {
-                    Arch::new().dispatch(Backward {
+                    dispatch::<T, _>(Backward {
                         parts,
                         row,
                         channels: plan.piece_channels(piece),
@@ -302,18 +301,21 @@ fn backward_typed<T: Real>(
     let width = [plan.batch, plan.length, plan.channels];
     let mut of_decay = vec![T::ZERO; plan.channels * n];
     let mut of_feedthrough = vec![T::ZERO; plan.channels];
-    for pieces in &shares {
-        for (piece, shares) in pieces.iter().enumerate() {
-            for (index, channel) in plan.piece_channels(piece).enumerate() {
-                let (block, lane) = (index / WIDTH, index % WIDTH);
-                of_feedthrough[channel] += shares.feedthrough[block][lane];
-                let rates = &shares.decay[block * n..][..n];
-                for (sum, share) in of_decay[channel * n..][..n].iter_mut().zip(rates) {
-                    *sum += share[lane];
+    vectorized::<T, _>(
+        #[inline(always)]
+        || {
+            for (piece, shares) in shares.iter().flat_map(|pieces| pieces.iter().enumerate()) {
+                for (index, channel) in plan.piece_channels(piece).enumerate() {
+                    let (block, lane) = (index / WIDTH, index % WIDTH);
+                    of_feedthrough[channel] += shares.feedthrough[block][lane];
+                    let rates = &shares.decay[block * n..][..n];
+                    for (sum, share) in of_decay[channel * n..][..n].iter_mut().zip(rates) {
+                        *sum += share[lane];
+                    }
                 }
             }
-        }
-    }
+        },
+    );
     let [of_b, of_c] = [0, 1].map(|vector| {
         let shape = [plan.batch, plan.length, n];
         tensor(joined(&shares, vector, plan), shape)
@@ -342,15 +344,20 @@ fn joined<T: Real>(shares: &[Vec<Shares<T>>], vector: usize, plan: Plan) -> Vec<
                 .for_each(|(index, steps)| {
                     // Pieces began with the last chunk.
                     let at = (plan.chunks() - 1 - index) * n;
-                    for j in 0..n {
-                        let mut sums = [T::ZERO; CHUNK];
-                        for piece in pieces {
-                            add_assign(&mut sums, &piece.vectors[vector][at + j]);
-                        }
-                        for (step, sum) in steps.chunks_exact_mut(n).zip(sums) {
-                            step[j] = sum;
-                        }
-                    }
+                    vectorized::<T, _>(
+                        #[inline(always)]
+                        || {
+                            for j in 0..n {
+                                let mut sums = [T::ZERO; CHUNK];
+                                for piece in pieces {
+                                    add_assign(&mut sums, &piece.vectors[vector][at + j]);
+                                }
+                                for (step, sum) in steps.chunks_exact_mut(n).zip(sums) {
+                                    step[j] = sum;
+                                }
+                            }
+                        },
+                    );
                 });
         });
     joined

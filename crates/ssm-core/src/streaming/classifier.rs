@@ -143,7 +143,7 @@ impl ClassifierStream {
     /// # Panics
     /// If the model reads tokens, or `features` has another length than the model has channels.
     pub fn push_features(&mut self, features: &[f32]) {
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || {
                 let encoder = &self.weights.encoder;
@@ -158,7 +158,7 @@ impl ClassifierStream {
     /// # Panics
     /// If the model reads features, or `token` is outside its vocabulary.
     pub fn push_token(&mut self, token: usize) {
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || {
                 let encoder = &self.weights.encoder;
@@ -192,7 +192,7 @@ impl ClassifierStream {
         assert_eq!(logits.len(), head.rows(), "one logit per class");
         let mean = &mut self.scratch.activation;
         self.mean.write(mean);
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || head.apply(mean, logits),
         );

@@ -76,7 +76,7 @@ impl LruStream {
         let hidden = self.hidden_dim();
         assert_eq!(input.len(), hidden, "the input has one value per channel");
         assert_eq!(output.len(), hidden, "the output has one value per channel");
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || self.advance(input, output),
         );

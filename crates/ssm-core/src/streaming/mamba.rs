@@ -205,7 +205,7 @@ impl MambaStream {
     /// # Panics
     /// If the model reads tokens, or `features` has another length than the model has channels.
     pub fn push_features(&mut self, features: &[f32]) {
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || {
                 let encoder = &self.weights.encoder;
@@ -220,7 +220,7 @@ impl MambaStream {
     /// # Panics
     /// If the model reads features, or `token` is outside its vocabulary.
     pub fn push_token(&mut self, token: usize) {
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || {
                 let encoder = &self.weights.encoder;
@@ -261,7 +261,7 @@ impl MambaStream {
             weights.outputs(),
             "one logit per class or token"
         );
-        vectorized(
+        vectorized::<f32, _>(
             #[inline(always)]
             || match &weights.head {
                 Head::Classes(linear) => {

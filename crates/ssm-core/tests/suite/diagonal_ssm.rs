@@ -252,6 +252,32 @@ pub fn the_diagonal_map_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effo
     }
 }
 
+/// Sequences that go blank: after half of them, and after a few steps of 10,000, in which states pass through all numbers
+/// that there are on their way to zero, in the adjoint direction as well.
+pub fn states_that_die_out_are_as_exact_as_their_twin<B: TrainingBackend>(effort: Effort) {
+    for (case, seen) in [
+        (case(2, 900, 3, 7, 0.9, true), 450),
+        (case(1, 10_000, 8, 20, 0.99, false), 5),
+    ] {
+        let mut v = Values::of(case);
+        let per_row = case.length * case.hidden;
+        for (input, weights) in v
+            .input
+            .chunks_exact_mut(per_row)
+            .zip(v.weights.chunks_exact_mut(per_row))
+        {
+            input[seen * case.hidden..].fill(0.0);
+            // Of the output the two ends count; in between adjoint states die out.
+            weights[seen * case.hidden..per_row - seen * case.hidden].fill(0.0);
+        }
+        let ((truth, _), (plain, _)) = (in_loops::<f64>(case, &v), in_loops::<f32>(case, &v));
+        for &dtype in effort.dtypes {
+            let (got, _) = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
+            compare(&got, &plain, &truth, case.length, dtype, &case);
+        }
+    }
+}
+
 pub fn the_diagonal_map_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>(
     effort: Effort,
 ) {

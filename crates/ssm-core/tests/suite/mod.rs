@@ -64,6 +64,7 @@ macro_rules! suite_on {
         suite_on!($name, $backend, $effort, [
             diagonal_ssm::the_diagonal_map_is_as_exact_as_its_twin,
             diagonal_ssm::the_diagonal_map_neither_drifts_nor_overflows_on_long_sequences,
+            diagonal_ssm::states_that_die_out_are_as_exact_as_their_twin,
             diagonal_ssm::a_sequence_can_be_cut_anywhere,
             linear_scan::a_scan_is_as_exact_as_its_twin,
             linear_scan::a_scan_neither_drifts_nor_overflows_on_long_sequences,

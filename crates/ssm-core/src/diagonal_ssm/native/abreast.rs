@@ -6,7 +6,7 @@
 
 use std::{mem::MaybeUninit, ops::Range};
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     recurrence::{adjoint_scan, scan},
     sums::Sums,
 };
-use crate::cpu::{Destination, MatrixRef, Real, product, vectorized};
+use crate::cpu::{Destination, MatrixRef, Real, dispatch, product, vectorized};
 
 /// States of the chunks side by side, `[panels, abreast, steps, 2 * lanes]`; of a short chunk only the first steps count.
 struct Buffer<'a, T> {
@@ -117,7 +117,7 @@ pub(super) fn forward<T: Real>(
             .zip(before.par_chunks_mut(plan.abreast * width))
             .enumerate()
             .for_each(|(panel, ((states, state), before))| {
-                Arch::new().dispatch(ScanChunks {
+                dispatch::<T, _>(ScanChunks {
                     rank,
                     lambda: packed.lambda(plan, panel),
                     states,
@@ -134,7 +134,7 @@ pub(super) fn forward<T: Real>(
         let outputs = output[rank.span()].par_chunks_mut(plan.steps * h);
         outputs.enumerate().for_each(|(place, output)| {
             let (steps, inputs) = (rank.chunk(place).len(), rank.rows(input, place));
-            let output = Arch::new().dispatch(FeedThrough {
+            let output = dispatch::<T, _>(FeedThrough {
                 feedthrough: &packed.feedthrough,
                 inputs: inputs.values(),
                 outputs: output,
@@ -209,7 +209,7 @@ pub(super) fn backward<T: Real>(
                 let [inputs, gradients] =
                     [input, output_gradient].map(|values| rank.rows(values, place));
                 let len = rank.chunk(place).len() * width;
-                Arch::new().dispatch(FillStates {
+                dispatch::<T, _>(FillStates {
                     plan,
                     packed,
                     panel,
@@ -231,7 +231,7 @@ pub(super) fn backward<T: Real>(
             .for_each(
                 |(panel, (((adjoints, states), adjoint), lambda_gradient))| {
                     let before = (0..rank.count).map(|place| before(panel, place)).collect();
-                    Arch::new().dispatch(AdjointScanChunks {
+                    dispatch::<T, _>(AdjointScanChunks {
                         rank,
                         lambda: packed.lambda(plan, panel),
                         before,
@@ -249,11 +249,11 @@ pub(super) fn backward<T: Real>(
             .for_each(|(place, (input_gradient, sums))| {
                 let steps = rank.chunk(place).len();
                 let [u, g] = [input, output_gradient].map(|values| rank.rows(values, place));
-                vectorized(
+                vectorized::<T, _>(
                     #[inline(always)]
                     || sums.add_feedthrough(u.values(), g.values()),
                 );
-                let input_gradient = Arch::new().dispatch(FeedThrough {
+                let input_gradient = dispatch::<T, _>(FeedThrough {
                     feedthrough: &packed.feedthrough,
                     inputs: g.values(),
                     outputs: input_gradient,

@@ -13,7 +13,9 @@ use super::{
     recurrence::adjoint_scan,
     sums::{Sums, unpack},
 };
-use crate::cpu::{Destination, MatrixRef, Products, REDUCTION_PIECES, Real, sum_of_parts, zeroed};
+use crate::cpu::{
+    Destination, MatrixRef, Products, REDUCTION_PIECES, Real, dispatch, sum_of_parts, zeroed,
+};
 
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
@@ -75,7 +77,7 @@ pub(crate) fn backward<T: Real>(
     let sums: Vec<Sums<T>> = pieces
         .into_par_iter()
         .map(|piece| match plan.abreast {
-            1 => pulp::Arch::new().dispatch(piece),
+            1 => dispatch::<T, _>(piece),
             // So few rows that each is a piece.
             _ => abreast::backward(
                 &plan,

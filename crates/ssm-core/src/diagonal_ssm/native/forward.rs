@@ -10,7 +10,7 @@ use super::{
     packed::{states_to_panels, states_to_planes},
     read_panel,
 };
-use crate::cpu::{MatrixRef, Real, sum_of_parts, zeroed, zeros};
+use crate::cpu::{MatrixRef, Real, dispatch, sum_of_parts, zeroed, zeros};
 
 /// What the forward pass leaves behind.
 pub(crate) struct Forward<T> {
@@ -48,7 +48,7 @@ pub(crate) fn forward<T: Real>(
                 let row_index = index % shape.batch;
                 let input = &input[row_index * row..][..row];
                 match plan.abreast {
-                    1 => pulp::Arch::new().dispatch(Row {
+                    1 => dispatch::<T, _>(Row {
                         plan: &plan,
                         packed: &packed,
                         group: index / shape.batch,

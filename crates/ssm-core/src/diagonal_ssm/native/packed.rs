@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{System, plan::Plan};
-use crate::cpu::{COPIED_AT_ONCE, MatrixRef, Real, tile_len, transposed};
+use crate::cpu::{COPIED_AT_ONCE, MatrixRef, Real, tile_len, transposed, vectorized};
 
 /// Parameters panel by panel; real and imaginary parts of a panel share one product.
 pub(super) struct Packed<T> {
@@ -104,9 +104,7 @@ fn by_channel<T: Real>(plan: &Plan, [re, im]: [&[T]; 2], sign: T) -> Vec<T> {
             let from = row % h * n + states.start..row % h * n + states.end;
             let (to_re, to_im) = to.split_at_mut(plan.lanes);
             to_re[..states.len()].copy_from_slice(&re[from.clone()]);
-            for (to, im) in to_im.iter_mut().zip(&im[from]) {
-                *to = *im * sign;
-            }
+            signed(to_im, &im[from], sign);
         });
     packed
 }
@@ -128,14 +126,22 @@ fn by_lane<T: Real>(plan: &Plan, [re, im]: [&[T]; 2], sign: T) -> Vec<T> {
             let from = state * h..(state + 1) * h;
             match plane {
                 0 => to.copy_from_slice(&re[from]),
-                _ => {
-                    for (to, im) in to.iter_mut().zip(&im[from]) {
-                        *to = *im * sign;
-                    }
-                }
+                _ => signed(to, &im[from], sign),
             }
         });
     packed
+}
+
+/// `to = from * sign`.
+fn signed<T: Real>(to: &mut [T], from: &[T], sign: T) {
+    vectorized::<T, _>(
+        #[inline(always)]
+        || {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to = *from * sign;
+            }
+        },
+    );
 }
 
 /// States of a batch from planes, `[batch, 2 * state]`, to groups of panels, `[groups, batch, group width]`.

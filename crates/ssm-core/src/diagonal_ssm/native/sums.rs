@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{DiagonalSsm, Plan};
-use crate::cpu::{COPIED_AT_ONCE, Real, add_assign, sum_of_rows, tile_len, transposed};
+use crate::cpu::{COPIED_AT_ONCE, Real, accumulate, sum_of_rows, tile_len, transposed, vectorized};
 
 /// Gradients of the parameters of one group, summed over some batch rows.
 pub(super) struct Sums<T> {
@@ -45,7 +45,7 @@ impl<T: Real> Sums<T> {
         let sum = |field: fn(&Self) -> &Vec<T>| {
             let mut total = field(&parts[0]).clone();
             for part in &parts[1..] {
-                add_assign(&mut total, field(part));
+                accumulate(&mut total, field(part));
             }
             total
         };
@@ -100,13 +100,19 @@ fn by_channel<T: Real>(
         .with_min_len(COPIED_AT_ONCE.div_ceil(n))
         .enumerate()
         .for_each(|(j, row)| {
-            for (panel, to) in row.chunks_mut(plan.lanes).enumerate() {
-                let from = matrix(&groups[panel / plan.panels]);
-                let start = (panel % plan.panels * h + j) * plan.width() + plane * plan.lanes;
-                for (to, from) in to.iter_mut().zip(&from[start..]) {
-                    *to = *from * sign;
-                }
-            }
+            vectorized::<T, _>(
+                #[inline(always)]
+                || {
+                    for (panel, to) in row.chunks_mut(plan.lanes).enumerate() {
+                        let from = matrix(&groups[panel / plan.panels]);
+                        let start =
+                            (panel % plan.panels * h + j) * plan.width() + plane * plan.lanes;
+                        for (to, from) in to.iter_mut().zip(&from[start..]) {
+                            *to = *from * sign;
+                        }
+                    }
+                },
+            );
         });
     rows
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope, gradients};
 use crate::{
     affine::native::{Affine, AffineGradient},
-    cpu::{Products, REDUCTION_PIECES, Real, dims, tensor},
+    cpu::{Products, REDUCTION_PIECES, Real, dims, dispatch, tensor},
 };
 
 /// Elements of a block, about: its five buffers and what they are made from and into stay in a first cache of 32 KiB.
@@ -86,7 +86,7 @@ pub(super) fn forward<T: Real>(
         .for_each_init(
             || Scratch::new(&maps),
             |scratch, (index, ((output, input), skip))| {
-                pulp::Arch::new().dispatch(ForwardBlock {
+                dispatch::<T, _>(ForwardBlock {
                     maps: &maps,
                     start: index * block,
                     input,
@@ -167,7 +167,7 @@ pub(super) fn backward<T: Real>(
                 .zip(g.chunks(block));
             for (k, ((input_gradient, input), output_gradient)) in blocks.enumerate() {
                 let start = index * piece + k * block;
-                pulp::Arch::new().dispatch(BackwardBlock {
+                dispatch::<T, _>(BackwardBlock {
                     maps: &maps,
                     start,
                     input,

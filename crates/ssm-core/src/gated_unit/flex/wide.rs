@@ -13,7 +13,8 @@ use super::{GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_s
 use crate::{
     affine::native::AffineGradient,
     cpu::{
-        Destination, MatrixRef, Products, Real, dims, product, product_into, tensor, transposed,
+        Destination, MatrixRef, Products, Real, dims, dispatch, product, product_into, tensor,
+        transposed,
     },
 };
 
@@ -46,7 +47,7 @@ pub(super) fn forward<T: Real>(
         .for_each_init(
             || Vec::with_capacity(block),
             |activation, (index, ((((output, value), gate), input), skip))| {
-                pulp::Arch::new().dispatch(ForwardBlock {
+                dispatch::<T, _>(ForwardBlock {
                     unit,
                     weights: &weights,
                     start: index * block,
@@ -146,7 +147,7 @@ pub(super) fn backward<T: Real>(
                 .zip(g.chunks(block));
             for (k, ((input_gradient, input), output_gradient)) in blocks.enumerate() {
                 let start = index * piece + k * block;
-                pulp::Arch::new().dispatch(BackwardBlock {
+                dispatch::<T, _>(BackwardBlock {
                     unit,
                     start,
                     input,

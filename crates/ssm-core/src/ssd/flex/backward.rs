@@ -3,14 +3,14 @@
 use std::{mem::MaybeUninit, ops::Range};
 
 use burn_flex::FlexTensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
     CHUNK, Fades, Parts, Plan, Steps, add, multiply, scale_rows, set, side_by_side, transpose_into,
 };
 use crate::{
-    cpu::{MatrixRef, Real, add_assign, dims, dot, sum, sum_of_parts, tensor},
+    cpu::{MatrixRef, Real, add_assign, dims, dispatch, dot, sum, sum_of_parts, tensor},
     ssd::Ssd,
 };
 
@@ -41,7 +41,7 @@ pub(super) fn backward<T: Real>(
             || Scratch::new(&plan),
             |scratch, (index, ((((of_input, of_step), of_b), of_c), chunk_states))| {
                 let (row, heads) = plan.unit(index);
-                Arch::new().dispatch(Unit {
+                dispatch::<T, _>(Unit {
                     plan: &plan,
                     parts: &parts,
                     row,

@@ -3,14 +3,14 @@
 use std::{mem::MaybeUninit, ops::Range};
 
 use burn_flex::FlexTensor;
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
     CHUNK, Fades, Parts, Plan, Steps, add, multiply, scale_rows, set, side_by_side, transpose_into,
 };
 use crate::{
-    cpu::{MatrixRef, Real, dims, tensor},
+    cpu::{MatrixRef, Real, dims, dispatch, tensor},
     ssd::{Ssd, SsdForward},
 };
 
@@ -31,7 +31,7 @@ pub(super) fn forward<T: Real>(map: &Ssd<FlexTensor>) -> SsdForward<FlexTensor> 
             || Scratch::new(&plan),
             |scratch, (index, (output, chunk_states))| {
                 let (row, heads) = plan.unit(index);
-                Arch::new().dispatch(Unit {
+                dispatch::<T, _>(Unit {
                     plan: &plan,
                     parts: &parts,
                     row,
