@@ -1,6 +1,8 @@
 //! AdamW with parameter groups, whose state the trainer owns: a cut can carry it into the new basis, a checkpoint can
 //! hold it.
 
+mod native;
+
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
@@ -38,6 +40,34 @@ pub struct Moments<B: Backend> {
     pub first: Tensor<B, 1>,
     /// Average squared gradient.
     pub second: Tensor<B, 1>,
+}
+
+/// What one step's update multiplies and adds.
+#[derive(Debug, Clone, Copy)]
+struct Coefficients {
+    /// Shares of the moments that stay.
+    betas: [f64; 2],
+    /// Added to the root of the second moment.
+    epsilon: f64,
+    /// Of the direction.
+    rate: f64,
+    /// Share of the value that decay leaves.
+    kept: f64,
+}
+
+impl Coefficients {
+    /// Of the `step`th update. With m̂ = m / c₁ and v̂ = v / c₂, m̂ / (√v̂ + ε) is (√c₂ / c₁) m / (√v + √c₂ ε): no pass
+    /// for a correction.
+    fn new(lr: f64, decay: f64, step: u32) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(f64::from(step));
+        let root = correction(BETA_2).sqrt();
+        Self {
+            betas: [BETA_1, BETA_2],
+            epsilon: EPSILON * root,
+            rate: lr * root / correction(BETA_1),
+            kept: 1.0 - lr * decay,
+        }
+    }
 }
 
 /// AdamW: p ← p - lr (m̂ / (√v̂ + ε) + decay p).
@@ -146,22 +176,50 @@ impl<B: AutodiffBackend> AdamW<B> {
             true => (lr.recurrent, 0.0),
             false => (lr.main, self.config.weight_decay),
         };
-        // Taken out, so that their memory has one owner and is updated in place.
+        // Taken out, so that their memory has one owner.
         let mut moments = self.moments.remove(name).unwrap_or_else(|| Moments {
             steps: 0,
             first: gradient.zeros_like(),
             second: gradient.zeros_like(),
         });
         moments.steps += 1;
-        moments.first = moments.first * BETA_1 + gradient.clone() * (1.0 - BETA_1);
-        moments.second = moments.second * BETA_2 + gradient.square() * (1.0 - BETA_2);
-        // With m̂ = m / c₁ and v̂ = v / c₂, m̂ / (√v̂ + ε) is (√c₂ / c₁) m / (√v + √c₂ ε): no pass for a correction.
-        let correction = |beta: f64| 1.0 - beta.powf(f64::from(moments.steps));
-        let root = correction(BETA_2).sqrt();
-        let rate = lr * root / correction(BETA_1);
-        let direction = moments.first.clone() / (moments.second.clone().sqrt() + EPSILON * root);
-        self.moments.insert(name.to_string(), moments);
-        value * (1.0 - lr * decay) - direction * rate
+        let coefficients = Coefficients::new(lr, decay, moments.steps);
+        let mut parameter = Parameter {
+            value,
+            gradient,
+            moments,
+        };
+        if !native::update(&coefficients, &mut parameter) {
+            parameter = plain_update(&coefficients, parameter);
+        }
+        self.moments.insert(name.to_string(), parameter.moments);
+        parameter.value
+    }
+}
+
+/// A parameter on its way through an update, flattened.
+#[derive(Debug, Clone)]
+struct Parameter<B: Backend> {
+    value: Tensor<B, 1>,
+    gradient: Tensor<B, 1>,
+    moments: Moments<B>,
+}
+
+/// The update in tensor operations.
+fn plain_update<B: Backend>(coefficients: &Coefficients, parameter: Parameter<B>) -> Parameter<B> {
+    let Parameter {
+        value,
+        gradient,
+        mut moments,
+    } = parameter;
+    let [beta_1, beta_2] = coefficients.betas;
+    moments.first = moments.first * beta_1 + gradient.clone() * (1.0 - beta_1);
+    moments.second = moments.second * beta_2 + gradient.clone().square() * (1.0 - beta_2);
+    let direction = moments.first.clone() / (moments.second.clone().sqrt() + coefficients.epsilon);
+    Parameter {
+        value: value * coefficients.kept - direction * coefficients.rate,
+        gradient,
+        moments,
     }
 }
 
@@ -265,6 +323,60 @@ mod tests {
             }
             params = step["params_after"].clone();
         }
+    }
+
+    #[test]
+    fn the_native_update_is_the_plain_one_to_the_bit() {
+        // More than a piece, and a rest.
+        let values = |seed: u32, scale: f32| {
+            let value =
+                move |i: u32| ((i * 7919 + seed * 104_729) % 10_007) as f32 / 10_007.0 - 0.5;
+            let values: Vec<f32> = (0..40_003).map(|i| scale * value(i)).collect();
+            Tensor::<Flex, 1>::from_floats(values.as_slice(), &Default::default())
+        };
+        let mut fast = Parameter {
+            value: values(1, 1.0),
+            gradient: values(2, 1e-3),
+            moments: Moments {
+                steps: 0,
+                first: values(0, 0.0),
+                second: values(0, 0.0),
+            },
+        };
+        let mut plain = fast.clone();
+        for step in 1..4 {
+            let coefficients = Coefficients::new(1e-2, 0.1, step);
+            assert!(native::update(&coefficients, &mut fast));
+            plain = plain_update(&coefficients, plain);
+            fast.gradient = values(step + 2, 1e-3);
+            plain.gradient = fast.gradient.clone();
+        }
+        for (fast, plain) in [
+            (fast.value, plain.value),
+            (fast.moments.first, plain.moments.first),
+            (fast.moments.second, plain.moments.second),
+        ] {
+            assert!(fast.into_data() == plain.into_data());
+        }
+    }
+
+    #[test]
+    fn fading_moments_end_at_zero() {
+        let mut optimizer = AdamW::<Cpu>::new(AdamWConfig { weight_decay: 0.0 });
+        let lr = LearningRates {
+            main: 0.0,
+            recurrent: 0.0,
+        };
+        let tiny = || Tensor::<Flex, 1>::from_floats([1e-18; 3], &Default::default());
+        let zero = || tiny() * 0.0;
+        let second = |optimizer: &mut AdamW<Cpu>, gradient: Tensor<Flex, 1>| -> f32 {
+            optimizer.update("a.b", lr, zero(), gradient);
+            let moments = optimizer.moments_mut("a.b").unwrap();
+            moments.second.clone().max().into_scalar()
+        };
+        // 1e-39, a subnormal number, is what a gradient of 1e-18 adds to its average square.
+        let flushed = second(&mut optimizer, tiny());
+        assert_eq!(flushed > 0.0, !subnormals::CAN_FLUSH, "{flushed:e}");
     }
 
     #[test]

@@ -36,3 +36,65 @@ pub fn train_step<B: TrainingBackend>(
         hits,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::{Autodiff, Flex};
+    use datasets::digits::DigitsOptions;
+    use datasets::{Dataset, LoadOptions};
+    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
+    use subnormals::{forget_operands, met_operand};
+
+    use super::*;
+    use crate::data::{BatchOrder, batch};
+    use crate::optimizer::AdamWConfig;
+
+    type Cpu = Autodiff<Flex>;
+
+    fn digits() -> Dataset {
+        let options = LoadOptions {
+            digits: DigitsOptions {
+                train: 400,
+                test: 1,
+                ..DigitsOptions::default()
+            },
+            ..LoadOptions::default()
+        };
+        datasets::load("digits", &options).unwrap()
+    }
+
+    #[test]
+    fn a_step_on_digits_meets_no_subnormal_number() {
+        let config = ClassifierConfig {
+            encoder: Encoder::Linear { channels: 1 },
+            hidden_dim: 8,
+            state_dims: vec![64],
+            classes: 10,
+        };
+        // Some of the states die out within a few steps of a sequence.
+        let init = LruInit {
+            r_min: 0.0,
+            r_max: 0.999,
+            max_phase: std::f64::consts::TAU,
+        };
+        let device = Default::default();
+        let examples = digits().train;
+        let mut order = BatchOrder::new(examples.len(), 20, 1);
+        let mut model = Model::Lru(Classifier::<Cpu>::init(&config, init, 1, &device));
+        let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.0 });
+        let rates = LearningRates {
+            main: 4e-3,
+            recurrent: 4e-3,
+        };
+        let mut step = |number: u64| {
+            let batch = batch::<Cpu>(&examples, order.step(number), &device);
+            train_step(&mut model, &mut optimizer, batch, None, rates);
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
+        let pool = pool.build().unwrap();
+        pool.install(|| (0..15).for_each(&mut step));
+        pool.broadcast(|_| forget_operands());
+        pool.install(|| step(15));
+        assert!(!pool.broadcast(|_| met_operand()).contains(&Some(true)));
+    }
+}
