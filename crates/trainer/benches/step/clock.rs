@@ -54,6 +54,25 @@ impl<B: TrainingBackend> Clock<B> {
         })
     }
 
+    /// Step after step of one training, without dropout.
+    pub fn stepper(
+        &self,
+        mut model: Model<B>,
+        set: &SequenceSet,
+        size: usize,
+        rates: LearningRates,
+    ) -> impl FnMut() {
+        let (mut optimizer, mut next) = (optimizer(), self.batches(set, size));
+        move || {
+            train_step(&mut model, &mut optimizer, next(), None, rates);
+        }
+    }
+
+    /// Of work that takes about as long every time.
+    pub fn median_of(&self, work: impl FnMut()) -> f64 {
+        self.median(self.budget, work)
+    }
+
     /// AdamW and the running statistics, on gradients that are not timed.
     pub fn optimizer(&self, model: Model<B>, set: &SequenceSet, size: usize) -> f64 {
         let (mut model, mut optimizer) = (model, optimizer());

@@ -17,6 +17,7 @@
 mod clock;
 mod lru;
 mod mamba;
+mod trained;
 
 use std::process::{Command, ExitCode};
 
@@ -49,10 +50,16 @@ struct Options {
     /// Measure in this process and print rows without a header.
     #[arg(long, hide = true)]
     rows_only: bool,
+    /// Keep a core busy until the process is ended.
+    #[arg(long = "keep-busy", hide = true)]
+    keep_busy: bool,
     /// Cargo says so to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
+
+/// What a process of this program is started with to keep a core busy.
+const BUSY_FLAG: &str = "--keep-busy";
 
 fn backend_kind(word: &str) -> Result<BackendKind, serde_json::Error> {
     serde_json::from_value(word.into())
@@ -70,6 +77,11 @@ trait Row: Job<Output = String> {
 fn main() -> ExitCode {
     trainer::allocator::keep_freed_memory();
     let options = Options::parse();
+    if options.keep_busy {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
     if !options.rows_only {
         println!(
             "median ms of a training step and of its parts alone, forward and backward, all blocks; threads: {}",
@@ -78,7 +90,8 @@ fn main() -> ExitCode {
         println!("MiB: most memory in use during the steps, and before the first");
     }
     let tables = table(&options, &lru::header(), lru::rows(options.seconds))
-        && table(&options, &mamba::header(), mamba::rows(options.seconds));
+        && table(&options, &mamba::header(), mamba::rows(options.seconds))
+        && table(&options, &trained::header(), trained::rows(options.seconds));
     match tables {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(2),

@@ -1,0 +1,205 @@
+//! Steps on real examples with weights that have learned, beside steps on noise with weights that have not; and beside
+//! another program.
+//!
+//! States that have learned to decay, and gradients of examples that are answered well, are small numbers that noise does
+//! not make. A processor that is slow on subnormal numbers shows it here.
+
+use std::process::{Child, Command, Stdio};
+
+use datasets::digits::DigitsOptions;
+use datasets::selective_copy::SelectiveCopyOptions;
+use datasets::{Content, Dataset, LoadOptions, SequenceSet, Target};
+use ssm_core::{
+    Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
+    Model, TrainingBackend,
+};
+use trainer::backend::Job;
+use trainer::optimizer::LearningRates;
+
+use crate::clock::{Clock, bytes};
+
+/// As `configs/quickstart.toml` and `configs/mamba_selective_copy.toml` have them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Digits,
+    SelectiveCopy,
+}
+
+/// Steps before the first that is timed, and their learning rate.
+const LEARNED: usize = 200;
+const RATES: LearningRates = LearningRates {
+    main: 2e-3,
+    recurrent: 2e-3,
+};
+
+/// Examples that are learned from.
+const EXAMPLES: usize = 4000;
+
+pub fn header() -> String {
+    format!(
+        "noise: random bytes and first weights; learned: examples, {LEARNED} steps on; busy: the same while another process \
+         keeps a core busy\n\
+         {:15}{:>5} |{:>9}{:>9}{:>7} |{:>9}{:>7}",
+        "examples", "N", "noise", "learned", "ratio", "busy", "ratio"
+    )
+}
+
+pub struct Row {
+    task: Task,
+    states: usize,
+    seconds: f64,
+}
+
+pub fn rows(seconds: f64) -> impl Iterator<Item = Row> {
+    [
+        (Task::Digits, 256),
+        (Task::Digits, 28),
+        (Task::SelectiveCopy, 128),
+        (Task::SelectiveCopy, 12),
+    ]
+    .into_iter()
+    .map(move |(task, states)| Row {
+        task,
+        states,
+        seconds,
+    })
+}
+
+impl crate::Row for Row {
+    fn shape(&self) -> &'static str {
+        match self.task {
+            Task::Digits => "digits",
+            Task::SelectiveCopy => "selective-copy",
+        }
+    }
+
+    fn states(&self) -> usize {
+        self.states
+    }
+}
+
+impl Job for Row {
+    type Output = String;
+
+    fn run<B: TrainingBackend>(self, device: &B::Device) -> String {
+        let clock = Clock::<B>::new(device.clone(), self.seconds);
+        let examples = self.examples().train;
+        let shape = examples.shape();
+        // As many bytes as there are, each as good as random, within the vocabulary.
+        let values = match shape.content {
+            Content::Values => 256,
+            Content::Tokens { vocabulary } => vocabulary,
+        };
+        let noise = bytes(2 * self.batch() * shape.values());
+        let noise = noise
+            .map(|byte| (usize::from(byte) % values) as u8)
+            .collect();
+        let labels = (0..2 * self.batch() * shape.labels())
+            .map(|i| (i % shape.classes) as u8)
+            .collect();
+        let noise = SequenceSet::new(shape, noise, labels).unwrap();
+        let stepper = |set| clock.stepper(self.model::<B>(shape, device), set, self.batch(), RATES);
+        let of_noise = clock.median_of(stepper(&noise));
+        let mut trained = stepper(&examples);
+        (0..LEARNED).for_each(|_| trained());
+        let learned = clock.median_of(&mut trained);
+        let busy = {
+            let _other = BusyProcess::start();
+            clock.median_of(&mut trained)
+        };
+        format!(
+            "{:15}{:5} |{:9.2}{:9.2}{:7.2} |{:9.2}{:7.2}",
+            crate::Row::shape(&self),
+            self.states,
+            1e3 * of_noise,
+            1e3 * learned,
+            learned / of_noise,
+            1e3 * busy,
+            busy / learned,
+        )
+    }
+}
+
+impl Row {
+    fn batch(&self) -> usize {
+        match self.task {
+            Task::Digits => 50,
+            Task::SelectiveCopy => 32,
+        }
+    }
+
+    fn examples(&self) -> Dataset {
+        let options = LoadOptions {
+            digits: DigitsOptions {
+                train: EXAMPLES,
+                test: 1,
+                ..DigitsOptions::default()
+            },
+            selective_copy: SelectiveCopyOptions {
+                length: 64,
+                copies: 8,
+                train: EXAMPLES,
+                test: 1,
+                ..SelectiveCopyOptions::default()
+            },
+            ..LoadOptions::default()
+        };
+        datasets::load(crate::Row::shape(self), &options).unwrap()
+    }
+
+    fn model<B: TrainingBackend>(&self, shape: datasets::Shape, device: &B::Device) -> Model<B> {
+        match (shape.content, shape.target) {
+            (Content::Values, _) => {
+                let config = ClassifierConfig {
+                    encoder: Encoder::Linear {
+                        channels: shape.channels,
+                    },
+                    hidden_dim: 8,
+                    state_dims: vec![self.states],
+                    classes: shape.classes,
+                };
+                let init = LruInit {
+                    r_min: 0.9,
+                    r_max: 0.999,
+                    max_phase: std::f64::consts::TAU,
+                };
+                Model::Lru(Classifier::init(&config, init, 1, device))
+            }
+            (Content::Tokens { vocabulary }, Target::LastSteps { .. }) => {
+                let config = MambaConfig {
+                    encoder: Encoder::Embedding { vocabulary },
+                    hidden_dim: 64,
+                    state_dims: vec![self.states; 2],
+                    channels: 128,
+                    taps: 4,
+                    mixer: MixerKind::Selective { step_rank: 4 },
+                    head: MambaHead::Tokens { tied: false },
+                };
+                Model::Mamba(Mamba::init(&config, 1, device))
+            }
+            (Content::Tokens { .. }, Target::Class) => unreachable!("not one of the tasks"),
+        }
+    }
+}
+
+/// What keeps a core busy until it is dropped: this program, doing nothing as fast as it can.
+struct BusyProcess(Child);
+
+impl BusyProcess {
+    fn start() -> Self {
+        let program = std::env::current_exe().unwrap();
+        let child = Command::new(program)
+            .arg(crate::BUSY_FLAG)
+            .stdin(Stdio::null())
+            .spawn();
+        Self(child.unwrap())
+    }
+}
+
+impl Drop for BusyProcess {
+    fn drop(&mut self) {
+        // It may be gone already, if somebody ended it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
