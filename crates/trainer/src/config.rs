@@ -8,7 +8,9 @@
 //! 4. assignments `section.key=value`, the `--set` flags of the command line.
 //!
 //! The last two are read as TOML values, words without quotes as strings. Unknown keys and wrong types are errors in
-//! every layer. The result is saved with the run ([`Config::to_toml`]) and reads back equal.
+//! every layer. So is a key that nothing reads: not the kind of model, data set, policy and schedule chosen in its own
+//! layer and those below, nor those of a later layer. The result is saved with the run ([`Config::to_toml`]), with the
+//! keys that it reads, and reads back equal.
 //!
 //! ```
 //! use trainer::config::Config;
@@ -20,11 +22,16 @@
 //!
 //! let wrong = Config::load_with_env(None, &["model.r_max=1.5".to_owned()], []);
 //! assert!(wrong.unwrap_err().to_string().contains("model.r_max"));
+//!
+//! let unread = ["model.kind=mamba", "model.r_max=0.9"].map(String::from);
+//! let unread = Config::load_with_env(None, &unread, []).unwrap_err();
+//! assert!(unread.to_string().contains("`model.r_max` has no effect"));
 //! # Ok::<(), trainer::config::ConfigError>(())
 //! ```
 
 mod error;
 mod layers;
+mod readers;
 mod validate;
 
 use std::env;
@@ -37,9 +44,11 @@ use compress_schedule::{
 };
 use serde::{Deserialize, Serialize};
 use ssm_core::GramianEstimate;
+use toml::Table;
 
 pub use error::ConfigError;
 use layers::Layer;
+use readers::Choices;
 
 /// Everything that decides what a run does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -72,20 +81,21 @@ pub struct DataConfig {
     pub dir: Option<PathBuf>,
     /// Share of the training examples held out for validation, in `(0, 1)`.
     pub validation_fraction: f64,
-    /// Steps of an example of `selective-copy`, markers included, or bytes after which a review of `imdb` is cut. Without
-    /// it and the keys below, a data set has its own defaults; a set that can have nothing else does not read them.
+    /// Steps of an example: of `selective-copy` markers included, of `imdb` the bytes after which a review is cut. Without
+    /// it and the keys below, a data set has its own defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<usize>,
-    /// Tokens that `selective-copy` asks to repeat, 1 to half of `length`.
+    /// Tokens that `selective-copy` asks to repeat, 1 to half of `length`. Read by it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<usize>,
-    /// Different tokens of `selective-copy`, blank and marker included, 4 to 256.
+    /// Different tokens of `selective-copy`, blank and marker included, 4 to 256. Read by it alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<usize>,
-    /// Training examples of a generated data set (`digits`, `selective-copy`), those held out included; at least 1.
+    /// Training examples of a generated data set, those held out included; at least 1. Read by `digits` and
+    /// `selective-copy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_examples: Option<usize>,
-    /// Test examples of a generated data set, at least 1.
+    /// Test examples of a generated data set, at least 1. Read by `digits` and `selective-copy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_examples: Option<usize>,
 }
@@ -126,9 +136,9 @@ pub struct ModelConfig {
     pub r_min: f64,
     /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`. Read by `lru`.
     pub r_max: f64,
-    /// Largest phase of an eigenvalue at initialization, radians per sample, in `(0, 2π]`. Read by `lru`.
+    /// Largest phase of an eigenvalue at initialization, radians per sample, in `[1e-30, 2π]`. Read by `lru`.
     pub max_phase: f64,
-    /// Probability that dropout zeroes an activation, in `[0, 1)`; 0 for `mamba` and `mamba2`, which have none.
+    /// Probability that dropout zeroes an activation, in `[0, 1)`. Read by `lru`; the other kinds have none.
     pub dropout: f64,
     /// Channels inside a block as a multiple of `hidden_dim`, at least 1. Read by `mamba` and `mamba2`.
     pub expand: usize,
@@ -211,7 +221,8 @@ pub struct TrainingConfig {
     pub ssm_lr_factor: f64,
     /// How the learning rate changes over the run.
     pub schedule: LearningRateSchedule,
-    /// Share of the steps over which `warmup-cosine` raises the learning rate from zero, in `[0, 1)`. Published: 0.1.
+    /// Share of the steps over which `warmup-cosine`, its reader, raises the learning rate from zero, in `[0, 1)`.
+    /// Published: 0.1.
     pub warmup_fraction: f64,
     /// Steps from one evaluation to the next, at least 1.
     pub eval_every: u64,
@@ -289,8 +300,8 @@ pub struct CompressConfig {
     pub start: StepPoint,
     /// The last step that may hold a check; same units as `start`, after it and inside the run.
     pub end: StepPoint,
-    /// Number of evenly spaced checks in the window, at least 1, the last one at `end`. Instead of `interval`; a
-    /// layer that gives either of the two overrules both below it.
+    /// Number of evenly spaced checks in the window, at least 1, the last one at `end`. Instead of `interval`; a layer
+    /// that gives either of the two overrules both below it, and likewise with the three budgets of `target`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<u64>,
     /// Steps from one check to the next, at least 1. Instead of `checks`.
@@ -304,9 +315,10 @@ pub struct CompressConfig {
     pub cooldown: u64,
     /// Which states a cut keeps.
     pub selection: Selection,
-    /// The system whose Hankel singular values rank the states.
+    /// The system whose Hankel singular values rank the states. Read by the kind `lru`, for spectra that are only written
+    /// down too.
     pub realization: Realization,
-    /// How the smaller system is made.
+    /// How the smaller system is made. Read by the kinds `lru` and `mamba2`.
     pub reduction: Reduction,
     /// What becomes of the optimizer's moments when a cut changes the basis.
     pub optimizer_state: OptimizerState,
@@ -355,7 +367,8 @@ impl Default for CompressConfig {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum PolicyKind {
-    /// Ordinary training: no checks, no cuts, and of the section only `snapshot_every` is used.
+    /// Ordinary training: no checks and no cuts. Spectra are still written down, as `snapshot_every` and the keys of the
+    /// kind say.
     None,
     /// Keep a share `1 - tau` of the sum of the spectrum.
     Tolerance,
@@ -400,7 +413,7 @@ pub enum Realization {
 #[non_exhaustive]
 pub enum Reduction {
     /// Balanced truncation; for `mamba2` in the basis of every head, which gets maps of its own. `mamba` has state indices
-    /// to choose from and no basis: every reduction is the same to it.
+    /// to choose from and no basis, so it has no choice.
     Balanced,
     /// Singular perturbation: the weak balanced states are set to rest. Of the feed-through that this makes a layer can
     /// hold the diagonal only.
@@ -505,23 +518,38 @@ impl Config {
         sets: &[String],
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let mut stack = vec![Layer::defaults()?];
-        if let Some(path) = file {
-            stack.push(Layer::from_file(path)?);
-        }
-        stack.push(Layer::from_env(variables)?);
-        stack.push(Layer::from_assignments(sets)?);
-        let config = layers::merge(stack)?;
+        let file = file.map(Layer::from_file).transpose()?;
+        let given = [Layer::from_env(variables)?, Layer::from_assignments(sets)?];
+        Self::of_layers(file.into_iter().chain(given))
+    }
+
+    /// The configuration that was saved with a run in `file`, overruled by `sets`. The environment and the command line
+    /// had their say when the run began. Keys that nothing reads are passed over in the file, as earlier versions saved
+    /// all of them.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_saved(file: &Path, sets: &[String]) -> Result<Self, ConfigError> {
+        Self::of_layers([Layer::from_run(file)?, Layer::from_assignments(sets)?])
+    }
+
+    /// These layers, lowest first, on top of the defaults.
+    fn of_layers(layers: impl IntoIterator<Item = Layer>) -> Result<Self, ConfigError> {
+        let defaults = [Layer::defaults()?].into_iter();
+        let config = layers::merge(defaults.chain(layers).collect())?;
         config.validate()?;
         Ok(config)
     }
 
-    /// This configuration as TOML, every key spelled out. [`load`](Self::load) gives back an equal one.
+    /// This configuration as TOML, every key spelled out that its choices read. [`load`](Self::load) gives back an equal
+    /// one, if the keys that they do not read have their defaults.
     ///
     /// # Errors
     /// [`ConfigError::Write`] if a path is not valid UTF-8, or the seed is too large for TOML.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        Ok(toml::to_string_pretty(self)?)
+        let mut sections = Table::try_from(self)?;
+        Choices::of(&sections).drop_unread(&mut sections);
+        Ok(toml::to_string_pretty(&sections)?)
     }
 
     /// The compression schedule of this run, at its first step.

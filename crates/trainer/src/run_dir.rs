@@ -76,14 +76,13 @@ impl RunDir {
         let run = Self {
             path: path.to_path_buf(),
         };
-        // The environment and the command line have had their say when the run began.
         let config = run.config_with(&[])?;
         Ok((run, config))
     }
 
     /// The run's configuration with other settings, `section.key=value`.
     pub(crate) fn config_with(&self, sets: &[String]) -> Result<Config, ConfigError> {
-        Config::load_with_env(Some(&self.path.join(CONFIG)), sets, [])
+        Config::load_saved(&self.path.join(CONFIG), sets)
     }
 
     /// Replaces the run's configuration.

@@ -73,6 +73,27 @@ fn every_policy_ends_where_it_says() {
 #[test]
 fn a_cut_can_be_made_in_every_way() {
     let folder = TempDir::new().unwrap();
+    let first_error = |name: &str, settings: &[&str]| {
+        let (summary, checks) = summary(folder.path(), name, settings);
+        assert!(states(&summary)[0] < 24, "{settings:?}: {checks:?}");
+        let relative = summary["cuts"][0]["measured"]["relative"].as_f64();
+        relative.unwrap_or_else(|| panic!("no cut by {settings:?}: {checks:?}"))
+    };
+    // Up to the first cut these runs are the same, and the order is one of the spectrum.
+    for reduction in ["compress.reduction=balanced", "compress.reduction=modal"] {
+        let error = |selection: &str| {
+            let selection = format!("compress.selection={selection}");
+            first_error(
+                &format!("{reduction} {selection}"),
+                &[reduction, &selection],
+            )
+        };
+        let [largest, smallest, random] = ["largest", "smallest", "random"].map(error);
+        assert!(
+            largest < smallest.min(random),
+            "{reduction}: {largest} {smallest} {random}"
+        );
+    }
     for (index, settings) in [
         &["compress.reduction=balanced", "compress.realization=real"][..],
         &[
@@ -84,25 +105,14 @@ fn a_cut_can_be_made_in_every_way() {
             "compress.reduction=singular-perturbation",
             "compress.optimizer_state=reset",
         ],
-        &["compress.reduction=balanced"],
-        &["compress.reduction=balanced", "compress.selection=smallest"],
-        &["compress.reduction=balanced", "compress.selection=random"],
-        &["compress.selection=smallest"],
-        &["compress.realization=real", "compress.selection=random"],
+        &["compress.reduction=modal", "compress.realization=real"],
         &["compress.optimizer_state=reset"],
     ]
     .into_iter()
     .enumerate()
     {
-        let name = index.to_string();
-        let (summary, checks) = summary(folder.path(), &name, settings);
-        let cuts = summary["cuts"].as_array().unwrap();
-        assert!(!cuts.is_empty(), "{settings:?}: {checks:?}");
-        assert!(states(&summary)[0] < 24);
-        for cut in cuts {
-            let [error, allowed] = ["error", "allowed"].map(|key| cut["measured"][key].as_f64());
-            assert!(error.unwrap() <= allowed.unwrap(), "{settings:?}: {cut}");
-        }
+        let error = first_error(&index.to_string(), settings);
+        assert!(error > 0.0 && error < 1.0, "{settings:?}: {error}");
     }
 }
 

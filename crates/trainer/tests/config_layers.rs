@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use trainer::config::{BackendKind, Config, ConfigError, PolicyKind};
+use trainer::config::{BackendKind, Config, ConfigError};
 
 type Pair = (OsString, OsString);
 
@@ -208,91 +208,6 @@ fn an_unknown_word_is_answered_with_the_known_ones() {
 }
 
 #[test]
-fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
-    let cases = [
-        ("data.dataset=../etc", "lowercase letters"),
-        ("data.validation_fraction=0.0", "above 0 and below 1"),
-        ("data.validation_fraction=1.0", "above 0 and below 1"),
-        ("data.length=0", "at least 1"),
-        ("data.copies=0", "at least 1"),
-        ("data.vocabulary=0", "at least 1"),
-        ("data.train_examples=0", "at least 1"),
-        ("data.test_examples=0", "at least 1"),
-        ("model.blocks=0", "at least 1"),
-        ("model.state_dim=0", "at least 1"),
-        ("model.hidden_dim=0", "at least 1"),
-        ("model.r_max=1.5", "below 1"),
-        ("model.r_max=1.0", "below 1"),
-        ("model.r_max=nan", "below 1"),
-        ("model.r_min=-0.1", "at least 0"),
-        ("model.r_min=0.999", "below r_max"),
-        ("model.max_phase=0.0", "above 0"),
-        ("model.max_phase=6.3", "at most 2 pi"),
-        ("model.dropout=1.0", "below 1"),
-        ("model.dropout=-0.1", "at least 0"),
-        ("training.steps=0", "at least 1"),
-        ("training.batch_size=0", "at least 1"),
-        ("training.lr=0.0", "above 0"),
-        ("training.lr=inf", "finite"),
-        ("training.lr=nan", "finite"),
-        ("training.weight_decay=-0.1", "at least 0"),
-        ("training.ssm_lr_factor=-1", "at least 0"),
-        ("training.warmup_fraction=1.0", "below 1"),
-        ("training.eval_every=0", "at least 1"),
-        ("training.checkpoint_every=0", "at least 1"),
-        ("compress.tau=1.0", "below 1"),
-        ("compress.tau=-0.1", "at least 0"),
-        ("compress.tau=nan", "below 1"),
-        ("compress.min_drop=1.0", "below 1"),
-        ("compress.calibration_examples=0", "at least 1"),
-    ];
-    for (set_flag, range) in cases {
-        let (key, _) = set_flag.split_once('=').unwrap();
-        assert_message_has(set(&[set_flag]), &[&format!("`{key}` = "), range]);
-    }
-}
-
-#[test]
-fn each_kind_of_model_answers_for_the_keys_that_it_reads() {
-    let cases: [(&[&str], &str); 8] = [
-        (
-            &["model.kind=mamba", "model.dropout=0.1"],
-            "only the kind `lru`",
-        ),
-        (
-            &["model.kind=mamba2", "model.dropout=0.1"],
-            "only the kind `lru`",
-        ),
-        (&["model.kind=mamba", "model.expand=0"], "at least 1"),
-        (&["model.kind=mamba2", "model.conv_kernel=0"], "at least 1"),
-        (&["model.kind=mamba", "model.dt_rank=0"], "at least 1"),
-        (&["model.kind=mamba2", "model.head_dim=0"], "at least 1"),
-        (&["model.kind=mamba2", "model.hidden_dim=16"], "must divide"),
-        (&["model.kind=mamba", "model.state_dim=0"], "at least 1"),
-    ];
-    for (sets, range) in cases {
-        let (key, _) = sets[1].split_once('=').unwrap();
-        let key = match key {
-            "model.hidden_dim" => "model.head_dim",
-            key => key,
-        };
-        assert_message_has(set(sets), &[&format!("`{key}` = "), range]);
-    }
-    let unread: [&[&str]; 3] = [
-        &["model.expand=0", "model.dt_rank=0", "model.head_dim=0"],
-        &["model.kind=mamba", "model.r_max=7.0", "model.head_dim=0"],
-        &[
-            "model.kind=mamba2",
-            "model.hidden_dim=32",
-            "model.dt_rank=0",
-        ],
-    ];
-    for sets in unread {
-        set(sets).unwrap();
-    }
-}
-
-#[test]
 fn checks_that_cannot_happen_are_found_before_training() {
     let cases: [(&[&str], &str); 7] = [
         (&["compress.checks=0"], "`checks` is 0"),
@@ -327,15 +242,11 @@ fn the_way_checks_are_placed_is_overruled_as_one_choice() {
 }
 
 #[test]
-fn without_a_policy_leftover_settings_do_no_harm() {
-    let sets = [
-        "compress.policy=none",
-        "compress.tau=7.0",
-        "training.steps=1",
-    ];
-    let config = set(&sets).unwrap();
-    assert_eq!(config.compress.policy, PolicyKind::None);
-    assert_eq!(config.schedule().unwrap().next_check(), None);
+fn the_budget_of_a_target_is_overruled_as_one_choice() {
+    let (_folder, path) = file("[compress]\npolicy = \"target\"\ntarget_states = 9\n");
+    let config = load(Some(&path), &["compress.target_parameters=400"], Vec::new()).unwrap();
+    assert_eq!(config.compress.target_states, None);
+    assert_eq!(config.compress.target_parameters, Some(400));
 }
 
 #[test]
@@ -364,15 +275,21 @@ fn a_mistake_is_reported_even_where_a_later_layer_would_hide_it() {
 
 #[test]
 fn a_saved_configuration_loads_back_equal() {
-    let cases: [&[&str]; 5] = [
+    let cases: [&[&str]; 7] = [
         &[],
-        &["model.kind=mamba", "model.dt_rank=3", "data.length=77"],
-        &["compress.interval=123", "run.output=out", "data.dir=d"],
+        &["model.kind=mamba", "model.dt_rank=3"],
         &[
+            "model.kind=mamba2",
+            "model.head_dim=4",
             "compress.policy=none",
-            "compress.tau=3.0",
-            "training.lr=0.1234567890123456789",
         ],
+        &[
+            "data.dataset=imdb",
+            "data.length=77",
+            "training.schedule=constant",
+        ],
+        &["compress.interval=123", "run.output=out", "data.dir=d"],
+        &["compress.policy=none", "training.lr=0.1234567890123456789"],
         &[
             "compress.end=1.0",
             "compress.start=17",
@@ -382,6 +299,8 @@ fn a_saved_configuration_loads_back_equal() {
     for sets in cases {
         let config = set(sets).unwrap();
         let (_folder, path) = file(&config.to_toml().unwrap());
+        // As a user's file, which may hold nothing that is not read, and as a run's.
         assert_eq!(load(Some(&path), &[], Vec::new()).unwrap(), config);
+        assert_eq!(Config::load_saved(&path, &[]).unwrap(), config);
     }
 }

@@ -20,16 +20,13 @@ use trainer::weights::{read_tensors, write_tensors};
 
 /// Two layers of either kind on a small copying task.
 fn settings(kind: &'static str) -> Vec<&'static str> {
-    let kind = match kind {
-        "mamba" => "model.kind=mamba",
-        _ => "model.kind=mamba2",
+    let mut settings = match kind {
+        "mamba" => vec!["model.kind=mamba"],
+        _ => vec!["model.kind=mamba2", "model.head_dim=8"],
     };
-    vec![
-        kind,
+    settings.extend([
         "model.blocks=2",
         "model.hidden_dim=8",
-        "model.head_dim=8",
-        "model.dropout=0",
         "data.dataset=selective-copy",
         "data.length=24",
         "data.copies=3",
@@ -38,7 +35,8 @@ fn settings(kind: &'static str) -> Vec<&'static str> {
         "data.test_examples=20",
         "training.steps=60",
         "training.eval_every=30",
-    ]
+    ]);
+    settings
 }
 
 fn end(run: &Path) -> Value {

@@ -38,6 +38,23 @@ pub enum ConfigError {
         /// What is wrong, and what is accepted.
         message: String,
     },
+    /// A key is known and right, and does nothing.
+    #[error(
+        "{origin}: `{key}` has no effect: it is read with {readers}, and {chosen}; leave it out{}",
+        also(others)
+    )]
+    Unread {
+        /// The file, environment variable or flag that gave it.
+        origin: String,
+        /// The key, as `section.key`.
+        key: String,
+        /// The choices that read it.
+        readers: String,
+        /// The choices made.
+        chosen: String,
+        /// Other keys beside it of which the same is true.
+        others: Vec<String>,
+    },
     /// A `--set` without a key or a value.
     #[error("`--set {text}` is not an assignment; write `--set section.key=value`")]
     NotAnAssignment {
@@ -54,6 +71,19 @@ pub enum ConfigError {
         /// What the value means and which ones are accepted, or what it goes with.
         expected: &'static str,
     },
+    /// The sizes of the model are each possible, and together too much.
+    #[error(
+        "`model.{keys}` make a model of about {parameters:.1e} parameters, and the most that can be trained is \
+         {limit:.1e}; lower them"
+    )]
+    ModelSize {
+        /// The sizes it follows from.
+        keys: &'static str,
+        /// Parameters of all blocks.
+        parameters: f64,
+        /// The most there may be.
+        limit: f64,
+    },
     /// The checks do not fit into the run.
     #[error("section `compress`: {0}")]
     Compress(#[from] ScheduleError),
@@ -63,4 +93,11 @@ pub enum ConfigError {
     /// The configuration cannot be written as TOML, because a path is not valid UTF-8.
     #[error("cannot write the configuration as TOML: {0}")]
     Write(#[from] toml::ser::Error),
+}
+
+fn also(others: &[String]) -> String {
+    match others {
+        [] => String::new(),
+        others => format!(", and likewise `{}`", others.join("`, `")),
+    }
 }

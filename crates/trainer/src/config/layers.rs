@@ -3,13 +3,14 @@
 //! Each layer is checked key by key before the layers are merged, so an error names the file, variable or flag that
 //! holds the mistake and a mistake is reported even where a later layer would have hidden it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, readers};
 
 /// Environment variables of the form `COMPRESSM_SECTION__KEY` are configuration. Those with this prefix but without
 /// the separator, such as `COMPRESSM_DATA_DIR`, mean something else and are left alone.
@@ -19,20 +20,38 @@ const ENV_SEPARATOR: &str = "__";
 /// Keys whose value is text whatever it looks like: an output folder may be called `2026` or `2026-05-01`.
 const TEXT_KEYS: [&str; 3] = ["data.dataset", "data.dir", "run.output"];
 
-/// Two keys for one choice: a layer that gives either overrules both in the layers below.
-const CHECK_SPACING: [&str; 2] = ["checks", "interval"];
+/// Several keys of `compress` for one choice: a layer that gives any of them overrules all in the layers below.
+const ALTERNATIVES: [&[&str]; 2] = [
+    &["checks", "interval"],
+    &["target_states", "target_parameters", "target_step_ms"],
+];
 
 /// One source of settings: a table of sections, every key of which is known and has the right type.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     sections: Table,
+    /// Where each key, `section.key`, that somebody must read was given.
+    origins: BTreeMap<String, String>,
 }
 
 impl Layer {
     /// The built-in defaults.
     pub(super) fn defaults() -> Result<Self, ConfigError> {
         let sections = Table::try_from(Config::default())?;
-        Ok(Self { sections })
+        Ok(Self {
+            sections,
+            origins: BTreeMap::new(),
+        })
+    }
+
+    /// The configuration saved with a run. Versions before this one saved all keys, so those that nobody reads are no
+    /// mistake in it.
+    pub(super) fn from_run(path: &Path) -> Result<Self, ConfigError> {
+        let sections = Self::from_file(path)?.sections;
+        Ok(Self {
+            sections,
+            origins: BTreeMap::new(),
+        })
     }
 
     /// A TOML file.
@@ -109,6 +128,7 @@ impl Layer {
                 let alone = table_of(name, value.clone());
                 check(table_of(section, alone.into()))?;
                 self.section(section).insert(name.to_owned(), value);
+                self.origins.insert(key.to_owned(), origin.to_owned());
                 Ok(())
             }
             (None, Value::Table(keys)) => {
@@ -130,20 +150,37 @@ impl Layer {
             .expect("a layer holds nothing but sections")
     }
 
-    fn gives_check_spacing(&self) -> bool {
+    /// All that it sets, by section.
+    pub(super) fn sections(&self) -> &Table {
+        &self.sections
+    }
+
+    /// Each key, `section.key`, that somebody must read, and where it was given.
+    pub(super) fn origins(&self) -> impl Iterator<Item = (&str, &str)> {
+        let origins = self.origins.iter();
+        origins.map(|(key, origin)| (key.as_str(), origin.as_str()))
+    }
+
+    fn gives(&self, keys: &[&str]) -> bool {
         let compress = self.sections.get("compress").and_then(Value::as_table);
-        compress.is_some_and(|keys| CHECK_SPACING.iter().any(|key| keys.contains_key(*key)))
+        compress.is_some_and(|given| keys.iter().any(|key| given.contains_key(*key)))
     }
 }
 
-/// Puts layers on top of each other, lowest first.
+/// Puts layers on top of each other, lowest first. What nobody reads of the result has its default.
 pub(super) fn merge(mut layers: Vec<Layer>) -> Result<Config, ConfigError> {
-    if let Some(highest) = layers.iter().rposition(Layer::gives_check_spacing) {
-        for layer in &mut layers[..highest] {
-            let compress = layer.section("compress");
-            CHECK_SPACING.iter().for_each(|key| {
-                compress.remove(*key);
-            });
+    let choices = readers::check(&layers)?;
+    for layer in &mut layers[1..] {
+        choices.drop_unread(&mut layer.sections);
+    }
+    for keys in ALTERNATIVES {
+        if let Some(highest) = layers.iter().rposition(|layer| layer.gives(keys)) {
+            for layer in &mut layers[..highest] {
+                let compress = layer.section("compress");
+                keys.iter().for_each(|key| {
+                    compress.remove(*key);
+                });
+            }
         }
     }
     let mut builder = ::config::Config::builder();

@@ -9,7 +9,8 @@ use super::{
 };
 
 impl Config {
-    /// Checks every value against its range, and the compression window against the length of the run.
+    /// Checks every value against its range, and the compression window against the length of the run. Also those that
+    /// nothing reads: out of layers they come with their defaults.
     ///
     /// # Errors
     /// [`ConfigError::Range`] for the first value out of range, [`ConfigError::Compress`] for checks that cannot
@@ -68,14 +69,28 @@ impl ModelConfig {
         at_least_one("model.blocks", self.blocks)?;
         at_least_one("model.state_dim", self.state_dim)?;
         at_least_one("model.hidden_dim", self.hidden_dim)?;
-        // What a kind does not read may hold anything.
-        match self.kind {
-            LayerKind::Lru => self.validate_lru(),
-            LayerKind::Mamba | LayerKind::Mamba2 => self.validate_mamba(),
-        }
+        self.validate_eigenvalues()?;
+        require(
+            (0.0..1.0).contains(&self.dropout),
+            "model.dropout",
+            self.dropout,
+            "it is a probability, at least 0 and below 1",
+        )?;
+        at_least_one("model.expand", self.expand)?;
+        at_least_one("model.conv_kernel", self.conv_kernel)?;
+        at_least_one("model.dt_rank", self.dt_rank.unwrap_or(1))?;
+        at_least_one("model.head_dim", self.head_dim)?;
+        self.validate_size()?;
+        let channels = self.expand * self.hidden_dim;
+        require(
+            self.kind != LayerKind::Mamba2 || channels.is_multiple_of(self.head_dim),
+            "model.head_dim",
+            self.head_dim,
+            "the channels of a block are divided into heads: it must divide model.expand * model.hidden_dim",
+        )
     }
 
-    fn validate_lru(&self) -> Result<(), ConfigError> {
+    fn validate_eigenvalues(&self) -> Result<(), ConfigError> {
         let (r_min, r_max) = (self.r_min, self.r_max);
         require(
             (0.0..1.0).contains(&r_max),
@@ -90,41 +105,64 @@ impl ModelConfig {
             "it must be at least 0 and below r_max",
         )?;
         require(
-            self.max_phase > 0.0 && self.max_phase <= TAU,
+            // The layer holds logarithms of shares of it.
+            (1e-30..=TAU).contains(&self.max_phase),
             "model.max_phase",
             self.max_phase,
-            "it is an angle in radians, above 0 and at most 2 pi",
-        )?;
-        require(
-            (0.0..1.0).contains(&self.dropout),
-            "model.dropout",
-            self.dropout,
-            "it is a probability, at least 0 and below 1",
+            "it is an angle in radians, above 0 (at least 1e-30) and at most 2 pi",
         )
     }
 
-    fn validate_mamba(&self) -> Result<(), ConfigError> {
-        require(
-            self.dropout == 0.0,
-            "model.dropout",
-            self.dropout,
-            "only the kind `lru` has dropout; with `mamba` and `mamba2` it must be 0",
-        )?;
-        at_least_one("model.expand", self.expand)?;
-        at_least_one("model.conv_kernel", self.conv_kernel)?;
-        if self.kind == LayerKind::Mamba {
-            return at_least_one("model.dt_rank", self.dt_rank.unwrap_or(1));
+    /// Before anything of that size is asked of the memory.
+    fn validate_size(&self) -> Result<(), ConfigError> {
+        let (parameters, keys) = self.parameters();
+        if parameters <= MOST_PARAMETERS {
+            return Ok(());
         }
-        at_least_one("model.head_dim", self.head_dim)?;
-        let channels = self.expand.saturating_mul(self.hidden_dim);
-        require(
-            channels.is_multiple_of(self.head_dim),
-            "model.head_dim",
-            self.head_dim,
-            "the channels of a block are divided into heads: it must divide model.expand * model.hidden_dim",
-        )
+        Err(ConfigError::ModelSize {
+            keys,
+            parameters,
+            limit: MOST_PARAMETERS,
+        })
+    }
+
+    /// About how many parameters all blocks have, without biases, and the keys that say so.
+    fn parameters(&self) -> (f64, &'static str) {
+        // Products of sizes that are each possible need not fit into an integer.
+        let [blocks, states, hidden, expand, taps] = [
+            self.blocks,
+            self.state_dim,
+            self.hidden_dim,
+            self.expand,
+            self.conv_kernel,
+        ]
+        .map(|size| size as f64);
+        let channels = expand * hidden;
+        let around = channels * (3.0 * hidden + taps);
+        match self.kind {
+            // B and C are complex; the gated unit has two maps.
+            LayerKind::Lru => (
+                blocks * (4.0 * states * hidden + 2.0 * hidden * hidden),
+                "{blocks, state_dim, hidden_dim}",
+            ),
+            // A, and the maps to B, C and the step sizes.
+            LayerKind::Mamba => {
+                let rank = self.dt_rank.map_or(hidden / 16.0, |rank| rank as f64);
+                (
+                    blocks * (around + channels * (3.0 * states + 2.0 * rank)),
+                    "{blocks, state_dim, hidden_dim, expand, conv_kernel, dt_rank}",
+                )
+            }
+            LayerKind::Mamba2 => (
+                blocks * (around + 2.0 * states * (hidden + taps)),
+                "{blocks, state_dim, hidden_dim, expand, conv_kernel}",
+            ),
+        }
     }
 }
+
+/// With its gradient and two moments a parameter takes 16 bytes while it is trained: 64 GiB.
+const MOST_PARAMETERS: f64 = 4_294_967_296.0;
 
 impl TrainingConfig {
     fn validate(&self) -> Result<(), ConfigError> {
@@ -168,36 +206,31 @@ impl TrainingConfig {
 
 impl CompressConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        // What a policy does not read may hold anything; turning compression off must not depend on it.
-        let reads = |policies: &[PolicyKind]| policies.contains(&self.policy);
         require(
-            !reads(&[PolicyKind::Tolerance, PolicyKind::Auto]) || (0.0..1.0).contains(&self.tau),
+            (0.0..1.0).contains(&self.tau),
             "compress.tau",
             self.tau,
             "it is the share of the sum of Hankel singular values that a cut may discard, at least 0 and below 1",
         )?;
         require(
-            !reads(&[PolicyKind::Fraction, PolicyKind::Pragmatic])
-                || (self.fraction > 0.0 && self.fraction < 1.0),
+            self.fraction > 0.0 && self.fraction < 1.0,
             "compress.fraction",
             self.fraction,
             "it is the share of its states that a cut takes from a layer, above 0 and below 1",
         )?;
         require(
-            !reads(&[PolicyKind::Pragmatic]) || (0.0..=1.0).contains(&self.max_drop),
+            (0.0..=1.0).contains(&self.max_drop),
             "compress.max_drop",
             self.max_drop,
             "it is the loss of validation accuracy that a cut may cause, a share from 0 to 1 (0.01 is one percent)",
         )?;
         require(
-            !reads(&[PolicyKind::Auto]) || (-1.0..=1.0).contains(&self.min_correlation),
+            (-1.0..=1.0).contains(&self.min_correlation),
             "compress.min_correlation",
             self.min_correlation,
             "it is a rank correlation, from -1 to 1",
         )?;
-        if reads(&[PolicyKind::Target]) {
-            self.validate_target()?;
-        }
+        self.validate_target()?;
         require(
             (0.0..1.0).contains(&self.min_drop),
             "compress.min_drop",
@@ -215,13 +248,16 @@ impl CompressConfig {
             self.target_parameters.is_some(),
             self.target_step_ms.is_some(),
         ];
+        let count = given.iter().filter(|given| **given).count();
         require(
-            given.iter().filter(|given| **given).count() == 1,
+            self.policy != PolicyKind::Target || count == 1,
             "compress.policy",
             "target",
             "it needs exactly one of compress.target_states, compress.target_parameters and compress.target_step_ms",
         )?;
         at_least_one("compress.target_states", self.target_states.unwrap_or(1))?;
+        let parameters = self.target_parameters.unwrap_or(1);
+        at_least_one("compress.target_parameters", parameters)?;
         let milliseconds = self.target_step_ms.unwrap_or(1.0);
         require(
             milliseconds > 0.0 && milliseconds.is_finite(),

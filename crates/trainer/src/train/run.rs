@@ -442,8 +442,12 @@ impl<B: TrainingBackend> Training<'_, B> {
             (Some(best), Some(tensors)) => (best, tensors.clone()),
             _ => unreachable!("the last step is evaluated"),
         };
-        let best_model = Model::<B::Inner>::from_tensors(tensors, &self.device)
-            .expect("weights that were evaluated are finite and complete");
+        // The step before an evaluation may have been one too far, and its loss is that of the weights before it.
+        let best_model = Model::<B::Inner>::from_tensors(tensors, &self.device);
+        let best_model = best_model.map_err(|_| TrainError::Diverged {
+            step: best.step,
+            loss: f64::NAN,
+        })?;
         let test = self.scores(&best_model, &self.data.test);
         let times = &self.progress.step_times;
         let summary = Summary {

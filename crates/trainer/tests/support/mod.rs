@@ -44,7 +44,7 @@ pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A run of a few seconds on generated digits, with two cuts.
+/// A run of a few seconds on generated digits, with two cuts; as lines of TOML and as arguments of `--set`.
 pub const SMALL: &[&str] = &[
     "model.state_dim=24",
     "model.hidden_dim=4",
@@ -60,9 +60,15 @@ pub const SMALL: &[&str] = &[
     "compress.snapshot_every=20",
 ];
 
+/// With the settings of the small run in a file beside `output`, so that others overrule them as a user's would.
 pub fn train_args(output: &Path, extra: &[&str]) -> Vec<String> {
-    let mut args = vec!["train".to_owned(), "--output".into(), text(output).into()];
-    for set in SMALL.iter().chain(extra) {
+    let config = output.with_file_name("small.toml");
+    fs::write(&config, SMALL.join("\n")).unwrap();
+    let [output, config] = [output, &config].map(text);
+    let mut args = ["train", "--output", output, "--config", config]
+        .map(String::from)
+        .to_vec();
+    for set in extra {
         args.extend(["--set".to_owned(), set.to_string()]);
     }
     args
