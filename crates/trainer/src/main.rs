@@ -129,7 +129,7 @@ struct ReportArgs {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("subject").required(true).args(["system", "checkpoint"])))]
 struct AnalyzeArgs {
-    /// JSON file with a diagonal system; prints JSON.
+    /// JSON or npz file with a system, diagonal or dense, in discrete or continuous time; prints JSON.
     #[arg(long, value_name = "FILE")]
     system: Option<PathBuf>,
     /// Folder of a run or checkpoint, or a safetensors file.
