@@ -116,6 +116,13 @@ pub enum KeepReason {
     },
     /// The policy, or the smallest state dimension allowed, keeps every state.
     NothingToCut,
+    /// The policy asked for a cut, but rounded up its order is no smaller than the layer.
+    RoundedUp {
+        /// Order before rounding, smaller than the layer.
+        wanted: usize,
+        /// What orders are rounded up to.
+        order_multiple: usize,
+    },
     /// Every Hankel singular value is zero: no state can be ranked above another.
     SpectrumIsZero,
     /// A Hankel singular value, or their sum, is NaN or infinite. The layer needs attention; cutting it would hide
@@ -255,6 +262,13 @@ impl fmt::Display for KeepReason {
                 )
             }
             Self::NothingToCut => f.write_str("every state is needed"),
+            Self::RoundedUp {
+                wanted,
+                order_multiple,
+            } => write!(
+                f,
+                "order {wanted} rounded up is no cut, order_multiple is {order_multiple}"
+            ),
             Self::SpectrumIsZero => f.write_str("every Hankel singular value is zero"),
             Self::SpectrumNotFinite => f.write_str("a Hankel singular value is not finite"),
             Self::Cooldown { until } => write!(f, "cooling down until step {until}"),
@@ -380,6 +394,14 @@ mod tests {
                 keep(K::NothingToCut),
                 r#""reason":"nothing_to_cut""#,
                 "every state is needed",
+            ),
+            (
+                keep(K::RoundedUp {
+                    wanted: 250,
+                    order_multiple: 64,
+                }),
+                r#""reason":"rounded_up","wanted":250,"order_multiple":64"#,
+                "order 250 rounded up is no cut, order_multiple is 64",
             ),
             (
                 keep(K::SpectrumIsZero),

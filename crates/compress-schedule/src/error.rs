@@ -150,6 +150,14 @@ pub enum ScheduleError {
     /// A layer cannot lose its last state.
     #[error("`min_state` is 0; a layer keeps at least 1 state")]
     ZeroMinState,
+    /// What orders are rounded to is no power of two.
+    #[error(
+        "`order_multiple` = {order_multiple} is no power of two; orders are rounded up to multiples of it and, below it, to powers of two: give 1 (no rounding), 2, 4, 8, ..."
+    )]
+    OrderMultiple {
+        /// What was given.
+        order_multiple: usize,
+    },
     /// A saved schedule that contradicts itself.
     #[error("the saved schedule is inconsistent: {what}; start from another checkpoint")]
     Inconsistent {

@@ -98,6 +98,7 @@
 //! | `tau` | share of Σσᵢ (not of Σσᵢ²) that one cut may *discard* | τ |
 //! | `fraction` | share of the current states that one check drops | |
 //! | `min_drop` | smallest share of a layer's states worth a cut | "reduction fraction" |
+//! | `order_multiple` | what the orders of cuts are rounded up to, a power of two | |
 //! | `max_drop` | largest fall in validation accuracy that a cut may cause | |
 //! | drift | how far a layer moved since its previous snapshot; its Hankel norm is `hankel_distance` | δ, ‖dH‖ |
 //!
@@ -118,8 +119,8 @@
 //!    for it too, or fail.
 //! 5. `CHANGELOG.md`. A key in the configuration is one more line in the trainer's `config` module.
 //!
-//! The gate, the cooldown, the clamping to the current size and the checks of the spectra are the schedule's; a policy
-//! need not repeat them. A policy that searches must be able to find nothing: "keep every state" is `hsv.len()`.
+//! The gate, the cooldown, rounding, the clamping to the current size and the checks of the spectra are the schedule's; a
+//! policy need not repeat them. A policy that searches must be able to find nothing: "keep every state" is `hsv.len()`.
 
 mod decision;
 mod error;

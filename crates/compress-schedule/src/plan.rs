@@ -214,10 +214,11 @@ impl Check<'_> {
         min_correlation: f64,
     ) -> Result<Proposal, KeepReason> {
         let LayerSpectrum { hsv, drift, .. } = self.observation.layers[layer];
-        let order = order.max(self.gate.floor(hsv.len()));
-        if order >= hsv.len() {
-            return Ok(Proposal::Keep(KeepReason::NothingToCut));
-        }
+        // What would be cut decides, not what was asked for.
+        let order = match self.gate.admitted(order, hsv.len()) {
+            Ok(order) => order,
+            Err(reason) => return Ok(Proposal::Keep(reason)),
+        };
         let drift = drift.ok_or(KeepReason::NoEarlierSnapshot)?;
         let rank_correlation = ranks_as_before(drift, min_correlation)?;
         let reason = CutReason::Auto {

@@ -26,7 +26,8 @@ pub enum Policy {
     },
     /// A size that the last check must reach, approached in equal ratios: with `k` checks left, this one included, a
     /// model of size `n` goes to `n (goal / n)^(1/k)`, so that every check drops the same share. A check that did
-    /// less than planned, or could not, leaves its part to the ones after it.
+    /// less than planned, or could not, leaves its part to the ones after it. Where the gate rounds orders, the size is
+    /// missed by what rounding adds.
     Target {
         /// The size to reach.
         budget: Budget,

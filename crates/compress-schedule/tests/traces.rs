@@ -410,3 +410,30 @@ fn a_layer_that_was_cut_cools_down() {
     let cooling = KeepReason::Cooldown { until: 125 };
     assert_eq!(reason(&check(&mut schedule, 100, 16)), cooling);
 }
+
+#[test]
+fn a_run_on_a_device_that_likes_multiples_of_64_ends_at_one_of_them_or_at_a_power_of_two() {
+    let gate = Gate {
+        order_multiple: 64,
+        ..Gate::default()
+    };
+    let mut schedule = schedule(Policy::Fraction { fraction: 0.6 }, gate);
+    assert_eq!(check(&mut schedule, 25, 384).order(), 192); // for 154
+    schedule = resumed(&schedule);
+    assert_eq!(check(&mut schedule, 50, 192).order(), 128); // for 77
+    assert_eq!(check(&mut schedule, 75, 128).order(), 64); // for 51
+    assert_eq!(check(&mut schedule, 100, 64).order(), 32); // for 26
+}
+
+/// As it was written before orders could be rounded.
+#[test]
+fn an_old_checkpoint_is_read_and_goes_on_without_rounding() {
+    let mut schedule = schedule(Policy::Fraction { fraction: 0.5 }, Gate::default());
+    check(&mut schedule, 25, 66);
+    let mut saved = serde_json::to_value(&schedule).unwrap();
+    let gate = saved["gate"].as_object_mut().unwrap();
+    assert_eq!(gate.remove("order_multiple"), Some(1.into()));
+    let mut old: Schedule = serde_json::from_value(saved).unwrap();
+    assert_eq!(old, schedule);
+    assert_eq!(check(&mut old, 50, 33).order(), 17);
+}
