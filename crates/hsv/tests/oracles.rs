@@ -7,8 +7,8 @@
 mod support;
 
 use hsv::{LinearSystem, c64, order_for_tolerance};
+use support::max_gain;
 use support::oracle::{Oracle, Values};
-use support::{frobenius, max_gain};
 
 const NAMES: [&str; 5] = [
     "bt_random_N4_H1",
@@ -212,10 +212,26 @@ fn nearest_distances(reference: &[c64], ours: &[c64]) -> f64 {
 }
 
 #[test]
-fn reference_norms_are_consistent() {
-    // The check of the checks: the fixture's block is the leading part of the matrix its norm is of.
+fn a_transfer_matrix_that_is_wrong_in_one_entry_does_not_agree() {
+    // The check of the checks: of a matrix a fixture holds the leading block, and of the rest only its norm and its sum.
     for_each_oracle(|oracle| {
-        let block = oracle.transfer_full.block(0);
-        assert!(frobenius(&block) <= oracle.transfer_full.frobenius[0] * (1.0 + 1e-14));
+        let value = oracle.system().transfer(oracle.freqs[0]);
+        let size = value.norm_max();
+        let agrees = |value: &hsv::Mat<c64>| {
+            let check = || {
+                oracle
+                    .transfer_full
+                    .check(0, value, 1e-9 * size, &oracle.name)
+            };
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).is_ok()
+        };
+        assert!(agrees(&value));
+        for i in 0..value.nrows() {
+            for j in 0..value.ncols() {
+                let mut wrong = value.clone();
+                wrong[(i, j)] += 1e-6 * size;
+                assert!(!agrees(&wrong), "{} ({i}, {j})", oracle.name);
+            }
+        }
     });
 }

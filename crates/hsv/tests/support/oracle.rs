@@ -41,7 +41,7 @@ pub(crate) struct TruncationValues {
 #[derive(Deserialize)]
 pub(crate) struct Transfer {
     block: Blocks,
-    pub(crate) frobenius: Vec<f64>,
+    frobenius: Vec<f64>,
     #[serde(rename = "ones_G_ones")]
     sums: List,
 }
@@ -108,7 +108,7 @@ impl TruncationValues {
 }
 
 impl Transfer {
-    pub(crate) fn block(&self, k: usize) -> Mat<c64> {
+    fn block(&self, k: usize) -> Mat<c64> {
         let (re, im) = (&self.block.re[k], &self.block.im[k]);
         Mat::from_fn(re.len(), re[0].len(), |i, j| c64::new(re[i][j], im[i][j]))
     }
