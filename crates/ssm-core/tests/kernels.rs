@@ -19,6 +19,7 @@ use suite::{Cpu, Effort, suite_on};
 const IN_BOTH_PRECISIONS: Effort = Effort {
     cases: 30,
     dtypes: &[DType::F32, DType::F64],
+    product_error: 0.0,
     missing: || None,
 };
 
@@ -39,7 +40,23 @@ suite_on!(
     Effort {
         cases: 8,
         dtypes: &[DType::F32],
+        product_error: 0.0,
         missing: || ssm_core::probe_wgpu()
+            .err()
+            .map(|reason| reason.to_string()),
+    }
+);
+
+// Products of `f32` run as TF32: each of the two factors is rounded to 11 significant bits, off by 2⁻¹¹ at most.
+#[cfg(feature = "cuda")]
+suite_on!(
+    cuda,
+    Autodiff<burn::backend::Cuda>,
+    Effort {
+        cases: 30,
+        dtypes: &[DType::F32],
+        product_error: 2.0_f64.powi(-10),
+        missing: || ssm_core::probe_cuda()
             .err()
             .map(|reason| reason.to_string()),
     }

@@ -247,7 +247,15 @@ pub fn the_diagonal_map_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effo
             let (got, _) = run::<B>(case, &v, placement, Form::Kernel);
             // The gradients of parameters are sums over batch and time.
             let terms = case.batch * case.length;
-            compare(&got, &plain, &truth, terms, dtype, &(case, placement));
+            compare(
+                &got,
+                &plain,
+                &truth,
+                terms,
+                effort,
+                dtype,
+                &(case, placement),
+            );
         }
     }
 }
@@ -273,7 +281,7 @@ pub fn states_that_die_out_are_as_exact_as_their_twin<B: TrainingBackend>(effort
         let ((truth, _), (plain, _)) = (in_loops::<f64>(case, &v), in_loops::<f32>(case, &v));
         for &dtype in effort.dtypes {
             let (got, _) = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
-            compare(&got, &plain, &truth, case.length, dtype, &case);
+            compare(&got, &plain, &truth, case.length, effort, dtype, &case);
         }
     }
 }
@@ -289,10 +297,10 @@ pub fn the_diagonal_map_neither_drifts_nor_overflows_on_long_sequences<B: Traini
         let (plain, plain_final) = in_loops::<f32>(case, &v);
         for &dtype in effort.dtypes {
             let (got, after) = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
-            compare(&got, &plain, &truth, LONG, dtype, &case);
+            compare(&got, &plain, &truth, LONG, effort, dtype, &case);
             let [after, plain, truth] =
                 [after.unwrap(), plain_final.clone(), true_final.clone()].map(|v| vec![Some(v)]);
-            compare(&after, &plain, &truth, LONG, dtype, &case);
+            compare(&after, &plain, &truth, LONG, effort, dtype, &case);
         }
     }
 }
@@ -317,7 +325,15 @@ pub fn a_sequence_can_be_cut_anywhere<B: TrainingBackend>(effort: Effort) {
             let got = vec![Some(output), Some(after)];
             let plain = vec![plain[0].clone(), Some(plain_final.clone())];
             let truth = vec![truth[0].clone(), Some(true_final.clone())];
-            compare(&got, &plain, &truth, case.length, dtype, &(case, cut));
+            compare(
+                &got,
+                &plain,
+                &truth,
+                case.length,
+                effort,
+                dtype,
+                &(case, cut),
+            );
         }
     }
 }

@@ -162,7 +162,15 @@ pub fn a_scan_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
             let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
             let got = run::<B>(case, &v, placement, Form::Kernel);
             let terms = case.batch * case.length;
-            compare(&got, &plain, &truth, terms, dtype, &(case, placement));
+            compare(
+                &got,
+                &plain,
+                &truth,
+                terms,
+                effort,
+                dtype,
+                &(case, placement),
+            );
         }
     }
 }
@@ -185,7 +193,7 @@ pub fn a_scan_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>
                 let (truth, plain) = (in_loops::<f64>(case, &v), in_loops::<f32>(case, &v));
                 for &dtype in effort.dtypes {
                     let got = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
-                    compare(&got, &plain, &truth, case.length, dtype, &case);
+                    compare(&got, &plain, &truth, case.length, effort, dtype, &case);
                 }
             }
         }

@@ -3,11 +3,13 @@
 //!
 //! Sizes, values, memory layout and which inputs are tracked are drawn from a seed that a failure prints. Values are
 //! drawn in `f32`, so that every precision is given the same problem. The truth is the twin in `f64` on the CPU; a
-//! kernel in `f32` may be as far from it as the twin in `f32` is, twice over, plus a floor.
+//! kernel in `f32` may be as far from it as the twin in `f32` is, twice over, plus a floor; further where a backend says that
+//! its products are rounded more.
 
 pub mod diagonal_ssm;
 pub mod linear_scan;
 pub mod pointwise;
+pub mod products;
 pub mod selective_scan;
 mod sequential;
 pub mod ssd;
@@ -30,6 +32,9 @@ pub struct Effort {
     pub cases: u64,
     /// Element types that the backend computes in.
     pub dtypes: &'static [DType],
+    /// Largest relative error of a product of two factors in `f32`, if it is larger than that of `f32`: 0, or of the order of
+    /// the type that factors are rounded to.
+    pub product_error: f64,
     /// What the backend needs and does not find here: the suite is then skipped.
     pub missing: fn() -> Option<String>,
 }
@@ -79,6 +84,7 @@ macro_rules! suite_on {
             pointwise::affine_maps_are_as_exact_as_their_twin,
             pointwise::a_causal_convolution_is_as_exact_as_its_twin,
             pointwise::the_mean_over_time_is_as_exact_as_its_twin,
+            products::products_of_ones_are_exact,
         ]);
     };
 }
@@ -310,6 +316,7 @@ pub fn compare(
     plain: &Results,
     truth: &Results,
     terms: usize,
+    effort: Effort,
     dtype: DType,
     case: &dyn std::fmt::Debug,
 ) {
@@ -322,7 +329,7 @@ pub fn compare(
         let allowed = match dtype {
             // The same problem, so errors in proportion to the unit of rounding; the truth has them as well.
             DType::F64 => 4.0 * (2.0 * plain + floor) * f64::EPSILON / f64::from(f32::EPSILON),
-            _ => 2.0 * plain + floor,
+            _ => 2.0 * plain + floor + effort.product_error,
         };
         assert!(
             found <= allowed,

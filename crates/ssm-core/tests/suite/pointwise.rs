@@ -62,7 +62,15 @@ fn compare_to_twin(
     for &dtype in effort.dtypes {
         let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
         let got = kernel(placement);
-        compare(&got, &plain, &truth, case.rows(), dtype, &(case, placement));
+        compare(
+            &got,
+            &plain,
+            &truth,
+            case.rows(),
+            effort,
+            dtype,
+            &(case, placement),
+        );
     }
 }
 

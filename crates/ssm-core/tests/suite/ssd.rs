@@ -157,6 +157,14 @@ fn check<B: TrainingBackend>(effort: Effort, case: Case) {
         let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
         let got = run::<B>(case, &v, placement, Form::Kernel);
         let terms = case.batch * case.length * (case.heads * case.width).max(case.state);
-        compare(&got, &plain, &truth, terms, dtype, &(case, placement));
+        compare(
+            &got,
+            &plain,
+            &truth,
+            terms,
+            effort,
+            dtype,
+            &(case, placement),
+        );
     }
 }
