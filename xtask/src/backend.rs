@@ -97,12 +97,10 @@ impl Backend {
     /// The cargo arguments that build it in. The native CPU backend always is, so that a program for one backend reads
     /// the runs of another.
     pub(crate) fn features(self) -> Vec<String> {
-        let features = match self {
-            Self::Cpu => return Vec::new(),
-            Self::Libtorch => "trainer/libtorch".into(),
-            gpu => format!("trainer/{},trainer/autotune", gpu.word()),
-        };
-        vec!["--features".into(), features]
+        match self {
+            Self::Cpu => Vec::new(),
+            other => vec!["--features".into(), format!("trainer/{}", other.word())],
+        }
     }
 
     /// Tells a build, and the program that it then runs, where the libraries are that cargo does not bring.
@@ -173,9 +171,12 @@ mod tests {
     #[test]
     fn only_what_is_not_there_anyway_is_built_in() {
         assert!(Backend::Cpu.features().is_empty());
-        let features = ["--features", "trainer/libtorch"];
-        assert_eq!(Backend::Libtorch.features(), features);
-        let features = ["--features", "trainer/cuda,trainer/autotune"];
-        assert_eq!(Backend::Cuda.features(), features);
+        for (backend, feature) in [
+            (Backend::Wgpu, "trainer/wgpu"),
+            (Backend::Cuda, "trainer/cuda"),
+            (Backend::Libtorch, "trainer/libtorch"),
+        ] {
+            assert_eq!(backend.features(), ["--features", feature]);
+        }
     }
 }
