@@ -313,6 +313,11 @@ pub struct CompressConfig {
     pub min_state: usize,
     /// Steps after a cut of a layer before it may be cut again.
     pub cooldown: u64,
+    /// What orders are rounded up to, a power of two: a cut layer has a multiple of it, or below it a power of two, of
+    /// states. Rounding goes before a target. Without this key, what the backend likes: 64 for `wgpu` and `cuda`, 1 (every
+    /// order) for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order_multiple: Option<usize>,
     /// Which states a cut keeps.
     pub selection: Selection,
     /// The system whose Hankel singular values rank the states. Read by the kind `lru`, for spectra that are only written
@@ -351,6 +356,7 @@ impl Default for CompressConfig {
             min_drop: 0.05,
             min_state: 1,
             cooldown: 0,
+            order_multiple: Some(BackendKind::default().order_multiple()),
             selection: Selection::Largest,
             realization: Realization::Complex,
             reduction: Reduction::Modal,
@@ -488,6 +494,19 @@ pub enum BackendKind {
     Libtorch,
 }
 
+impl BackendKind {
+    /// What orders are rounded up to where `compress.order_multiple` does not say.
+    ///
+    /// On CUDA a row of real and imaginary parts of `n` states is padded unless `n` is a multiple of 64 or a power of two,
+    /// and burn-fusion 0.21 can compute wrong values from padded rows. On both, sizes that come again need no new kernels.
+    fn order_multiple(self) -> usize {
+        match self {
+            Self::Wgpu | Self::Cuda => 64,
+            Self::Cpu | Self::Libtorch => 1,
+        }
+    }
+}
+
 impl fmt::Display for BackendKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -536,7 +555,9 @@ impl Config {
     /// These layers, lowest first, on top of the defaults.
     fn of_layers(layers: impl IntoIterator<Item = Layer>) -> Result<Self, ConfigError> {
         let defaults = [Layer::defaults()?].into_iter();
-        let config = layers::merge(defaults.chain(layers).collect())?;
+        let mut config = layers::merge(defaults.chain(layers).collect())?;
+        let of_backend = config.run.backend.order_multiple();
+        config.compress.order_multiple.get_or_insert(of_backend);
         config.validate()?;
         Ok(config)
     }
@@ -620,6 +641,7 @@ impl CompressConfig {
             min_drop: self.min_drop,
             min_state: self.min_state,
             cooldown: self.cooldown,
+            order_multiple: self.order_multiple.unwrap_or(1),
         }
     }
 

@@ -250,6 +250,25 @@ fn the_budget_of_a_target_is_overruled_as_one_choice() {
 }
 
 #[test]
+fn orders_are_rounded_as_the_backend_likes_them_unless_a_layer_says_how() {
+    let (_folder, gpu) = file("[run]\nbackend = \"wgpu\"\n");
+    let multiple = |file: Option<&Path>, sets: &[&str]| {
+        let config = load(file, sets, Vec::new()).unwrap();
+        let saved: toml::Table = config.to_toml().unwrap().parse().unwrap();
+        let saved = saved["compress"]["order_multiple"].as_integer().unwrap();
+        assert_eq!(config.compress.gate().order_multiple as i64, saved);
+        saved
+    };
+    assert_eq!(multiple(None, &[]), 1);
+    assert_eq!(multiple(None, &["run.backend=libtorch"]), 1);
+    assert_eq!(multiple(None, &["run.backend=cuda"]), 64);
+    assert_eq!(multiple(Some(&gpu), &[]), 64);
+    assert_eq!(multiple(Some(&gpu), &["run.backend=cpu"]), 1);
+    assert_eq!(multiple(Some(&gpu), &["compress.order_multiple=1"]), 1);
+    assert_eq!(multiple(None, &["compress.order_multiple=8"]), 8);
+}
+
+#[test]
 fn a_missing_file_and_a_broken_one_are_named() {
     let missing = load(Some(Path::new("no/such.toml")), &[], Vec::new());
     assert_message_has(missing, &["no/such.toml"]);
@@ -275,8 +294,9 @@ fn a_mistake_is_reported_even_where_a_later_layer_would_hide_it() {
 
 #[test]
 fn a_saved_configuration_loads_back_equal() {
-    let cases: [&[&str]; 7] = [
+    let cases: [&[&str]; 8] = [
         &[],
+        &["run.backend=wgpu"],
         &["model.kind=mamba", "model.dt_rank=3"],
         &[
             "model.kind=mamba2",

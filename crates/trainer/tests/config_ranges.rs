@@ -68,6 +68,8 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
         ("compress.tau=nan", "below 1"),
         ("compress.min_drop=1.0", "below 1"),
         ("compress.calibration_examples=0", "at least 1"),
+        ("compress.order_multiple=0", "a power of two"),
+        ("compress.order_multiple=48", "a power of two"),
     ];
     for (set_flag, range) in cases {
         let (key, _) = set_flag.split_once('=').unwrap();
@@ -89,7 +91,7 @@ fn heads_divide_the_channels() {
 }
 
 /// Every key that is a number.
-const NUMBERS: [&str; 43] = [
+const NUMBERS: [&str; 44] = [
     "data.validation_fraction",
     "data.length",
     "data.copies",
@@ -131,6 +133,7 @@ const NUMBERS: [&str; 43] = [
     "compress.min_drop",
     "compress.min_state",
     "compress.cooldown",
+    "compress.order_multiple",
     "compress.calibration_examples",
     "compress.snapshot_every",
 ];

@@ -38,10 +38,13 @@ impl Layer {
     /// The built-in defaults.
     pub(super) fn defaults() -> Result<Self, ConfigError> {
         let sections = Table::try_from(Config::default())?;
-        Ok(Self {
+        let mut layer = Self {
             sections,
             origins: BTreeMap::new(),
-        })
+        };
+        // Its default is the backend's, of which layers above decide.
+        layer.section("compress").remove("order_multiple");
+        Ok(layer)
     }
 
     /// The configuration saved with a run. Versions before this one saved all keys, so those that nobody reads are no

@@ -110,6 +110,7 @@ const READERS: &[Readers] = &[
             "compress.min_drop",
             "compress.min_state",
             "compress.cooldown",
+            "compress.order_multiple",
             "compress.selection",
             "compress.optimizer_state",
         ],

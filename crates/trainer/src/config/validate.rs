@@ -238,6 +238,13 @@ impl CompressConfig {
             "it is the share of a layer's states that a cut must drop, at least 0 and below 1",
         )?;
         at_least_one("compress.min_state", self.min_state)?;
+        let order_multiple = self.order_multiple.unwrap_or(1);
+        require(
+            order_multiple.is_power_of_two(),
+            "compress.order_multiple",
+            order_multiple,
+            "it is what orders are rounded up to, a power of two; 1 takes every order as it is",
+        )?;
         at_least_one("compress.calibration_examples", self.calibration_examples)?;
         self.validate_reduction()
     }
