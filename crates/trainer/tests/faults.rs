@@ -21,8 +21,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use support::{
-    SMALL, json_file, json_lines, latest_checkpoint, program, refusal, run, stdout, text, train,
-    train_args, without_times,
+    FEW_DIGITS, SMALL, json_file, json_lines, latest_checkpoint, program, refusal, run, stdout,
+    text, train, train_args, without_times,
 };
 use tempfile::TempDir;
 
@@ -67,6 +67,9 @@ fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap()
 }
 
+/// What a run learns something with before its first cut.
+const LEARNS: &[&str] = &["model.max_phase=0.1", "training.lr=0.02"];
+
 /// A run with a cut that is judged too expensive and taken back, after a snapshot and before others.
 const REVERTS: &[&str] = &[
     "compress.policy=pragmatic",
@@ -86,7 +89,7 @@ fn a_run_killed_at_random_moments_ends_as_if_nothing_had_happened() {
     let folder = TempDir::new().unwrap();
     for (name, policy) in [("cuts", &[][..]), ("reverts", REVERTS)] {
         // A checkpoint at every other step: many of the kills fall into one being written.
-        let settings = [&["training.checkpoint_every=2"], policy].concat();
+        let settings = [&["training.checkpoint_every=2"], LEARNS, policy].concat();
         let whole = folder.path().join(name);
         let began = Instant::now();
         stdout(&train(&whole, &settings));
@@ -198,9 +201,10 @@ fn a_second_interruption_ends_the_process_at_once() {
 fn a_cut_that_costs_too_much_leaves_no_trace_in_the_weights() {
     let folder = TempDir::new().unwrap();
     let (tried, never) = (folder.path().join("tried"), folder.path().join("never"));
-    let shown = stdout(&train(&tried, REVERTS));
+    let shown = stdout(&train(&tried, &[LEARNS, REVERTS].concat()));
     assert!(shown.contains("reverted"), "{shown}");
-    stdout(&train(&never, &["compress.policy=none"]));
+    let none = ["compress.policy=none"];
+    stdout(&train(&never, &[LEARNS, &none].concat()));
 
     let summary = json_file(&tried.join("summary.json"));
     assert_eq!(summary["cuts"], json!([]));
@@ -395,7 +399,8 @@ fn a_full_disk_ends_the_run_in_one_line_and_space_lets_it_go_on() {
     for path in [&disk, &out] {
         fs::create_dir(path).unwrap();
     }
-    let sets: Vec<String> = SMALL.iter().map(|set| format!("--set {set}")).collect();
+    let sets = FEW_DIGITS.iter().chain(SMALL);
+    let sets: Vec<String> = sets.map(|set| format!("--set {set}")).collect();
     command.env("DISK", &disk).env("OUT", &out);
     stdout(&command.env("SETS", sets.join(" ")).output().unwrap());
 

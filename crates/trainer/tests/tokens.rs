@@ -7,9 +7,10 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 use support::{
     json_file, json_lines, latest_checkpoint, refusal, run, stdout, text, train, without_times,
@@ -84,18 +85,26 @@ fn sizes_that_a_data_set_cannot_have_are_refused_before_anything_is_written() {
     }
 }
 
-/// As many reviews as were published, of 1 to 90 bytes: the bad ones say `a` and the good ones `b`.
+/// As many reviews as were published, in an archive like the published one, of 1 to 90 bytes: the bad ones say `a` and the
+/// good ones `b`.
 fn write_reviews(folder: &Path) {
+    let file = File::create(folder.join("aclImdb_v1.tar.gz")).unwrap();
+    let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
     for part in ["train", "test"] {
         for (sentiment, rating, word) in [("neg", 1, "a"), ("pos", 10, "b")] {
-            let folder = folder.join("aclImdb").join(part).join(sentiment);
-            fs::create_dir_all(&folder).unwrap();
             for id in 0..12_500 {
-                let name = folder.join(format!("{id}_{rating}.txt"));
-                fs::write(name, word.repeat(1 + id * 7 % 90)).unwrap();
+                let name = format!("aclImdb/{part}/{sentiment}/{id}_{rating}.txt");
+                let text = word.repeat(1 + id * 7 % 90);
+                let mut header = tar::Header::new_gnu();
+                header.set_size(text.len() as u64);
+                header.set_mode(0o644);
+                archive
+                    .append_data(&mut header, name, text.as_bytes())
+                    .unwrap();
             }
         }
     }
+    archive.into_inner().unwrap().finish().unwrap();
 }
 
 #[test]
