@@ -22,11 +22,16 @@ pub const EIGENVECTOR_CONDITION_LIMIT: f64 = 1e8;
 /// A system in diagonal form, and the projections that lead to it from the one it was made of.
 ///
 /// # Scale of the modes
-/// Eigenvectors are free up to a factor each: `b_i s` and `c_i / s` are the same mode. Here every row of B has
-/// length `√(1 - |λ_i|²)`, or `√(-2 Re λ_i)` in continuous time: a state driven by white noise then has variance one,
-/// and a layer that normalizes its input by `γ = √(1 - |λ|²)` finds rows of length one, the magnitude it is
-/// initialized with. A row that is zero has nothing to scale; its right vector has length one.
+/// Eigenvectors are free up to a factor each: `b_i s` and `c_i / s` are the same mode. Here they have length one in the
+/// coordinates of the system that is brought to diagonal form. Of a balanced truncation these are balanced coordinates:
+/// both Gramians are the Hankel singular values, so that input and output share the gain evenly, and the lengths of the
+/// rows of B and of the columns of C depend on the transfer function alone, not on the units of the states. A gain of
+/// `β` lengthens both by `√β`.
 /// A truncation to all states is passed on unchanged, in the scale it came in.
+///
+/// # Source
+/// The scale with which the authors of `CompreSSM26` (`docs/references.bib`) go on training. Others are compared with it
+/// in `docs/compression.md`.
 #[derive(Debug, Clone)]
 pub struct DiagonalForm<D = Discrete> {
     /// The diagonal system: `diag(left A right)`, `left B`, `C right`.
@@ -40,7 +45,7 @@ pub struct DiagonalForm<D = Discrete> {
 }
 
 impl<D: TimeDomain> Truncation<DiagonalSystem<D>> {
-    /// Diagonal form of the truncated system, with the mode scale described at [`DiagonalForm`].
+    /// Diagonal form of the truncated system, eigenvectors of length one as described at [`DiagonalForm`].
     ///
     /// # Precision
     /// Transfer function as of the dense form, to about condition · ε. Poles are the two-sided Rayleigh quotients of
@@ -67,7 +72,7 @@ impl<D: TimeDomain> Truncation<DiagonalSystem<D>> {
 }
 
 impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
-    /// Diagonal form of a stable dense system, with the mode scale described at [`DiagonalForm`].
+    /// Diagonal form of a stable dense system, eigenvectors of length one as described at [`DiagonalForm`].
     ///
     /// # Precision
     /// Transfer function to about condition · ε of the size of A, B and C.
@@ -86,12 +91,14 @@ impl<T: Scalar, D: TimeDomain> DenseSystem<T, D> {
         let inverse = modal.solve(&Mat::identity(lambda.len(), lambda.len()));
         let limit = residual_limit(modal.condition, lambda.len(), state_matrix.norm_l2(), 0.0);
         check_residual(&inverse, &(&state_matrix * &vectors), &lambda, limit)?;
-        modal.scaled::<D>(
+        // The states share one unit; in theirs, eigenvectors have length one as well.
+        let unit = units.state_exponents[0];
+        modal.in_units::<D>(
             lambda,
             vectors,
             inverse,
             &units.state_exponents,
-            units.gain_exponent,
+            [unit, units.gain_exponent - unit],
             self.feedthrough().map(complex),
         )
     }
@@ -120,12 +127,14 @@ pub(crate) fn diagonal_form<D: TimeDomain>(
         projected.right.norm_l2() * projected.left.norm_l2(),
     );
     check_residual(&left, &moved, &lambda, limit)?;
-    modal.scaled::<D>(
+    // Half of the gain to each side, as in the balanced coordinates of the system in its own units.
+    let half_gain = projected.gain_exponent / 2;
+    modal.in_units::<D>(
         lambda,
         right,
         left,
         &projected.state_exponents,
-        projected.gain_exponent,
+        [half_gain, half_gain],
         projected.full.feedthrough().cloned(),
     )
 }
@@ -159,36 +168,29 @@ impl ModalCoordinates {
         self.inverse.solve(x)
     }
 
-    /// Gives every mode its scale and puts the units back.
-    fn scaled<D: TimeDomain>(
+    /// Puts the units back: `2^input_exponent` to the input of every mode and `2^output_exponent` to its output.
+    fn in_units<D: TimeDomain>(
         &self,
         lambda: Vec<c64>,
         right: Mat<c64>,
         left: Mat<c64>,
         state_exponents: &[i32],
-        gain_exponent: i32,
+        [input_exponent, output_exponent]: [i32; 2],
         feedthrough: Option<Mat<c64>>,
     ) -> Result<DiagonalForm<D>, TruncationError> {
-        let (order, states) = (lambda.len(), right.nrows());
-        let right = Mat::from_fn(states, order, |i, j| {
-            scale_complex(right[(i, j)], state_exponents[i])
+        let right = Mat::from_fn(right.nrows(), right.ncols(), |i, j| {
+            scale_complex(right[(i, j)], state_exponents[i] - input_exponent)
         });
-        let factors: Vec<f64> = (0..order)
-            .map(|j| mode_factor::<D>(lambda[j], &self.input, &right, j))
-            .collect();
-        let (b, c) = (&self.input, &self.output);
-        let input = Mat::from_fn(order, b.ncols(), |i, j| b[(i, j)] * factors[i]);
-        let output = Mat::from_fn(c.nrows(), order, |i, j| c[(i, j)] / factors[j]);
-        let right = Mat::from_fn(states, order, |i, j| right[(i, j)] / factors[j]);
-        let left = Mat::from_fn(order, states, |i, j| {
-            scale_complex(left[(i, j)] * factors[i], -state_exponents[j])
+        let left = Mat::from_fn(left.nrows(), left.ncols(), |i, j| {
+            scale_complex(left[(i, j)], input_exponent - state_exponents[j])
         });
         for (what, part) in [("right projection", &right), ("left projection", &left)] {
             if first_not_finite(part).is_some() {
                 return Err(TruncationError::OutOfRange { what });
             }
         }
-        let output = scale_matrix(&output, gain_exponent);
+        let input = scale_matrix(&self.input, input_exponent);
+        let output = scale_matrix(&self.output, output_exponent);
         let system = DiagonalSystem::new(lambda, input, output)
             .and_then(|system| system.with_any_feedthrough(feedthrough.as_ref()))
             .map_err(as_truncation_error)?;
@@ -267,17 +269,6 @@ fn check_residual(
         Ok(())
     } else {
         Err(TruncationError::Inaccurate { residual, limit })
-    }
-}
-
-/// What row `mode` of the input matrix is multiplied by.
-fn mode_factor<D: TimeDomain>(lambda: c64, input: &Mat<c64>, right: &Mat<c64>, mode: usize) -> f64 {
-    let wanted = D::margin(lambda).max(0.0).sqrt();
-    let factor = wanted / input.row(mode).norm_l2();
-    if factor.is_finite() && factor > 0.0 {
-        factor
-    } else {
-        right.col(mode).norm_l2()
     }
 }
 

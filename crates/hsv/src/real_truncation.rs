@@ -23,7 +23,9 @@ use crate::system::LinearSystem;
 /// by the real part of the output mixes a mode with the conjugates of others. For a lone real mode, whose state stays
 /// real, R alone is filled.
 ///
-/// Rows of B have the length described at [`DiagonalForm`].
+/// The scale of the modes is that of [`DiagonalForm`]: eigenvectors of the real balanced state matrix have length one, and
+/// the factor of two by which a mode stands for its conjugate goes half to each side. A layer whose modes do not mix with
+/// their conjugates gets the same scale from either realization.
 #[derive(Debug, Clone)]
 pub struct RealDiagonalForm<D = Discrete> {
     /// The reduced layer: modes, in complex form.
@@ -112,6 +114,8 @@ fn modes_only<D: TimeDomain>(
     is_real: impl Fn(usize) -> bool,
 ) -> Result<RealDiagonalForm<D>, TruncationError> {
     let system = &form.system;
+    // Half of the output of a pair is that of its conjugate.
+    let share = |mode: usize| if is_real(mode) { 1.0 } else { SQRT_2 };
     // All of a lone real mode is real but for rounding.
     let kept = |z: c64, mode: usize| {
         if is_real(mode) {
@@ -125,32 +129,31 @@ fn modes_only<D: TimeDomain>(
         .map(|&mode| kept(system.lambda()[mode], mode))
         .collect();
     let input = Mat::from_fn(modes.len(), system.inputs(), |i, j| {
-        kept(system.input_matrix()[(modes[i], j)], modes[i])
+        kept(system.input_matrix()[(modes[i], j)], modes[i]) * share(modes[i])
     });
     let output = Mat::from_fn(system.outputs(), modes.len(), |i, j| {
-        let column = kept(system.output_matrix()[(i, modes[j])], modes[j]);
-        if is_real(modes[j]) {
-            column
-        } else {
-            column * 2.0
-        }
+        kept(system.output_matrix()[(i, modes[j])], modes[j]) * share(modes[j])
     });
     let reduced = DiagonalSystem::new(lambda, input, output)
         .and_then(|reduced| reduced.with_any_feedthrough(system.feedthrough()));
     // z = L x + L̃ x̄ and x = R z + R̃ z̄, where the column of z̄ is the conjugate of the one below it.
     Ok(RealDiagonalForm {
         system: reduced.map_err(as_truncation_error)?,
-        right: Mat::from_fn(states, modes.len(), |i, j| form.right[(i, modes[j])]),
+        right: Mat::from_fn(states, modes.len(), |i, j| {
+            form.right[(i, modes[j])] / share(modes[j])
+        }),
         right_conjugate: Mat::from_fn(states, modes.len(), |i, j| {
             if is_real(modes[j]) {
                 c64::ZERO
             } else {
-                form.right[(i + states, modes[j])].conj()
+                form.right[(i + states, modes[j])].conj() / share(modes[j])
             }
         }),
-        left: Mat::from_fn(modes.len(), states, |i, j| form.left[(modes[i], j)]),
+        left: Mat::from_fn(modes.len(), states, |i, j| {
+            form.left[(modes[i], j)] * share(modes[i])
+        }),
         left_conjugate: Mat::from_fn(modes.len(), states, |i, j| {
-            form.left[(modes[i], j + states)]
+            form.left[(modes[i], j + states)] * share(modes[i])
         }),
         eigenvector_condition: form.eigenvector_condition,
     })

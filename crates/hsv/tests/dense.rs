@@ -186,11 +186,13 @@ proptest! {
             let apart = (dense.transfer(omega) - form.system.transfer(omega)).norm_max();
             prop_assert!(apart <= rounding(&system) * form.eigenvector_condition);
         }
-        for i in 0..system.state_dim() {
-            let length = form.system.input_matrix().row(i).norm_l2();
-            let wanted = (1.0 - form.system.lambda()[i].norm_sqr()).sqrt();
-            prop_assert!((length - wanted).abs() <= 1e-12 * wanted);
+        // In the coordinates in which the system was stated.
+        for vector in form.right.col_iter() {
+            prop_assert!((vector.norm_l2() - 1.0).abs() <= 1e-14);
         }
+        let output = dense.output_matrix() * &form.right;
+        let apart = (output - form.system.output_matrix()).norm_max();
+        prop_assert!(apart <= 1e-13 * form.system.output_matrix().norm_max());
     }
 
     #[test]
