@@ -72,6 +72,7 @@ mod dropout;
 #[cfg(feature = "cube")]
 mod fusion;
 mod gated_unit;
+mod kept_rows;
 #[cfg(feature = "libtorch")]
 mod libtorch;
 mod linear;
@@ -115,14 +116,14 @@ pub use gated_unit::{
     GatedUnit, GatedUnitForward, GatedUnitGradients, GatedUnitTensors, gated_unit,
     gated_unit_reference,
 };
+pub use kept_rows::KeptRows;
 #[cfg(feature = "libtorch")]
 pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use mamba::{
-    Backbone, Conv1d, DualMixer, GramianEstimate, HeadBasis, HeadGramians, KeptRows, Mamba,
-    MambaConfig, MambaHead, MambaLayer, Mixer, MixerKind, Projection, RMS_NORM_EPSILON, RmsNorm,
-    SelectiveMixer,
+    Backbone, Conv1d, DualMixer, GramianEstimate, HeadBasis, HeadGramians, Mamba, MambaConfig,
+    MambaHead, MambaLayer, Mixer, MixerKind, Projection, RMS_NORM_EPSILON, RmsNorm, SelectiveMixer,
 };
 pub use mean_over_time::mean_over_time;
 pub use model::{Model, ModelConfig};

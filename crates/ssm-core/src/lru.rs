@@ -15,7 +15,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::{
     backend::Backend,
     diagonal_ssm::{DiagonalSsmTensors, diagonal_ssm},
+    kept_rows::KeptRows,
     parameter::{normal, parameter},
+    reduction::Reducible,
     tensors::{NamedTensors, WeightsError},
 };
 
@@ -128,6 +130,34 @@ impl<B: BurnBackend> Lru<B> {
             D: parameter(take("D", &[h])?, [h], device),
             gamma_log: parameter(take("gamma_log", &[n])?, [n], device),
         })
+    }
+
+    /// How the layer looks with the modes at `kept` only, in this order.
+    pub fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
+        let state = self.state_dim();
+        let rows = ["nu_log", "theta_log", "gamma_log", "B_re", "B_im"]
+            .map(|name| KeptRows::rows(name, state, kept.to_vec()));
+        let columns = ["C_re", "C_im"].map(|name| KeptRows::columns(name, state, kept.to_vec()));
+        rows.into_iter().chain(columns).collect()
+    }
+
+    /// The layer with the modes at `kept` only, in this order. What they do is what they did, bit for bit, which the way
+    /// through a system in `f64` and back ([`Reducible`]) would not keep: there γ and the phase are made anew.
+    pub fn selected(&self, kept: &[usize]) -> Self {
+        let [nu, theta, gamma, b_re, b_im, c_re, c_im]: [KeptRows; 7] = self
+            .selection(kept)
+            .try_into()
+            .expect("the seven tensors whose shape depends on the state");
+        Self {
+            nu_log: nu.of(&self.nu_log),
+            theta_log: theta.of(&self.theta_log),
+            gamma_log: gamma.of(&self.gamma_log),
+            B_re: b_re.of(&self.B_re),
+            B_im: b_im.of(&self.B_im),
+            C_re: c_re.of(&self.C_re),
+            C_im: c_im.of(&self.C_im),
+            D: self.D.clone(),
+        }
     }
 
     /// Λ as real and imaginary part, and Γ B likewise: the system that the kernel runs.

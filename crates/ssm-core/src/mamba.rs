@@ -8,7 +8,7 @@ mod selective;
 
 pub use dual::DualMixer;
 pub use gramian::{GramianEstimate, HeadBasis, HeadGramians};
-pub use parts::{Conv1d, KeptRows, Projection, RMS_NORM_EPSILON, RmsNorm};
+pub use parts::{Conv1d, Projection, RMS_NORM_EPSILON, RmsNorm};
 pub use selective::SelectiveMixer;
 
 use burn::{
@@ -23,6 +23,7 @@ use self::published::PublishedConfig;
 use crate::{
     backend::Backend,
     classifier::{Embedding, Encoder, Sequences},
+    kept_rows::KeptRows,
     linear::Linear,
     parameter::{normal, parameter},
     readout::{Readout, read_out},

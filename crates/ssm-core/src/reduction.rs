@@ -43,20 +43,6 @@ pub struct MapPair {
     pub left: Mat<c64>,
 }
 
-impl StateMaps {
-    /// Of a layer of `states` modes that keeps those at `kept` as they are.
-    pub fn selection(states: usize, kept: &[usize]) -> Self {
-        let entry = |state: usize, mode: usize| c64::new(f64::from(kept[mode] == state), 0.0);
-        Self {
-            linear: MapPair {
-                right: Mat::from_fn(states, kept.len(), entry),
-                left: Mat::from_fn(kept.len(), states, |mode, state| entry(state, mode)),
-            },
-            conjugate: None,
-        }
-    }
-}
-
 impl From<&DiagonalForm> for StateMaps {
     fn from(form: &DiagonalForm) -> Self {
         Self {

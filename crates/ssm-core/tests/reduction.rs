@@ -15,7 +15,7 @@ use burn::{
 use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{GradientKind, Lru, LruGradient, LruInit, Reducible, StateMaps};
+use ssm_core::{GradientKind, Lru, LruGradient, LruInit, MapPair, Reducible, StateMaps};
 
 type Cpu = Autodiff<Flex>;
 
@@ -138,13 +138,87 @@ fn a_reduced_layer_is_the_reduced_system() {
             }
         }
     }
-    // Input rows of the length that the initialization gives them.
-    let small = layer.reduced(&truncation.system).unwrap();
-    let (re, im) = (values(small.B_re.val()), values(small.B_im.val()));
-    for i in 0..9 {
-        let row = norm(&[&re[i * 3..][..3], &im[i * 3..][..3]].concat());
-        assert!((row - 1.0).abs() < 1e-5, "row {i} has length {row}");
+}
+
+#[test]
+fn the_scale_of_a_reduced_layer_is_that_of_its_map_and_not_of_its_parameters() {
+    let layer = layer::<Flex>(24, 3, 3);
+    // The gain moved from B to γ, from C to B, and one mode in other units than the next.
+    let mut restated = layer.clone();
+    let device = Default::default();
+    let units: Vec<f32> = (0..24_u8).map(|i| (0.2 * f32::from(i)).exp()).collect();
+    let units = Tensor::<Flex, 1>::from_floats(units.as_slice(), &device);
+    let scaled = |param: &Param<Tensor<Flex, 2>>, factor: Tensor<Flex, 2>| {
+        Param::from_tensor(param.val() * factor)
+    };
+    restated.gamma_log = Param::from_tensor(layer.gamma_log.val() + 0.7);
+    let rows = units
+        .clone()
+        .mul_scalar((-0.7f64).exp() * 3.0)
+        .unsqueeze_dim::<2>(1);
+    let columns = units.recip().mul_scalar(1.0 / 3.0).unsqueeze_dim::<2>(0);
+    restated.B_re = scaled(&layer.B_re, rows.clone());
+    restated.B_im = scaled(&layer.B_im, rows);
+    restated.C_re = scaled(&layer.C_re, columns.clone());
+    restated.C_im = scaled(&layer.C_im, columns);
+    let lengths = |layer: &Lru<Flex>| {
+        let (truncation, _) = truncate(layer, 9);
+        let system = layer
+            .reduced(&truncation.system)
+            .unwrap()
+            .to_system()
+            .unwrap();
+        let mut modes: Vec<[f64; 3]> = (0..9)
+            .map(|i| {
+                let row = system.input_matrix().row(i).norm_l2();
+                let column = system.output_matrix().col(i).norm_l2();
+                [system.lambda()[i].arg(), row, column]
+            })
+            .collect();
+        modes.sort_by(|a, b| a[0].total_cmp(&b[0]));
+        modes
+    };
+    for (one, other) in lengths(&layer).into_iter().zip(lengths(&restated)) {
+        for (a, b) in one.into_iter().zip(other) {
+            // The restated parameters are rounded to f32, and a cut between close singular values amplifies that.
+            assert!((a - b).abs() < 1e-3 * a.abs(), "{one:?} {other:?}");
+        }
     }
+}
+
+#[test]
+fn the_modes_that_stay_are_the_same_bits() {
+    let mut layer = layer::<Flex>(6, 3, 8);
+    // As training leaves them: a phase beyond 2π, and γ apart from √(1 - |λ|²).
+    let set =
+        |values: [f32; 6]| Param::from_tensor(Tensor::from_floats(values, &Default::default()));
+    layer.theta_log = set([0.1, 2.3, -4.0, 1.9, 1.0, 0.7]);
+    layer.gamma_log = set([-1.1, 0.3, -2.0, -7.5, 0.0, 0.1]);
+    let kept = [4, 1, 3];
+    let smaller = layer.selected(&kept);
+    assert_eq!(smaller.state_dim(), 3);
+    let rows = |values: Vec<f64>, width: usize| -> Vec<f64> {
+        kept.iter()
+            .flat_map(|&i| values[i * width..][..width].to_vec())
+            .collect()
+    };
+    for (full, small) in [
+        (&layer.nu_log, &smaller.nu_log),
+        (&layer.theta_log, &smaller.theta_log),
+        (&layer.gamma_log, &smaller.gamma_log),
+    ] {
+        assert_eq!(values(small.val()), rows(values(full.val()), 1));
+    }
+    for (full, small) in [(&layer.B_re, &smaller.B_re), (&layer.B_im, &smaller.B_im)] {
+        assert_eq!(small.dims(), [3, 3]);
+        assert_eq!(values(small.val()), rows(values(full.val()), 3));
+    }
+    for (full, small) in [(&layer.C_re, &smaller.C_re), (&layer.C_im, &smaller.C_im)] {
+        assert_eq!(small.dims(), [3, 3]);
+        let small = values(small.val().transpose());
+        assert_eq!(small, rows(values(full.val().transpose()), 3));
+    }
+    assert_eq!(values(smaller.D.val()), values(layer.D.val()));
 }
 
 /// A system with these eigenvalues.
@@ -288,7 +362,13 @@ fn assert_carries_the_gradient(
 #[test]
 fn carried_squared_gradients_are_squares_where_nothing_mixes() {
     let layer = layer::<Cpu>(4, 2, 7);
-    let unchanged = StateMaps::selection(4, &[0, 1, 2, 3]);
+    let unchanged = StateMaps {
+        linear: MapPair {
+            right: Mat::identity(4, 4),
+            left: Mat::identity(4, 4),
+        },
+        conjugate: None,
+    };
     let gradient = gradient(&layer);
     let square = |v: &Vec<f64>| v.iter().map(|x| x * x).collect::<Vec<f64>>();
     let squared = LruGradient {
@@ -301,14 +381,22 @@ fn carried_squared_gradients_are_squares_where_nothing_mixes() {
         C_im: square(&gradient.C_im),
     };
     let carried = squared.after_reduction(GradientKind::Squared, &layer, &layer, &unchanged);
-    for (got, want) in [
-        (&carried.nu_log, &squared.nu_log),
-        (&carried.theta_log, &squared.theta_log),
-        (&carried.B_re, &squared.B_re),
-        (&carried.C_im, &squared.C_im),
+    // The gradient of γ is a sum over the channels, whose terms are taken to be uncorrelated.
+    let (b_re, b_im) = (values(layer.B_re.val()), values(layer.B_im.val()));
+    let term = |k: usize| b_re[k].powi(2) * squared.B_re[k] + b_im[k].powi(2) * squared.B_im[k];
+    let gamma_log: Vec<f64> = (0..4).map(|i| term(2 * i) + term(2 * i + 1)).collect();
+    for (name, got, want) in [
+        ("nu_log", &carried.nu_log, &squared.nu_log),
+        ("theta_log", &carried.theta_log, &squared.theta_log),
+        ("gamma_log", &carried.gamma_log, &gamma_log),
+        ("B_re", &carried.B_re, &squared.B_re),
+        ("B_im", &carried.B_im, &squared.B_im),
+        ("C_re", &carried.C_re, &squared.C_re),
+        ("C_im", &carried.C_im, &squared.C_im),
     ] {
+        assert_eq!(got.len(), want.len(), "{name}");
         for (a, b) in got.iter().zip(want) {
-            assert!((a - b).abs() <= 1e-9 * b.abs(), "{a} against {b}");
+            assert!((a - b).abs() <= 1e-9 * b.abs(), "{name}: {a} against {b}");
         }
     }
 }

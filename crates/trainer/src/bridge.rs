@@ -5,6 +5,9 @@
 //! on a calibration batch is not within the bound, leave both as they were.
 
 mod calibration;
+mod error;
+#[cfg(test)]
+mod idle_states;
 mod moments;
 mod ranking;
 pub(crate) mod selective;
@@ -24,9 +27,10 @@ use crate::config::{OptimizerState, Realization};
 use crate::optimizer::AdamW;
 
 pub use calibration::OutputError;
-use moments::Succession;
+pub use error::CutError;
+use moments::{Succession, keep_rows};
 pub use ranking::Method;
-use ranking::{Ranking, mode_scores};
+use ranking::{Ranking, States, mode_scores};
 
 /// One truncation that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,7 +125,7 @@ impl Basis {
 /// A layer's spectrum and what a reduction starts from.
 #[derive(Debug)]
 pub struct Examined {
-    outcome: Result<Basis, String>,
+    outcome: Result<Basis, CutError>,
     state_dim: usize,
     /// NaN when there is no spectrum: the schedule then leaves the layer alone.
     hsv: Vec<f64>,
@@ -155,7 +159,7 @@ impl Examined {
             decision: None,
             explanation: None,
             cut: None,
-            refusal: self.outcome.as_ref().err().cloned(),
+            refusal: self.outcome.as_ref().err().map(ToString::to_string),
             verdict: None,
         }
     }
@@ -199,7 +203,7 @@ fn examine_layer<B: TrainingBackend>(
 ) -> Examined {
     let start = Instant::now();
     let state_dim = layer.state_dim();
-    let system = layer.to_system().map_err(|e| e.to_string());
+    let system = layer.to_system();
     let previous = previous
         .filter(|previous| previous.state_dim() == state_dim)
         .and_then(|previous| previous.to_system().ok());
@@ -208,7 +212,9 @@ fn examine_layer<B: TrainingBackend>(
             (Ok(now), Some(before)) => drift(before, now, method.realization),
             _ => None,
         },
-        || Ranking::of(system.clone()?, method.realization).map(Basis::Linear),
+        || -> Result<Basis, CutError> {
+            Ranking::of(system.clone()?, method.realization).map(Basis::Linear)
+        },
     );
     let hsv = match &outcome {
         Ok(basis) => basis.values(),
@@ -306,7 +312,7 @@ pub fn carry_out<B: TrainingBackend>(
                 _ => unreachable!("what a layer was examined for is what it is"),
             };
             match outcome {
-                Err(reason) => report.refusal = Some(reason),
+                Err(reason) => report.refusal = Some(reason.to_string()),
                 Ok(outcome) => {
                     report.cut = Some(Cut {
                         step,
@@ -347,21 +353,32 @@ fn cut<B: TrainingBackend>(
     treatment: Treatment,
     ranking: &Ranking,
     order: usize,
-) -> Result<Outcome, String> {
+) -> Result<Outcome, CutError> {
     let reduced = ranking.reduce(order, treatment.method)?;
-    let smaller = layer.reduced(&reduced.system).map_err(|e| e.to_string())?;
+    let smaller = match &reduced.states {
+        States::Kept(kept) => layer.selected(kept),
+        States::New(_) => layer.reduced(&reduced.system)?,
+    };
     let distances = reduced.system.lambda().iter().map(|l| 1.0 - l.norm());
     let decay = distances.fold(f64::INFINITY, f64::min);
     let (before, after) = (layer.valid(), smaller.valid());
     let measured = calibration::output_error(place.input, &before, &after, reduced.bound, decay);
     measured.check()?;
-    let succession = Succession {
-        path: &place.path,
-        layer,
-        smaller: &smaller,
-        maps: reduced.maps.as_ref(),
-    };
-    succession.carry(optimizer, treatment.optimizer_state);
+    match &reduced.states {
+        States::Kept(kept) => {
+            let parts = layer.selection(kept);
+            keep_rows(optimizer, &place.path, &parts, treatment.optimizer_state);
+        }
+        States::New(maps) => {
+            let succession = Succession {
+                path: &place.path,
+                layer,
+                smaller: &smaller,
+                maps: maps.as_ref(),
+            };
+            succession.carry(optimizer, treatment.optimizer_state);
+        }
+    }
     *layer = smaller;
     Ok(Outcome {
         discarded: reduced.discarded,

@@ -9,11 +9,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    parts::{Conv1d, KeptRows, Projection, RmsNorm},
+    parts::{Conv1d, Projection, RmsNorm},
     selective::initial_step,
 };
 use crate::{
     backend::Backend,
+    kept_rows::KeptRows,
     parameter::{parameter, values},
     selective_scan::softplus,
     ssd::{SsdTensors, ssd},

@@ -7,9 +7,10 @@ use burn::{
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::parts::{Conv1d, KeptRows, Projection};
+use super::parts::{Conv1d, Projection};
 use crate::{
     backend::Backend,
+    kept_rows::KeptRows,
     linear::Linear,
     parameter::{parameter, uniform},
     selective_scan::{SelectiveScanTensors, selective_scan},

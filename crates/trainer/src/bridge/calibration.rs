@@ -5,6 +5,8 @@ use burn::tensor::{ElementConversion, Tensor};
 use serde::{Deserialize, Serialize};
 use ssm_core::{Backend, Lru, Sequences};
 
+use super::CutError;
+
 /// Root mean squares over a calibration batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct OutputError {
@@ -32,16 +34,13 @@ impl OutputError {
     }
 
     /// Refuses an output that is not where it has to be, or not a number.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), CutError> {
+        let error = self.error;
         match self.allowed {
-            Some(allowed) if self.error <= allowed => Ok(()),
-            None if self.error.is_finite() => Ok(()),
-            Some(allowed) => Err(format!(
-                "the smaller layer's output is off by {:.2e} on a calibration batch where {allowed:.2e} is the most \
-                 that the bound allows",
-                self.error
-            )),
-            None => Err("the smaller layer's output is not a finite number".to_owned()),
+            Some(allowed) if error <= allowed => Ok(()),
+            None if error.is_finite() => Ok(()),
+            Some(allowed) => Err(CutError::BeyondBound { error, allowed }),
+            None => Err(CutError::OutputNotFinite),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The optimizer's moments of a layer, brought into the basis of its smaller successor.
+//! The optimizer's moments of a layer that gets smaller: kept with the rows that stay, or brought into a new basis.
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend as BurnBackend;
-use ssm_core::{GradientKind, Lru, LruGradient, Reducible, StateMaps, TrainingBackend};
+use ssm_core::{GradientKind, KeptRows, Lru, LruGradient, Reducible, StateMaps, TrainingBackend};
 
 use crate::config::OptimizerState;
 use crate::optimizer::{AdamW, Moments};
@@ -29,32 +29,64 @@ pub(super) struct Succession<'a, B: TrainingBackend> {
 impl<B: TrainingBackend> Succession<'_, B> {
     /// Carries the moments over. Without maps they are reset even where they were to be transformed.
     pub(super) fn carry(&self, optimizer: &mut AdamW<B>, treatment: OptimizerState) {
-        let names = STATE_PARAMETERS.map(|name| format!("{}.{name}", self.path));
-        if treatment == OptimizerState::Reset {
-            names.iter().for_each(|name| optimizer.reset(name));
-            return;
+        let (layer, smaller) = (self.layer, self.smaller);
+        match (treatment, self.maps) {
+            (OptimizerState::Transform, Some(maps)) => self.rewrite(optimizer, |old, kind| {
+                old.after_reduction(kind, layer, smaller, maps)
+            }),
+            (OptimizerState::Slice, _) => self.rewrite(optimizer, |old, _| {
+                first_entries(old, layer.state_dim(), smaller.state_dim())
+            }),
+            (OptimizerState::Reset, _) | (OptimizerState::Transform, None) => {
+                self.names().iter().for_each(|name| optimizer.reset(name));
+            }
         }
+    }
+
+    fn names(&self) -> [String; 7] {
+        STATE_PARAMETERS.map(|name| format!("{}.{name}", self.path))
+    }
+
+    /// Replaces the moments of both kinds by what `new` makes of them.
+    fn rewrite(
+        &self,
+        optimizer: &mut AdamW<B>,
+        new: impl Fn(LruGradient, GradientKind) -> LruGradient,
+    ) {
+        let names = self.names();
         for kind in [GradientKind::Gradient, GradientKind::Squared] {
             let Some(old) = gather(optimizer, &names, kind) else {
                 // No gradient has reached this layer yet (its parameters are frozen): nothing to carry.
                 return;
             };
-            let new = match (treatment, self.maps) {
-                (OptimizerState::Transform, Some(maps)) => {
-                    old.after_reduction(kind, self.layer, self.smaller, maps)
-                }
-                (OptimizerState::Transform, None) => {
-                    unreachable!("a configuration that transforms has a reduction with maps")
-                }
-                _ => first_entries(old, self.layer.state_dim(), self.smaller.state_dim()),
-            };
-            for (name, values) in names.iter().zip(fields(new)) {
+            for (name, values) in names.iter().zip(fields(new(old, kind))) {
                 let values: Vec<f32> = values.into_iter().map(|v| v as f32).collect();
                 if let Some(moments) = optimizer.moments_mut(name) {
                     let slot = slot(moments, kind);
                     *slot = Tensor::from_floats(values.as_slice(), &slot.device());
                 }
             }
+        }
+    }
+}
+
+/// The moments of a layer of which some rows stay. These keep their basis, and with it their moments: transformed and
+/// sliced are the same here.
+pub(super) fn keep_rows<B: TrainingBackend>(
+    optimizer: &mut AdamW<B>,
+    path: &str,
+    parts: &[KeptRows],
+    treatment: OptimizerState,
+) {
+    for part in parts {
+        let name = format!("{path}.{}", part.name);
+        match (treatment, optimizer.moments_mut(&name)) {
+            (OptimizerState::Reset, _) => optimizer.reset(&name),
+            (_, Some(moments)) => {
+                moments.first = part.select(moments.first.clone());
+                moments.second = part.select(moments.second.clone());
+            }
+            (_, None) => {}
         }
     }
 }
@@ -246,8 +278,12 @@ mod tests {
         let after = first_moment(&mut sliced, "blocks.0.lru.C_im");
         let want: Vec<f64> = before.chunks(5).flat_map(|row| row[..2].to_vec()).collect();
         assert_eq!(after, want);
-        succession.carry(&mut optimizer, OptimizerState::Reset);
-        assert!(optimizer.moments_mut("blocks.0.lru.C_im").is_none());
-        assert!(optimizer.moments_mut("blocks.0.lru.D").is_some());
+        // Nothing to transform by is nothing kept.
+        for treatment in [OptimizerState::Reset, OptimizerState::Transform] {
+            let mut optimizer = optimizer.clone();
+            succession.carry(&mut optimizer, treatment);
+            assert!(optimizer.moments_mut("blocks.0.lru.C_im").is_none());
+            assert!(optimizer.moments_mut("blocks.0.lru.D").is_some());
+        }
     }
 }

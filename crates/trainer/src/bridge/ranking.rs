@@ -6,6 +6,7 @@ use hsv::{
 };
 use ssm_core::{GramianEstimate, StateMaps};
 
+use super::CutError;
 use crate::config::{Realization, Reduction};
 
 /// How states are ranked and systems made smaller.
@@ -39,23 +40,32 @@ pub(super) enum Ranking {
 #[derive(Debug)]
 pub(super) struct Reduced {
     pub system: DiscreteDiagonalSystem,
-    /// Between the states of both; `None` where there is no linear map.
-    pub maps: Option<StateMaps>,
+    /// Where its states come from.
+    pub states: States,
     /// Bounds the gain of the error of the layer's output at every frequency.
     pub bound: f64,
     /// Share of the sum of all values that went, in `[0, 1)`.
     pub discarded: f64,
 }
 
+/// Where the states of a smaller system come from.
+#[derive(Debug)]
+pub(super) enum States {
+    /// They are the full system's modes at these positions, as they were.
+    Kept(Vec<usize>),
+    /// They are new. The maps lead to the full system's and back; `None` where there is no linear map.
+    New(Option<StateMaps>),
+}
+
 impl Ranking {
     pub(super) fn of(
         system: DiscreteDiagonalSystem,
         realization: Realization,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, CutError> {
         Ok(match realization {
-            Realization::Complex => Self::Complex(system.hankel().map_err(text)?),
+            Realization::Complex => Self::Complex(system.hankel()?),
             Realization::Real => {
-                let hankel = system.real_part().hankel().map_err(text)?;
+                let hankel = system.real_part().hankel()?;
                 Self::Real { system, hankel }
             }
         })
@@ -90,7 +100,7 @@ impl Ranking {
     }
 
     /// The system with at most `order` states: fewer where the directions beyond are rounding.
-    pub(super) fn reduce(&self, order: usize, method: Method) -> Result<Reduced, String> {
+    pub(super) fn reduce(&self, order: usize, method: Method) -> Result<Reduced, CutError> {
         match (self, method.reduction) {
             (_, Reduction::Modal) => {
                 let reduced = modal(self.system(), order, method.selection)?;
@@ -109,12 +119,10 @@ impl Ranking {
             }
             (Self::Complex(hankel), _) => {
                 let order = order.min(hankel.numerical_rank());
-                let truncation = hankel
-                    .selected_truncation(method.selection, order)
-                    .map_err(text)?;
-                let form = truncation.diagonalize().map_err(text)?;
+                let truncation = hankel.selected_truncation(method.selection, order)?;
+                let form = truncation.diagonalize()?;
                 Ok(Reduced {
-                    maps: Some(StateMaps::from(&form)),
+                    states: States::New(Some(StateMaps::from(&form))),
                     system: form.system,
                     bound: truncation.h_infinity_bound(),
                     discarded: truncation.discarded_share(),
@@ -124,20 +132,14 @@ impl Ranking {
     }
 }
 
-fn text(error: impl ToString) -> String {
-    error.to_string()
-}
-
 fn modal(
     system: &DiscreteDiagonalSystem,
     order: usize,
     selection: Selection,
-) -> Result<Reduced, String> {
-    let truncation = system
-        .selected_modal_truncation(ModalNorm::H2, selection, order)
-        .map_err(text)?;
+) -> Result<Reduced, CutError> {
+    let truncation = system.selected_modal_truncation(ModalNorm::H2, selection, order)?;
     Ok(Reduced {
-        maps: Some(StateMaps::selection(system.state_dim(), &truncation.kept)),
+        states: States::Kept(truncation.kept),
         bound: truncation.h_infinity_bound,
         discarded: truncation.discarded_share,
         system: truncation.system,
@@ -150,12 +152,10 @@ fn real(
     hankel: &HankelDecomposition<RealPartSystem<Discrete>>,
     order: usize,
     selection: Selection,
-) -> Result<Reduced, String> {
+) -> Result<Reduced, CutError> {
     let most = (2 * order).min(hankel.numerical_rank());
     for states in (order.min(most)..=most).rev() {
-        let truncation = hankel
-            .selected_truncation(selection, states)
-            .map_err(text)?;
+        let truncation = hankel.selected_truncation(selection, states)?;
         let modes = truncation
             .poles()
             .iter()
@@ -164,24 +164,24 @@ fn real(
         if modes > order {
             continue;
         }
-        let form = truncation.diagonalize().map_err(text)?;
+        let form = truncation.diagonalize()?;
         return Ok(Reduced {
-            maps: Some(StateMaps::from(&form)),
+            states: States::New(Some(StateMaps::from(&form))),
             system: form.system,
             bound: truncation.h_infinity_bound(),
             discarded: truncation.discarded_share(),
         });
     }
     // As many states as modes make no more modes than states, so the loop ends before; but for order 0.
-    Err(text(TruncationError::OrderZero))
+    Err(TruncationError::OrderZero.into())
 }
 
 fn singular_perturbation(
     hankel: &HankelDecomposition<DiscreteDiagonalSystem>,
     order: usize,
-) -> Result<Reduced, String> {
-    let reduced = hankel.singular_perturbation(order).map_err(text)?;
-    let form = reduced.system.diagonalize().map_err(text)?;
+) -> Result<Reduced, CutError> {
+    let reduced = hankel.singular_perturbation(order)?;
+    let form = reduced.system.diagonalize()?;
     // The layer holds the diagonal of the feed-through; what it cannot hold is an error at every frequency.
     let lost = form.system.feedthrough().map_or(0.0, |direct| {
         let off_diagonal = |i: usize, j: usize| match i == j {
@@ -192,7 +192,7 @@ fn singular_perturbation(
     });
     Ok(Reduced {
         system: form.system,
-        maps: None,
+        states: States::New(None),
         bound: reduced.h_infinity_bound + lost,
         discarded: reduced.discarded_share,
     })

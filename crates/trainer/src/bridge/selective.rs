@@ -9,13 +9,12 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use compress_schedule::Drift;
 use hsv::{BalancedGramians, Selection, spearman};
-use ssm_core::{
-    Backend, DualMixer, GramianEstimate, HeadBasis, KeptRows, Mamba, Mixer, TrainingBackend,
-};
+use ssm_core::{Backend, DualMixer, GramianEstimate, HeadBasis, Mamba, Mixer, TrainingBackend};
 
 use super::calibration::OutputError;
-use super::{Basis, Calibration, Examined, Method, Outcome, Place, Treatment};
-use crate::config::{OptimizerState, Reduction};
+use super::moments::keep_rows;
+use super::{Basis, Calibration, CutError, Examined, Method, Outcome, Place, Treatment};
+use crate::config::Reduction;
 use crate::optimizer::AdamW;
 
 /// Ranks the states of every layer. `previous` is the model at the snapshot before.
@@ -42,7 +41,7 @@ pub(super) fn examine<B: Backend>(
             let state_dim = scores.len();
             let outcome = match (&block.mixer, method.reduction) {
                 _ if scores.iter().any(|score| !score.is_finite()) => {
-                    Err("the scores of its states are not finite numbers".to_owned())
+                    Err(CutError::ScoresNotFinite)
                 }
                 (Mixer::Dual(mixer), Reduction::Balanced) => {
                     balance(mixer, input, lengths).map(Basis::Heads)
@@ -67,12 +66,11 @@ fn balance<B: Backend>(
     mixer: &DualMixer<B>,
     input: Tensor<B, 3>,
     lengths: &[usize],
-) -> Result<Vec<BalancedGramians>, String> {
+) -> Result<Vec<BalancedGramians>, CutError> {
     let heads = mixer.head_gramians(input, lengths).into_iter();
     heads
-        .map(|head| head.in_basis(HeadBasis::Balanced))
-        .collect::<Result<_, _>>()
-        .map_err(|error| error.to_string())
+        .map(|head| Ok(head.in_basis(HeadBasis::Balanced)?))
+        .collect()
 }
 
 /// Scores of the state indices of every layer.
@@ -135,7 +133,7 @@ pub(super) fn cut<B: TrainingBackend>(
     treatment: Treatment,
     basis: &Basis,
     order: usize,
-) -> Result<Outcome, String> {
+) -> Result<Outcome, CutError> {
     let (smaller, kept, discarded) = match (basis, &*mixer) {
         (Basis::Heads(heads), Mixer::Dual(dual)) => {
             let projections: Vec<_> = heads.iter().map(|head| head.projections(order)).collect();
@@ -157,9 +155,8 @@ pub(super) fn cut<B: TrainingBackend>(
     measured.check()?;
     match kept {
         Some(kept) => {
-            for part in mixer.selection(&kept) {
-                carry(optimizer, &place.path, &part, treatment.optimizer_state);
-            }
+            let parts = mixer.selection(&kept);
+            keep_rows(optimizer, &place.path, &parts, treatment.optimizer_state);
         }
         // The maps of the heads are new, or compositions of what the moments were of.
         None => {
@@ -174,22 +171,4 @@ pub(super) fn cut<B: TrainingBackend>(
         bound: None,
         measured,
     })
-}
-
-/// The states that stay keep their basis, and with it their moments: transformed and sliced are the same here.
-fn carry<B: TrainingBackend>(
-    optimizer: &mut AdamW<B>,
-    path: &str,
-    part: &KeptRows,
-    treatment: OptimizerState,
-) {
-    let name = format!("{path}.{}", part.name);
-    match (treatment, optimizer.moments_mut(&name)) {
-        (OptimizerState::Reset, _) => optimizer.reset(&name),
-        (_, Some(moments)) => {
-            moments.first = part.select(moments.first.clone());
-            moments.second = part.select(moments.second.clone());
-        }
-        (_, None) => {}
-    }
 }
