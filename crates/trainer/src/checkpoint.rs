@@ -2,10 +2,13 @@
 //!
 //! One folder per checkpoint, `checkpoints/step-00001000/` or, right before a cut, `step-00001000-before-cut/`, made
 //! under another name and renamed when complete: `model.safetensors` (weights and normalization statistics),
-//! `optimizer.safetensors`, `best.safetensors` (the weights of the best evaluation so far), `snapshot.safetensors` (the
-//! weights at the last snapshot of the spectra), `state.json` (schedule, counters, scores), and `SHA256SUMS` over the
-//! others in the format of `sha256sum`. The order of the examples and every random stream are functions of the seed and
-//! the step, so that the step is all that has to be kept of them.
+//! `optimizer.safetensors`, `best.safetensors` (the weights of the best evaluation since the last cut),
+//! `best-before-cut.safetensors` (those of the best evaluation before it), `snapshot.safetensors` (the weights at the last
+//! snapshot of the spectra), `state.json` (schedule, counters, scores), and `SHA256SUMS` over the others in the format of
+//! `sha256sum`. The order of the examples and every random stream are functions of the seed and the step, so that the step
+//! is all that has to be kept of them.
+//!
+//! Version 2 of the format had one `best.safetensors` for the whole run, and is read as well.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -22,21 +25,24 @@ use thiserror::Error;
 use crate::files::{FileError, sync_folder, write_atomically, write_json};
 use crate::weights::{CONFIG_KEY, WeightsFileError, read_tensors, write_tensors};
 
-/// Version of the layout described above.
-const FORMAT_VERSION: u32 = 2;
+/// Version of the layout described above, and the oldest one that is read.
+const FORMAT_VERSION: u32 = 3;
+const OLDEST_VERSION: u32 = 2;
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
-const BEST: &str = "best.safetensors";
+/// Weights of the best evaluation since the last cut, and before it: in a checkpoint and in the folder of a run.
+pub(crate) const BEST: &str = "best.safetensors";
+pub(crate) const BEST_BEFORE_CUT: &str = "best-before-cut.safetensors";
 const SNAPSHOT: &str = "snapshot.safetensors";
 const STATE: &str = "state.json";
 const CHECKSUMS: &str = "SHA256SUMS";
 
 /// Files that are not in every checkpoint.
-const OPTIONAL: [&str; 2] = [BEST, SNAPSHOT];
+const OPTIONAL: [&str; 3] = [BEST, BEST_BEFORE_CUT, SNAPSHOT];
 
 /// All files that the checksums are over.
-const FILES: [&str; 5] = [MODEL, OPTIMIZER, BEST, SNAPSHOT, STATE];
+const FILES: [&str; 6] = [MODEL, OPTIMIZER, BEST, BEST_BEFORE_CUT, SNAPSHOT, STATE];
 
 /// How the names of complete and of unfinished checkpoints begin, and those of a cut end.
 const COMPLETE: &str = "step-";
@@ -59,7 +65,7 @@ pub enum CheckpointError {
         path: PathBuf,
     },
     /// The checkpoint was written by another version.
-    #[error("checkpoint {} has format version {found}; this program reads version {FORMAT_VERSION}", path.display())]
+    #[error("checkpoint {} has format version {found}; this program reads versions {OLDEST_VERSION} to {FORMAT_VERSION}", path.display())]
     Version {
         /// The checkpoint.
         path: PathBuf,
@@ -167,8 +173,10 @@ pub struct Checkpoint<S> {
     pub model: NamedTensors,
     /// State of the optimizer.
     pub optimizer: NamedTensors,
-    /// Weights at the best evaluation so far, if there was one.
+    /// Weights at the best evaluation since the last cut, if there was one.
     pub best: Option<NamedTensors>,
+    /// Weights at the best evaluation before the last cut, if there was one.
+    pub best_before_cut: Option<NamedTensors>,
     /// Weights at the last snapshot of the spectra, if there was one.
     pub snapshot: Option<NamedTensors>,
     /// Everything else.
@@ -320,6 +328,7 @@ fn write_files<S: Serialize>(
     let models = [
         (MODEL, Some(&checkpoint.model)),
         (BEST, checkpoint.best.as_ref()),
+        (BEST_BEFORE_CUT, checkpoint.best_before_cut.as_ref()),
         (SNAPSHOT, checkpoint.snapshot.as_ref()),
     ];
     for (name, tensors) in models {
@@ -391,7 +400,7 @@ pub fn load<S: DeserializeOwned>(folder: &Path) -> Result<Checkpoint<S>, Checkpo
     }
     let damaged = || CheckpointError::Damaged { path: path.clone() };
     let Version { format_version } = serde_json::from_str(&text).map_err(|_| damaged())?;
-    if format_version != FORMAT_VERSION {
+    if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&format_version) {
         return Err(CheckpointError::Version {
             path: folder.to_path_buf(),
             found: format_version,
@@ -406,18 +415,23 @@ pub fn load<S: DeserializeOwned>(folder: &Path) -> Result<Checkpoint<S>, Checkpo
         model: read_tensors(&folder.join(MODEL))?,
         optimizer: read_tensors(&folder.join(OPTIMIZER))?,
         best: optional(BEST)?,
+        best_before_cut: optional(BEST_BEFORE_CUT)?,
         snapshot: optional(SNAPSHOT)?,
         state,
     })
 }
 
-/// The weights file that a path stands for: itself, the model of a checkpoint, or of a run's newest checkpoint.
+/// The weights file that a path stands for: itself, the model of a checkpoint, or what a run has come to: its best weights
+/// since the last cut, or, where it has not been evaluated since, the model of its newest checkpoint.
 pub fn resolve_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
     if path.join(MODEL).exists() {
         return Ok(path.join(MODEL));
+    }
+    if path.join(BEST).exists() {
+        return Ok(path.join(BEST));
     }
     let newest = Checkpoints::in_folder(path.join("checkpoints")).latest();
     match newest {
@@ -451,6 +465,7 @@ mod tests {
         Checkpoint {
             optimizer: NamedTensors::default(),
             best: (state > 1).then(|| model.clone()),
+            best_before_cut: (state > 2).then(|| model.clone()),
             snapshot: (state > 2).then(|| model.clone()),
             model,
             state,
@@ -475,7 +490,8 @@ mod tests {
         assert!(latest.ends_with("step-00000004"));
         let loaded = load::<u64>(&latest).unwrap();
         assert_eq!((loaded.state, loaded.model), (4, checkpoint(4).model));
-        assert!(loaded.best.is_some() && loaded.snapshot.is_some());
+        assert!(loaded.best.is_some() && loaded.best_before_cut.is_some());
+        assert!(loaded.snapshot.is_some());
         let left = [
             Moment::before_cut(1),
             Moment::before_cut(2),
@@ -536,6 +552,46 @@ mod tests {
             fs::write(&file, good).unwrap();
         }
         load::<u64>(&path).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_of_version_2_is_read_and_one_of_another_version_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::in_folder(folder.path().to_path_buf());
+        let path = checkpoints.save(Moment::end(7), &checkpoint(2), 2).unwrap();
+        let rewrite = |version: u32| {
+            let (state, sums) = (path.join(STATE), path.join(CHECKSUMS));
+            let old = checksum(&state).unwrap();
+            let mut json: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(&state).unwrap()).unwrap();
+            json["format_version"] = version.into();
+            fs::write(&state, json.to_string()).unwrap();
+            let lines = fs::read_to_string(&sums).unwrap();
+            fs::write(&sums, lines.replace(&old, &checksum(&state).unwrap())).unwrap();
+        };
+        rewrite(2);
+        let loaded = load::<u64>(&path).unwrap();
+        assert!(loaded.best.is_some() && loaded.best_before_cut.is_none());
+        for version in [1, FORMAT_VERSION + 1] {
+            rewrite(version);
+            let error = load::<u64>(&path).unwrap_err();
+            assert!(
+                matches!(error, CheckpointError::Version { found, .. } if found == version),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_run_stands_for_its_best_weights_and_without_them_for_its_newest_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::in_folder(folder.path().join("checkpoints"));
+        let newest = checkpoints.save(Moment::end(3), &checkpoint(1), 1).unwrap();
+        let resolved = || resolve_weights(folder.path()).unwrap();
+        assert_eq!(resolved(), newest.join(MODEL));
+        fs::copy(newest.join(MODEL), folder.path().join(BEST)).unwrap();
+        assert_eq!(resolved(), folder.path().join(BEST));
+        assert_eq!(resolve_weights(&newest).unwrap(), newest.join(MODEL));
     }
 
     #[test]

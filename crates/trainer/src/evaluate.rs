@@ -113,6 +113,15 @@ pub enum EvaluateError {
     /// The folder holds no run.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
+    /// The run has not been evaluated yet, or not since its last cut.
+    #[error(
+        "{} has no result yet: no evaluation since it began or was last cut; go on with it by `train --resume {}`",
+        run.display(), run.display()
+    )]
+    NoResult {
+        /// The run.
+        run: PathBuf,
+    },
     /// The data set cannot be loaded.
     #[error(transparent)]
     Data(#[from] DatasetError),
@@ -127,11 +136,16 @@ pub enum EvaluateError {
     Backend(#[from] BackendError),
 }
 
-/// Scores the best weights of the run in `folder` on its validation and test sets.
+/// Scores the result of the run in `folder`, its best weights since the last cut, on its validation and test sets.
 pub fn evaluate_run(folder: &Path, data_dir: Option<PathBuf>) -> Result<RunScores, EvaluateError> {
     let (run, mut config) = RunDir::open(folder)?;
     config.data.dir = data_dir.or(config.data.dir);
     let weights = run.best_weights();
+    if !weights.exists() {
+        return Err(EvaluateError::NoResult {
+            run: folder.to_path_buf(),
+        });
+    }
     let job = EvaluateRun {
         data: data::load(&config)?,
         tensors: read_tensors(&weights)?,

@@ -75,7 +75,7 @@ pub enum Content {
     Good {
         /// State dimension of every layer.
         state_dims: Vec<usize>,
-        /// Best validation accuracy up to there, in `[0, 1]`.
+        /// Best validation accuracy since the cut before, so of a model with these states; in `[0, 1]`.
         best_val_accuracy: Option<f64>,
     },
     /// It cannot be used.

@@ -36,7 +36,7 @@ struct Cli {
 enum Command {
     /// Train a model, cutting its states on the way.
     Train(RunArgs),
-    /// Evaluate the best weights of a run on its validation and test sets.
+    /// Evaluate a run's best weights since its last cut on its validation and test sets.
     Eval(EvalArgs),
     /// List the checkpoints of a run, and check their files.
     Checkpoints(CheckpointsArgs),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::checkpoint::{CheckpointError, Checkpoints, Moment};
+use crate::checkpoint::{BEST, BEST_BEFORE_CUT, CheckpointError, Checkpoints, Moment};
 use crate::config::{Config, ConfigError};
 use crate::files::{FileError, JsonLines, write_atomically};
 
@@ -42,7 +42,7 @@ pub enum RunDirError {
 }
 
 /// The folder of one run, with what is in it: `config.toml`, `metrics.jsonl`, `hsv.jsonl`, `events.log`,
-/// `checkpoints/`, `best.safetensors`, `summary.json`, and `report.html` if one was asked for.
+/// `checkpoints/`, `best.safetensors`, `best-before-cut.safetensors`, `summary.json`, and `report.html` if one was asked for.
 #[derive(Debug, Clone)]
 pub struct RunDir {
     path: PathBuf,
@@ -113,7 +113,12 @@ impl RunDir {
         let moments = from.moments().map_err(RunDirError::Checkpoints)?;
         let checkpoints = moments.into_iter().rev().filter(|moment| later(*moment));
         let checkpoints = checkpoints.map(|moment| (from.path(moment), to.path(moment)));
-        let results = [self.summary(), self.best_weights(), self.report()];
+        let results = [
+            self.summary(),
+            self.best_weights(),
+            self.best_weights_before_cut(),
+            self.report(),
+        ];
         let results = results.into_iter().filter_map(|file| {
             let name = file.file_name()?.to_owned();
             file.exists().then(|| (file, aside.join(name)))
@@ -139,9 +144,15 @@ impl RunDir {
         self.path.join("events.log")
     }
 
-    /// Weights of the best evaluation.
+    /// Weights of the best evaluation since the last cut: the result of the run. Missing between a cut and the evaluation
+    /// after it.
     pub fn best_weights(&self) -> PathBuf {
-        self.path.join("best.safetensors")
+        self.path.join(BEST)
+    }
+
+    /// Weights of the best evaluation before the last cut, of a model with more states. Missing where there was none.
+    pub fn best_weights_before_cut(&self) -> PathBuf {
+        self.path.join(BEST_BEFORE_CUT)
     }
 
     /// The summary.

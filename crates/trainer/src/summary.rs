@@ -25,14 +25,20 @@ pub struct Summary {
     pub initial_parameters: usize,
     /// Numbers in the model at the end.
     pub final_parameters: usize,
-    /// Best accuracy on the validation set, in `[0, 1]`.
+    /// Best accuracy on the validation set since the last cut, in `[0, 1]`: of the model that the run is about.
     pub best_val_accuracy: f64,
-    /// Step of the best validation accuracy.
+    /// Step of the best validation accuracy since the last cut.
     pub best_step: u64,
+    /// State dimension of every layer at that step.
+    #[serde(default)]
+    pub best_state_dims: Vec<usize>,
     /// Accuracy on the test set with the weights of `best_step`, in `[0, 1]`.
     pub test_accuracy: f64,
     /// Mean cross-entropy on the test set with those weights, in nats.
     pub test_loss: f64,
+    /// The best of all evaluations before the last cut, if there was a cut and one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_last_cut: Option<Evaluated>,
     /// Wall-clock seconds of the training loop with its evaluations, cuts and checkpoints; over all resumptions.
     pub train_seconds: f64,
     /// Seconds spent in checks: spectra, truncations, optimizer state.
@@ -46,6 +52,21 @@ pub struct Summary {
     /// Those that were made, judged and taken back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reverted_cuts: Vec<Cut>,
+}
+
+/// A model of the run, as it was at the best of some evaluations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    /// Optimizer steps taken.
+    pub step: u64,
+    /// State dimension of every layer.
+    pub state_dims: Vec<usize>,
+    /// Accuracy on the validation set, in `[0, 1]`.
+    pub val_accuracy: f64,
+    /// Accuracy on the test set, in `[0, 1]`.
+    pub test_accuracy: f64,
+    /// Mean cross-entropy on the test set, in nats.
+    pub test_loss: f64,
 }
 
 fn dims(dims: &[usize]) -> String {
@@ -108,14 +129,26 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "  validation accuracy  {:.2} % (best, at step {})",
+            "  validation accuracy  {:.2} % (best with state {}, at step {})",
             100.0 * self.best_val_accuracy,
+            dims(&self.best_state_dims),
             self.best_step
         )?;
         write!(
             f,
             "  test accuracy        {:.2} % (at that step)",
             100.0 * self.test_accuracy
-        )
+        )?;
+        if let Some(before) = &self.before_last_cut {
+            write!(
+                f,
+                "\n  before the last cut  {:.2} % validation, {:.2} % test (best with state {}, at step {})",
+                100.0 * before.val_accuracy,
+                100.0 * before.test_accuracy,
+                dims(&before.state_dims),
+                before.step
+            )?;
+        }
+        Ok(())
     }
 }

@@ -28,19 +28,20 @@ use tempfile::TempDir;
 
 /// Everything that a run leaves, but for what a clock decides.
 fn result(run: &Path) -> Value {
+    let checkpoint = latest_checkpoint(run).unwrap();
+    let file = |name: &str| checkpoint.join(format!("{name}.safetensors"));
     let weights: Vec<Vec<u8>> = ["model", "optimizer", "best", "snapshot"]
         .iter()
-        .map(|name| {
-            let checkpoint = latest_checkpoint(run).unwrap();
-            fs::read(checkpoint.join(format!("{name}.safetensors"))).unwrap()
-        })
+        .map(|name| fs::read(file(name)).unwrap())
         .collect();
+    // A run that was evaluated before its last cut has it.
+    let before_cut = fs::read(file("best-before-cut")).ok();
     let lines = |name: &str| -> Vec<Value> {
         let lines = json_lines(&run.join(name)).into_iter();
         lines.map(without_times).collect()
     };
     json!({
-        "weights": weights,
+        "weights": (weights, before_cut),
         "summary": without_times(json_file(&run.join("summary.json"))),
         "metrics": lines("metrics.jsonl"),
         "hsv": lines("hsv.jsonl"),

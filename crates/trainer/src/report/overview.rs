@@ -104,22 +104,55 @@ fn steps(run: &Run) -> String {
 
 fn accuracies(run: &Run, summary: &SummaryRecord) -> Vec<(&'static str, String)> {
     if run.summary.is_none() {
-        let last = run.metrics.last().and_then(|line| line.val_accuracy);
-        let best = run.metrics.iter().filter_map(|line| line.val_accuracy);
+        let last = run.metrics.last();
+        // The accuracies of larger models are no measure of this one.
+        let as_large = run
+            .metrics
+            .iter()
+            .filter(|line| last.is_some_and(|last| line.state_dims == last.state_dims));
+        let best = as_large.filter_map(|line| line.val_accuracy);
+        let last = last.and_then(|line| line.val_accuracy);
         return vec![
             ("Validation accuracy", known(last, percent)),
-            ("Best so far", known(best.max_by(f64::total_cmp), percent)),
+            (
+                "Best with these states",
+                known(best.max_by(f64::total_cmp), percent),
+            ),
         ];
     }
     let mut best = known(summary.best_val_accuracy, percent);
     if let Some(step) = summary.best_step {
-        best += &format!(" (best, at step {})", count(step));
+        best += &format!(" ({})", best_of(&summary.best_state_dims, step));
     }
     let mut test = known(summary.test_accuracy, percent);
     if let Some(loss) = summary.test_loss {
         test += &format!(" (with those weights; loss {})", significant(loss));
     }
-    vec![("Validation accuracy", best), ("Test accuracy", test)]
+    let mut accuracies = vec![("Validation accuracy", best), ("Test accuracy", test)];
+    if let Some(before) = &summary.before_last_cut {
+        accuracies.push((
+            "Before the last cut",
+            format!(
+                "{} validation, {} test ({})",
+                known(before.val_accuracy, percent),
+                known(before.test_accuracy, percent),
+                best_of(&before.state_dims, before.step.unwrap_or_default())
+            ),
+        ));
+    }
+    accuracies
+}
+
+/// Which model an accuracy is of. Summaries of earlier versions do not say its states.
+fn best_of(state_dims: &[usize], step: u64) -> String {
+    match state_dims {
+        [] => format!("best, at step {}", count(step)),
+        dims => format!(
+            "best with state {}, at step {}",
+            per_layer(dims),
+            count(step)
+        ),
+    }
 }
 
 fn training_time(run: &Run, summary: &SummaryRecord) -> String {

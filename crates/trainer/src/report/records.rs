@@ -138,13 +138,25 @@ pub(super) struct SummaryRecord {
     pub(super) final_parameters: Option<usize>,
     pub(super) best_val_accuracy: Option<f64>,
     pub(super) best_step: Option<u64>,
+    pub(super) best_state_dims: Vec<usize>,
     pub(super) test_accuracy: Option<f64>,
     pub(super) test_loss: Option<f64>,
+    pub(super) before_last_cut: Option<Evaluated>,
     pub(super) train_seconds: Option<f64>,
     pub(super) check_seconds: Option<f64>,
     pub(super) median_step_ms_first: Option<f64>,
     pub(super) median_step_ms_last: Option<f64>,
     pub(super) cuts: Vec<CutRecord>,
+}
+
+/// The best model before the last cut.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Evaluated {
+    pub(super) step: Option<u64>,
+    pub(super) state_dims: Vec<usize>,
+    pub(super) val_accuracy: Option<f64>,
+    pub(super) test_accuracy: Option<f64>,
 }
 
 /// What the header needs of `config.toml`.

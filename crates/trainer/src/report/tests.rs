@@ -48,8 +48,8 @@ fn hsv() -> String {
 fn summary() -> String {
     format!(
         r#"{{"dataset":"digits","backend":"cpu","seed":7,"steps":400,"initial_state_dims":[4,4],"final_state_dims":[2,4],
-        "initial_parameters":12345,"final_parameters":9876,"best_val_accuracy":0.85,"best_step":300,"test_accuracy":0.8412,
-        "test_loss":0.4,"train_seconds":20.0,"check_seconds":0.5,"median_step_ms_first":40.0,"median_step_ms_last":20.0,
+        "initial_parameters":12345,"final_parameters":9876,"best_val_accuracy":0.85,"best_step":300,"best_state_dims":[2,4],"test_accuracy":0.8412,
+        "test_loss":0.4,"before_last_cut":{{"step":100,"state_dims":[4,4],"val_accuracy":0.875,"test_accuracy":0.8614,"test_loss":0.3}},"train_seconds":20.0,"check_seconds":0.5,"median_step_ms_first":40.0,"median_step_ms_last":20.0,
         "cuts":[{CUT},{REVERTED}]}}"#
     )
 }
@@ -195,8 +195,9 @@ fn the_head_tells_what_was_gained() {
         "7",
         "cpu",
         "lru, 2 blocks",
-        "85.00 % (best, at step 300)",
+        "85.00 % (best with state 2, 4, at step 300)",
         "84.12 % (with those weights; loss 0.400)",
+        "87.50 % validation, 86.14 % test (best with state 2 × 4, at step 100)",
         "20.0 s, of which 0.500 s (2.50 %) in checks and cuts",
     ] {
         assert!(facts.iter().any(|text| text == fact), "{fact}: {facts:?}");
@@ -354,6 +355,21 @@ fn a_run_that_has_just_begun_has_no_plots_but_reasons() {
         assert!(text.starts_with(&format!("{title} left out: ")), "{text}");
     }
     assert_eq!(left_out.len(), titles.len() + later.len());
+}
+
+#[test]
+fn the_best_of_an_unfinished_run_is_that_of_its_present_states() {
+    // The largest accuracy of all is that of a larger model.
+    let metrics = METRICS.replacen("\"val_accuracy\":0.25", "\"val_accuracy\":0.95", 1);
+    let facts = |page: &str| texts(&parse(page), "dd").join(", ");
+    let shown = facts(&report(&[("metrics.jsonl", metrics.as_str())]));
+    assert!(
+        shown.contains("85.00 %") && !shown.contains("95.00 %"),
+        "{shown}"
+    );
+    let first = metrics.split_inclusive('\n').next().unwrap();
+    let shown = facts(&report(&[("metrics.jsonl", first)]));
+    assert!(shown.contains("95.00 %"), "{shown}");
 }
 
 #[test]

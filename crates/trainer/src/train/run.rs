@@ -12,7 +12,7 @@ use serde::Serialize;
 use ssm_core::{Dropout, Model, NamedTensors, TrainingBackend};
 use tracing::{info, warn};
 
-use super::state::{Best, Progress, parameters, save_best};
+use super::state::{Best, BestWeights, Progress, parameters, save_best};
 use super::{Ending, TrainError};
 use crate::bridge::{self, Calibration, Examined, LayerReport, Method, Treatment};
 use crate::checkpoint::{Checkpoint, Moment};
@@ -27,7 +27,7 @@ use crate::progress::Reporter;
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, derive};
 use crate::step::{StepOutcome, train_step};
-use crate::summary::Summary;
+use crate::summary::{Evaluated, Summary};
 
 /// Steps between two looks at the loss: the only time the host waits for the device.
 const WINDOW: u64 = 25;
@@ -86,7 +86,7 @@ pub(super) struct Training<'a, B: TrainingBackend> {
     pub order: BatchOrder,
     pub model: Model<B>,
     pub optimizer: AdamW<B>,
-    pub best: Option<NamedTensors>,
+    pub best: BestWeights,
     /// The model at the last snapshot of the spectra.
     pub snapshot: Option<Model<B::Inner>>,
     pub progress: Progress,
@@ -319,6 +319,8 @@ impl<B: TrainingBackend> Training<'_, B> {
         let reverted = |report: &LayerReport| report.verdict.is_some_and(|v| v.reverted);
         if reports.iter().any(|r| r.cut.is_some() && !reverted(r)) {
             self.progress.step_times.cut();
+            self.progress.retire_best(&mut self.best);
+            save_best(&self.dir, &self.best)?;
         }
         for report in reports {
             let line = event_line(&report);
@@ -359,22 +361,24 @@ impl<B: TrainingBackend> Training<'_, B> {
         self.scores(&self.model.valid(), &self.data.validation)
     }
 
-    fn evaluate(&mut self) -> Result<(), TrainError> {
-        let scores = self.validate();
-        let step = self.progress.step;
-        if self
-            .progress
-            .best
-            .is_none_or(|best| scores.accuracy > best.accuracy)
-        {
-            let tensors = self.model.to_tensors();
-            save_best(&self.dir, &tensors)?;
-            self.best = Some(tensors);
+    /// Keeps the weights if no evaluation since the last cut was as good.
+    fn keep_if_best(&mut self, scores: Scores) -> Result<(), TrainError> {
+        let best = self.progress.best;
+        if best.is_none_or(|best| scores.accuracy > best.accuracy) {
+            self.best.since_cut = Some(self.model.to_tensors());
+            save_best(&self.dir, &self.best)?;
             self.progress.best = Some(Best {
-                step,
+                step: self.progress.step,
                 accuracy: scores.accuracy,
             });
         }
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<(), TrainError> {
+        let scores = self.validate();
+        let step = self.progress.step;
+        self.keep_if_best(scores)?;
         let tally = std::mem::take(&mut self.progress.since_evaluation);
         let training = &self.config.training;
         let metrics = Metrics {
@@ -413,7 +417,8 @@ impl<B: TrainingBackend> Training<'_, B> {
         let checkpoint = Checkpoint {
             model: self.model.to_tensors(),
             optimizer: self.optimizer.to_tensors(),
-            best: self.best.clone(),
+            best: self.best.since_cut.clone(),
+            best_before_cut: self.best.before_cut.clone(),
             snapshot: self.snapshot.as_ref().map(Model::to_tensors),
             state: &self.progress,
         };
@@ -435,20 +440,40 @@ impl<B: TrainingBackend> Training<'_, B> {
         })
     }
 
-    /// Tests the best weights and writes the summary.
-    fn finish(self) -> Result<Ending, TrainError> {
-        let train_seconds = self.seconds();
-        let (best, tensors) = match (self.progress.best, &self.best) {
-            (Some(best), Some(tensors)) => (best, tensors.clone()),
-            _ => unreachable!("the last step is evaluated"),
-        };
+    /// Tests the best weights, validated with this accuracy at this step.
+    fn result(&self, best: Best, weights: &NamedTensors) -> Result<Evaluated, TrainError> {
         // The step before an evaluation may have been one too far, and its loss is that of the weights before it.
-        let best_model = Model::<B::Inner>::from_tensors(tensors, &self.device);
-        let best_model = best_model.map_err(|_| TrainError::Diverged {
+        let model = Model::<B::Inner>::from_tensors(weights.clone(), &self.device);
+        let model = model.map_err(|_| TrainError::Diverged {
             step: best.step,
             loss: f64::NAN,
         })?;
-        let test = self.scores(&best_model, &self.data.test);
+        let test = self.scores(&model, &self.data.test);
+        Ok(Evaluated {
+            step: best.step,
+            state_dims: model.state_dims(),
+            val_accuracy: best.accuracy,
+            test_accuracy: test.accuracy,
+            test_loss: test.loss,
+        })
+    }
+
+    /// Tests the best weights and writes the summary.
+    fn finish(mut self) -> Result<Ending, TrainError> {
+        let train_seconds = self.seconds();
+        if self.progress.best.is_none() {
+            // The last step is evaluated. But a finished run of an earlier version may have kept nothing since its last cut.
+            let scores = self.validate();
+            self.keep_if_best(scores)?;
+        }
+        let tested = |best: Option<Best>, weights: &Option<NamedTensors>| {
+            let (best, weights) = best.zip(weights.as_ref())?;
+            Some(self.result(best, weights))
+        };
+        let best = tested(self.progress.best, &self.best.since_cut)
+            .expect("a score has weights, and the last step has a score")?;
+        let before_last_cut =
+            tested(self.progress.best_before_cut, &self.best.before_cut).transpose()?;
         let times = &self.progress.step_times;
         let summary = Summary {
             dataset: self.config.data.dataset.clone(),
@@ -459,10 +484,12 @@ impl<B: TrainingBackend> Training<'_, B> {
             final_state_dims: self.model.state_dims(),
             initial_parameters: self.progress.initial_parameters,
             final_parameters: self.model.num_params(),
-            best_val_accuracy: best.accuracy,
+            best_val_accuracy: best.val_accuracy,
             best_step: best.step,
-            test_accuracy: test.accuracy,
-            test_loss: test.loss,
+            best_state_dims: best.state_dims,
+            test_accuracy: best.test_accuracy,
+            test_loss: best.test_loss,
+            before_last_cut,
             train_seconds,
             check_seconds: self.progress.check_seconds,
             median_step_ms_first: times.median_first().unwrap_or_default(),
