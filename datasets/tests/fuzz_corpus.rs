@@ -1,0 +1,37 @@
+//! Replays the corpora of the fuzz targets, `fuzz/corpus`, without a fuzzer.
+
+#[path = "driver/archive.rs"]
+mod archive;
+#[path = "driver/idx.rs"]
+mod idx;
+
+use std::path::Path;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut names: Vec<_> = std::fs::read_dir(&corpus)
+        .expect("the corpus is part of the repository")
+        .map(|entry| entry.expect("a readable folder").path())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 5, "{} inputs", names.len());
+    for name in names {
+        let data = std::fs::read(&name).expect("a readable file");
+        if let Err(panic) = std::panic::catch_unwind(|| run(&data)) {
+            let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+            panic!("{}: {message}", name.display());
+        }
+    }
+}
+
+#[test]
+fn no_idx_file_of_the_corpus_panics_or_gives_other_examples_than_it_announces() {
+    replay("idx", idx::run);
+}
+
+#[test]
+fn no_archive_of_the_corpus_panics() {
+    replay("archive", archive::run);
+}
