@@ -52,37 +52,30 @@ impl ClassifierConfig {
     /// Reads every size off the weights.
     ///
     /// # Errors
-    /// When a tensor that tells a size is missing or has the wrong rank.
+    /// When a tensor that tells a size is missing, empty or has the wrong rank.
     pub fn infer(tensors: &NamedTensors) -> Result<Self, WeightsError> {
-        let matrix = |name: &str| -> Result<[usize; 2], WeightsError> {
-            let missing = || WeightsError::Missing {
-                name: name.to_string(),
-                expected: vec![0, 0],
-            };
-            let shape = tensors.shape(name).ok_or_else(missing)?;
-            shape.try_into().map_err(|_| WeightsError::Shape {
-                name: name.to_string(),
-                found: shape.to_vec(),
-                expected: vec![0, 0],
-            })
+        const ENCODERS: [&str; 2] = ["linear_encoder.weight", "embedding.weight"];
+        let (encoder, hidden_dim) = match ENCODERS.map(|name| tensors.has(name)) {
+            [true, true] => return Err(WeightsError::Exclusive { names: ENCODERS }),
+            [true, false] => {
+                let [hidden, channels] = tensors.sizes(ENCODERS[0], &["hidden", "channels"])?;
+                (Encoder::Linear { channels }, hidden)
+            }
+            [false, true] => {
+                let [vocabulary, hidden] = tensors.sizes(ENCODERS[1], &["vocabulary", "hidden"])?;
+                (Encoder::Embedding { vocabulary }, hidden)
+            }
+            [false, false] => return Err(WeightsError::NoEncoder { names: ENCODERS }),
         };
-        let (encoder, hidden_dim) = if tensors.shape("linear_encoder.weight").is_some() {
-            let [hidden, channels] = matrix("linear_encoder.weight")?;
-            (Encoder::Linear { channels }, hidden)
-        } else if tensors.shape("embedding.weight").is_some() {
-            let [vocabulary, hidden] = matrix("embedding.weight")?;
-            (Encoder::Embedding { vocabulary }, hidden)
-        } else {
-            return Err(WeightsError::NoEncoder);
-        };
-        let state_dims: Vec<usize> = (0..)
-            .map_while(|i| tensors.shape(&format!("blocks.{i}.lru.nu_log")))
-            .map(|shape| shape.iter().product())
-            .collect();
+        let names = (0..).map(|i| format!("blocks.{i}.lru.nu_log"));
+        let state_dims = names
+            .take_while(|name| tensors.has(name))
+            .map(|name| tensors.sizes(&name, &["state"]).map(|[state]| state))
+            .collect::<Result<Vec<_>, _>>()?;
         if state_dims.is_empty() {
             return Err(WeightsError::NoBlock { index: 0 });
         }
-        let [classes, _] = matrix("linear_layer.weight")?;
+        let [classes, _] = tensors.sizes("linear_layer.weight", &["classes", "hidden"])?;
         Ok(Self {
             encoder,
             hidden_dim,

@@ -140,4 +140,4 @@ pub use selective_scan::{
 };
 pub use ssd::{Ssd, SsdForward, SsdTensors, ssd, ssd_reference};
 pub use streaming::{ClassifierStream, LruStream, MambaStream};
-pub use tensors::{NamedTensor, NamedTensors, WeightsError};
+pub use tensors::{Axes, ExpectedShape, NamedTensor, NamedTensors, WeightsError};

@@ -5,6 +5,7 @@ mod gramian;
 mod parts;
 mod published;
 mod selective;
+mod weights;
 
 pub use dual::DualMixer;
 pub use gramian::{GramianEstimate, HeadBasis, HeadGramians};
@@ -27,7 +28,7 @@ use crate::{
     linear::Linear,
     parameter::{normal, parameter},
     readout::{Readout, read_out},
-    tensors::{NamedTensors, WeightsError},
+    tensors::NamedTensors,
 };
 
 /// Sizes of a [`Mamba`]: enough to tell which weights it has. Written under the names of the published models'
@@ -82,14 +83,6 @@ pub enum MambaHead {
 }
 
 impl MambaConfig {
-    /// Reads every size off the weights.
-    ///
-    /// # Errors
-    /// When a tensor that tells a size is missing.
-    pub fn infer(tensors: &NamedTensors) -> Result<Self, WeightsError> {
-        Ok(Mamba::<burn_flex::Flex>::from_tensors(tensors.clone(), &Default::default())?.config())
-    }
-
     /// Logits of an answer.
     pub fn outputs(&self) -> usize {
         match (self.head, self.encoder) {
@@ -204,32 +197,11 @@ impl<B: BurnBackend> Mixer<B> {
                     channels,
                     heads,
                     state,
+                    order: None,
                     taps,
                 };
                 Self::Dual(DualMixer::init(sizes, out_scale, rng, device))
             }
-        }
-    }
-
-    fn load(
-        tensors: &mut NamedTensors,
-        prefix: &str,
-        device: &B::Device,
-    ) -> Result<Self, WeightsError> {
-        let missing = |name: &str| WeightsError::Missing {
-            name: format!("{prefix}.{name}"),
-            expected: Vec::new(),
-        };
-        if tensors.shape(&format!("{prefix}.x_proj.weight")).is_some() {
-            let sizes = SelectiveMixer::<B>::sizes(tensors, prefix);
-            let sizes = sizes.ok_or_else(|| missing("A_log"))?;
-            Ok(Self::Selective(SelectiveMixer::load(
-                tensors, prefix, sizes, device,
-            )?))
-        } else {
-            let sizes = DualMixer::<B>::sizes(tensors, prefix);
-            let sizes = sizes.ok_or_else(|| missing("conv1d.weight"))?;
-            Ok(Self::Dual(DualMixer::load(tensors, prefix, sizes, device)?))
         }
     }
 }
@@ -277,110 +249,6 @@ impl<B: BurnBackend> Mamba<B> {
             },
             lm_head,
             linear_layer,
-        }
-    }
-
-    /// Whether tensors are those of a model of this kind.
-    pub fn is_described_by(tensors: &NamedTensors) -> bool {
-        tensors.0.keys().any(|name| name.starts_with("backbone."))
-    }
-
-    /// The model that `tensors` describe; every size is read off them, every tensor must be used.
-    ///
-    /// The embedding may have the name of the original code, `backbone.embedding.weight`; a head that repeats it is
-    /// left out.
-    ///
-    /// # Errors
-    /// [`WeightsError`] names the first tensor that is missing, misshapen, not finite or unknown.
-    pub fn from_tensors(
-        mut tensors: NamedTensors,
-        device: &B::Device,
-    ) -> Result<Self, WeightsError> {
-        const EMBEDDING: &str = "backbone.embeddings.weight";
-        if let Some(original) = tensors.0.remove("backbone.embedding.weight") {
-            tensors.0.insert(EMBEDDING.to_owned(), original);
-        }
-        if tensors.0.get("lm_head.weight") == tensors.0.get(EMBEDDING) {
-            tensors.0.remove("lm_head.weight");
-        }
-        let shape = |name: &str| tensors.shape(name).map(<[usize]>::to_vec);
-        let norm = "backbone.norm_f.weight";
-        let Some(&[hidden]) = shape(norm).as_deref() else {
-            return Err(WeightsError::Missing {
-                name: norm.to_owned(),
-                expected: vec![0],
-            });
-        };
-        let embedding = shape(EMBEDDING).map(|shape| shape[0]);
-        let linear =
-            shape("backbone.linear_encoder.weight").and_then(|shape| shape.get(1).copied());
-        let tokens = shape("lm_head.weight").map(|shape| shape[0]);
-        let classes = shape("linear_layer.weight").map(|shape| shape[0]);
-        let layers = (0..)
-            .take_while(|i| {
-                tensors
-                    .shape(&format!("backbone.layers.{i}.norm.weight"))
-                    .is_some()
-            })
-            .count();
-        if layers == 0 {
-            return Err(WeightsError::Missing {
-                name: "backbone.layers.0.norm.weight".to_owned(),
-                expected: vec![hidden],
-            });
-        }
-        if embedding.is_none() && linear.is_none() {
-            return Err(WeightsError::NoEncoder);
-        }
-
-        let tensors = &mut tensors;
-        let embeddings = match embedding {
-            None => None,
-            Some(vocabulary) => {
-                let shape = [vocabulary, hidden];
-                let weight = tensors.prefixed("backbone.embeddings")("weight", &shape)?;
-                let weight = parameter(weight, shape, device);
-                Some(Embedding { weight })
-            }
-        };
-        let linear_encoder = linear
-            .map(|channels| {
-                Linear::load(
-                    tensors,
-                    "backbone.linear_encoder",
-                    [hidden, channels],
-                    device,
-                )
-            })
-            .transpose()?;
-        let layers = (0..layers)
-            .map(|i| {
-                let path = |name: &str| format!("backbone.layers.{i}.{name}");
-                Ok(MambaLayer {
-                    norm: RmsNorm::load(tensors, &path("norm"), hidden, device)?,
-                    mixer: Mixer::load(tensors, &path("mixer"), device)?,
-                })
-            })
-            .collect::<Result<_, WeightsError>>()?;
-        let model = Self {
-            backbone: Backbone {
-                embeddings,
-                linear_encoder,
-                layers,
-                norm_f: RmsNorm::load(tensors, "backbone.norm_f", hidden, device)?,
-            },
-            lm_head: tokens
-                .map(|tokens| Projection::load(tensors, "lm_head", [tokens, hidden], device))
-                .transpose()?,
-            linear_layer: classes
-                .map(|classes| Linear::load(tensors, "linear_layer", [classes, hidden], device))
-                .transpose()?,
-        };
-        match tensors.0.is_empty() {
-            true => Ok(model),
-            false => Err(WeightsError::Unknown {
-                names: std::mem::take(&mut tensors.0).into_keys().collect(),
-            }),
         }
     }
 

@@ -32,7 +32,7 @@ impl ModelConfig {
     /// Reads kind and sizes off the weights.
     ///
     /// # Errors
-    /// When a tensor that tells a size is missing or has the wrong rank.
+    /// When a tensor that tells a size is missing, empty or has the wrong rank.
     pub fn infer(tensors: &NamedTensors) -> Result<Self, WeightsError> {
         match Mamba::<burn_flex::Flex>::is_described_by(tensors) {
             true => MambaConfig::infer(tensors).map(Self::Mamba),
@@ -119,9 +119,9 @@ impl<B: BurnBackend> Model<B> {
     /// # Errors
     /// [`WeightsError`] names the first tensor that is missing, misshapen, not finite or unknown.
     pub fn from_tensors(tensors: NamedTensors, device: &B::Device) -> Result<Self, WeightsError> {
-        match ModelConfig::infer(&tensors)? {
-            ModelConfig::Lru(_) => Classifier::from_tensors(tensors, device).map(Self::Lru),
-            ModelConfig::Mamba(_) => Mamba::from_tensors(tensors, device).map(Self::Mamba),
+        match Mamba::<B>::is_described_by(&tensors) {
+            true => Mamba::from_tensors(tensors, device).map(Self::Mamba),
+            false => Classifier::from_tensors(tensors, device).map(Self::Lru),
         }
     }
 

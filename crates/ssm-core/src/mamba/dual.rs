@@ -28,11 +28,19 @@ pub(super) struct Sizes {
     /// Channels of all heads together.
     pub channels: usize,
     pub heads: usize,
+    /// That the convolution gives.
     pub state: usize,
+    /// States of every head, if the heads have maps of their own to them.
+    pub order: Option<usize>,
     pub taps: usize,
 }
 
 impl Sizes {
+    /// States that every head has.
+    pub(super) fn state_dim(&self) -> usize {
+        self.order.unwrap_or(self.state)
+    }
+
     fn convolved(&self) -> usize {
         self.channels + 2 * self.state
     }
@@ -112,18 +120,53 @@ impl<B: BurnBackend> DualMixer<B> {
         }
     }
 
-    /// Sizes by the tensors of the mixer at `prefix`; `None` if one that tells is missing or they contradict.
-    pub(super) fn sizes(tensors: &NamedTensors, prefix: &str) -> Option<Sizes> {
-        let shape = |name: &str| tensors.shape(&format!("{prefix}.{name}"));
-        let [hidden, channels] = shape("out_proj.weight")?.try_into().ok()?;
-        let [convolved, _, taps] = shape("conv1d.weight")?.try_into().ok()?;
-        let [heads] = shape("A_log")?.try_into().ok()?;
-        let vectors = usize::checked_sub(convolved, channels)?;
-        (vectors % 2 == 0 && vectors > 0 && heads > 0 && channels % heads == 0).then_some(Sizes {
+    /// Sizes by the tensors of the mixer at `prefix` in a model of this width.
+    pub(super) fn sizes(
+        tensors: &NamedTensors,
+        prefix: &str,
+        hidden: usize,
+    ) -> Result<Sizes, WeightsError> {
+        let path = |name: &str| format!("{prefix}.{name}");
+        let [heads] = tensors.sizes(&path("A_log"), &["heads"])?;
+        let shared = |name: String, axis, size| match size % heads {
+            0 => Ok(size / heads),
+            _ => Err(WeightsError::Uneven {
+                name,
+                axis,
+                size,
+                heads,
+            }),
+        };
+        let [_, channels] = tensors.sizes(&path("out_proj.weight"), &["hidden", "channels"])?;
+        shared(path("out_proj.weight"), "channels", channels)?;
+        let filters = path("conv1d.weight");
+        let [convolved, _, taps] =
+            tensors.sizes(&filters, &["channels and twice the states", "1", "taps"])?;
+        let state = match convolved.checked_sub(channels) {
+            Some(vectors) if vectors > 0 && vectors % 2 == 0 => vectors / 2,
+            _ => {
+                return Err(WeightsError::Filters {
+                    name: filters,
+                    filters: convolved,
+                    channels,
+                });
+            }
+        };
+        let map = |name: &str| {
+            let name = path(name);
+            if !tensors.has(&name) {
+                return Ok(None);
+            }
+            let [rows, _] = tensors.sizes(&name, &["heads times order", "state"])?;
+            shared(name, "rows", rows).map(Some)
+        };
+        let order = map("key_map.weight")?.or(map("query_map.weight")?);
+        Ok(Sizes {
             hidden,
             channels,
             heads,
-            state: vectors / 2,
+            state,
+            order,
             taps,
         })
     }
@@ -148,12 +191,9 @@ impl<B: BurnBackend> DualMixer<B> {
         let conv1d = Conv1d::load(tensors, &path("conv1d"), convolved, device)?;
         let norm = RmsNorm::load(tensors, &path("norm"), channels, device)?;
         let mut map = |name: &str| {
-            let name = path(name);
-            let found = tensors
-                .shape(&format!("{name}.weight"))
-                .map(|shape| shape[0]);
-            let rows = found.filter(|rows| *rows > 0 && rows % heads == 0);
-            rows.map(|rows| Projection::load(tensors, &name, [rows, sizes.state], device))
+            let shape = sizes.order.map(|order| [heads * order, sizes.state]);
+            shape
+                .map(|shape| Projection::load(tensors, &path(name), shape, device))
                 .transpose()
         };
         let (key_map, query_map) = (map("key_map")?, map("query_map")?);

@@ -18,6 +18,9 @@ pub(super) struct PublishedConfig {
     hidden_size: usize,
     num_hidden_layers: usize,
     expand: usize,
+    /// Channels of a mixer, where they are no multiple of the width.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intermediate_size: Option<usize>,
     conv_kernel: usize,
     /// The most that a layer has.
     state_size: usize,
@@ -61,6 +64,8 @@ impl From<MambaConfig> for PublishedConfig {
             hidden_size: config.hidden_dim,
             num_hidden_layers: config.state_dims.len(),
             expand: config.channels / config.hidden_dim,
+            intermediate_size: (config.channels % config.hidden_dim != 0)
+                .then_some(config.channels),
             conv_kernel: config.taps,
             state_size: config.state_dims.iter().copied().max().unwrap_or_default(),
             state_sizes: config.state_dims,
@@ -90,7 +95,9 @@ impl TryFrom<PublishedConfig> for MambaConfig {
             },
             hidden_dim: config.hidden_size,
             state_dims: config.state_sizes,
-            channels: config.expand * config.hidden_size,
+            channels: config
+                .intermediate_size
+                .unwrap_or_else(|| config.expand.saturating_mul(config.hidden_size)),
             taps: config.conv_kernel,
             mixer: match config.model_type {
                 ModelType::Mamba => MixerKind::Selective {

@@ -102,14 +102,17 @@ impl<B: BurnBackend> SelectiveMixer<B> {
         }
     }
 
-    /// Sizes by the tensors of the mixer at `prefix`; `None` if one that tells is missing.
-    pub(super) fn sizes(tensors: &NamedTensors, prefix: &str) -> Option<Sizes> {
-        let shape = |name: &str| tensors.shape(&format!("{prefix}.{name}"));
-        let [channels, state] = shape("A_log")?.try_into().ok()?;
-        let [_, _, taps] = shape("conv1d.weight")?.try_into().ok()?;
-        let [_, step_rank] = shape("dt_proj.weight")?.try_into().ok()?;
-        let [hidden, _] = shape("out_proj.weight")?.try_into().ok()?;
-        Some(Sizes {
+    /// Sizes by the tensors of the mixer at `prefix` in a model of this width.
+    pub(super) fn sizes(
+        tensors: &NamedTensors,
+        prefix: &str,
+        hidden: usize,
+    ) -> Result<Sizes, WeightsError> {
+        let path = |name: &str| format!("{prefix}.{name}");
+        let [channels, state] = tensors.sizes(&path("A_log"), &["channels", "state"])?;
+        let [_, _, taps] = tensors.sizes(&path("conv1d.weight"), &["channels", "1", "taps"])?;
+        let [_, step_rank] = tensors.sizes(&path("dt_proj.weight"), &["channels", "rank"])?;
+        Ok(Sizes {
             hidden,
             channels,
             state,
