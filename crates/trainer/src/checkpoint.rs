@@ -23,7 +23,7 @@ use ssm_core::{ModelConfig, NamedTensors};
 use thiserror::Error;
 
 use crate::files::{FileError, sync_folder, write_atomically, write_json};
-use crate::weights::{CONFIG_KEY, WeightsFileError, read_tensors, write_tensors};
+use crate::weights::{CONFIG_KEY, PUBLISHED_FILES, WeightsFileError, read_tensors, write_tensors};
 
 /// Version of the layout described above, and the oldest one that is read.
 const FORMAT_VERSION: u32 = 3;
@@ -81,6 +81,12 @@ pub enum CheckpointError {
         folder: PathBuf,
         /// What is there.
         available: Vec<Moment>,
+    },
+    /// A folder is neither one of a run nor one of a published model.
+    #[error("no weights in {}; expected a folder of a run that `train` has made, or one with {}", folder.display(), PUBLISHED_FILES.join(" or "))]
+    NoWeights {
+        /// Where they were looked for.
+        folder: PathBuf,
     },
     /// There is nothing to go on from.
     #[error("no checkpoint in {}; pass the folder of a run that `train` has made", folder.display())]
@@ -421,14 +427,16 @@ pub fn load<S: DeserializeOwned>(folder: &Path) -> Result<Checkpoint<S>, Checkpo
     })
 }
 
-/// The weights file that a path stands for: itself, the model of a checkpoint, or what a run has come to: its best weights
-/// since the last cut, or, where it has not been evaluated since, the model of its newest checkpoint.
+/// The file of weights that a path stands for: itself, that of a checkpoint or of a folder as the hubs publish it, or what
+/// a run has come to: its best weights since the last cut, or, where it has not been evaluated since, the model of its
+/// newest checkpoint.
 pub fn resolve_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }
-    if path.join(MODEL).exists() {
-        return Ok(path.join(MODEL));
+    let published = PUBLISHED_FILES.map(|name| path.join(name));
+    if let Some(file) = published.into_iter().find(|file| file.exists()) {
+        return Ok(file);
     }
     if path.join(BEST).exists() {
         return Ok(path.join(BEST));
@@ -436,7 +444,7 @@ pub fn resolve_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
     let newest = Checkpoints::in_folder(path.join("checkpoints")).latest();
     match newest {
         Ok(checkpoint) => Ok(checkpoint.join(MODEL)),
-        Err(CheckpointError::NoCheckpoint { .. }) => Err(CheckpointError::NoCheckpoint {
+        Err(CheckpointError::NoCheckpoint { .. }) => Err(CheckpointError::NoWeights {
             folder: path.to_path_buf(),
         }),
         Err(error) => Err(error),
@@ -595,9 +603,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_checkpoints_says_so() {
+    fn a_folder_without_weights_says_what_it_could_hold() {
         let folder = tempfile::tempdir().unwrap();
         let error = resolve_weights(folder.path()).unwrap_err();
-        assert!(matches!(error, CheckpointError::NoCheckpoint { .. }));
+        assert!(matches!(error, CheckpointError::NoWeights { .. }));
+        assert!(error.to_string().contains("pytorch_model.bin"), "{error}");
     }
 }

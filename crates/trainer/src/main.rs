@@ -132,7 +132,7 @@ struct AnalyzeArgs {
     /// JSON or npz file with a system, diagonal or dense, in discrete or continuous time; prints JSON.
     #[arg(long, value_name = "FILE")]
     system: Option<PathBuf>,
-    /// Folder of a run or checkpoint, or a safetensors file.
+    /// Folder of a run, a checkpoint or a published model, or a file of weights.
     #[arg(long, value_name = "DIR|FILE")]
     checkpoint: Option<PathBuf>,
     /// Tolerance to give the orders for; may be repeated.
@@ -148,8 +148,8 @@ struct AnalyzeArgs {
 
 #[derive(Debug, Args)]
 struct PredictArgs {
-    /// Weights: a safetensors file, or the folder of a run or checkpoint.
-    #[arg(long, value_name = "FILE")]
+    /// Weights: the folder of a run, a checkpoint or a published model, or a file.
+    #[arg(long, value_name = "DIR|FILE")]
     weights: PathBuf,
     /// Safetensors file with `x` [batch, length, input] or `input_ids` [batch, length].
     #[arg(long, value_name = "FILE")]
@@ -164,8 +164,8 @@ struct PredictArgs {
 
 #[derive(Debug, Args)]
 struct ExportArgs {
-    /// Folder of a run or checkpoint.
-    #[arg(long, value_name = "DIR")]
+    /// Folder of a run, a checkpoint or a published model, or a file of weights.
+    #[arg(long, value_name = "DIR|FILE")]
     checkpoint: PathBuf,
     /// Safetensors file to write.
     #[arg(long, value_name = "FILE")]

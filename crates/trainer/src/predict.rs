@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Int, Tensor, TensorData};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use ssm_core::{
     Encoder, Model, ModelConfig, NamedTensor, NamedTensors, Readout, Sequences, TrainingBackend,
     WeightsError,
@@ -15,7 +16,7 @@ use crate::backend::{BackendError, Job, dispatch};
 use crate::checkpoint::{CheckpointError, resolve_weights};
 use crate::config::BackendKind;
 use crate::weights::{
-    WeightsFileError, map_words, read_model, read_tensors, with_file, write_tensors,
+    WeightsFileError, map_words, read_model, read_tensor, with_file, write_tensors,
 };
 
 /// Sequences that go through the model at once: bounds the memory of a large input.
@@ -63,8 +64,18 @@ pub enum PredictError {
         /// The shape it should have.
         expected: String,
     },
+    /// There is no sequence, or no step in any.
+    #[error("{}: tensor `{tensor}` is empty: its shape is {found:?}; expected at least one sequence of at least one step", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: &'static str,
+        /// The shape it has.
+        found: Vec<usize>,
+    },
     /// The tokens are not integers.
-    #[error("{}: tensor `input_ids` has type {found}, expected I64", path.display())]
+    #[error("{}: tensor `input_ids` has type {found}, expected I64 or I32", path.display())]
     TokenType {
         /// The file.
         path: PathBuf,
@@ -84,10 +95,12 @@ pub enum PredictError {
         vocabulary: usize,
     },
     /// An input value is NaN or infinite.
-    #[error("{}: tensor `x` holds a value that is not finite at position {position}", path.display())]
+    #[error("{}: tensor `x` holds {value} at position {position}, which is not finite", path.display())]
     NotFinite {
         /// The file.
         path: PathBuf,
+        /// NaN or an infinity.
+        value: f32,
         /// Where it stands, counted through the tensor in row-major order.
         position: usize,
     },
@@ -172,76 +185,92 @@ impl Input {
     }
 }
 
-fn read_features(path: &Path, channels: usize) -> Result<Input, PredictError> {
-    let mut tensors = read_tensors(path)?;
-    let Some(tensor) = tensors.0.remove("x") else {
-        return Err(PredictError::NoInput {
+/// A tensor of the input file by what is made of it.
+fn read_input<T>(
+    path: &Path,
+    tensor: &'static str,
+    shape: &'static str,
+    read: impl FnOnce(&TensorView<'_>) -> Result<T, PredictError>,
+) -> Result<T, PredictError> {
+    let found = with_file(path, |file| {
+        Ok(file.tensor(tensor).ok().map(|view| read(&view)))
+    });
+    found?.unwrap_or_else(|| {
+        Err(PredictError::NoInput {
             path: path.to_path_buf(),
-            tensor: "x",
-            shape: "[batch, length, input] of real numbers",
-        });
-    };
-    let shape: Option<[usize; 3]> = tensor.shape.as_slice().try_into().ok();
-    let shape = shape
-        .filter(|[_, length, found]| *length > 0 && *found == channels)
-        .ok_or_else(|| PredictError::Shape {
-            path: path.to_path_buf(),
-            tensor: "x",
-            found: tensor.shape.clone(),
-            expected: format!("[batch, length, {channels}]"),
-        })?;
-    if let Some(position) = tensor.values.iter().position(|value| !value.is_finite()) {
-        return Err(PredictError::NotFinite {
-            path: path.to_path_buf(),
-            position,
-        });
-    }
-    Ok(Input::Features {
-        shape,
-        values: tensor.values,
+            tensor,
+            shape,
+        })
     })
 }
 
-fn read_tokens(path: &Path, vocabulary: usize) -> Result<Input, PredictError> {
-    let (dtype, shape, values) = with_file(path, |file: &SafeTensors<'_>| {
-        Ok(file.tensor("input_ids").ok().map(|view| {
-            let values = map_words(view.data(), i64::from_le_bytes);
-            (view.dtype(), view.shape().to_vec(), values)
-        }))
-    })?
-    .ok_or_else(|| PredictError::NoInput {
-        path: path.to_path_buf(),
-        tensor: "input_ids",
-        shape: "[batch, length] of I64",
-    })?;
-    if dtype != Dtype::I64 {
-        return Err(PredictError::TokenType {
+/// The shape of the input, of which nothing but the number of sequences and of their steps is free.
+fn input_shape<const D: usize>(
+    path: &Path,
+    tensor: &'static str,
+    found: &[usize],
+    expected: &str,
+    fits: impl FnOnce([usize; D]) -> bool,
+) -> Result<[usize; D], PredictError> {
+    let Some(shape) = found.try_into().ok().filter(|shape| fits(*shape)) else {
+        return Err(PredictError::Shape {
             path: path.to_path_buf(),
-            found: dtype,
+            tensor,
+            found: found.to_vec(),
+            expected: expected.to_owned(),
         });
-    }
-    let sizes: Option<[usize; 2]> = shape.as_slice().try_into().ok();
-    let sizes = sizes
-        .filter(|[_, length]| *length > 0)
-        .ok_or(PredictError::Shape {
+    };
+    match shape.contains(&0) {
+        true => Err(PredictError::Empty {
             path: path.to_path_buf(),
-            tensor: "input_ids",
-            found: shape,
-            expected: "[batch, length]".to_owned(),
-        })?;
+            tensor,
+            found: found.to_vec(),
+        }),
+        false => Ok(shape),
+    }
+}
+
+fn read_features(path: &Path, channels: usize) -> Result<Input, PredictError> {
+    const SHAPE: &str = "[batch, length, input] of real numbers";
+    let NamedTensor { shape, values } =
+        read_input(path, "x", SHAPE, |view| Ok(read_tensor(path, "x", view)?))?;
+    let expected = format!("[batch, length, {channels}]");
+    let fits = |[_, _, found]: [usize; 3]| found == channels;
+    let shape = input_shape(path, "x", &shape, &expected, fits)?;
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(position) => Err(PredictError::NotFinite {
+            path: path.to_path_buf(),
+            value: values[position],
+            position,
+        }),
+        None => Ok(Input::Features { shape, values }),
+    }
+}
+
+fn read_tokens(path: &Path, vocabulary: usize) -> Result<Input, PredictError> {
+    const SHAPE: &str = "[batch, length] of I64 or I32";
+    let (shape, values) = read_input(path, "input_ids", SHAPE, |view| {
+        let values = match view.dtype() {
+            Dtype::I64 => map_words(view.data(), i64::from_le_bytes),
+            Dtype::I32 => map_words(view.data(), |word| i64::from(i32::from_le_bytes(word))),
+            found => {
+                let path = path.to_path_buf();
+                return Err(PredictError::TokenType { path, found });
+            }
+        };
+        Ok((view.shape().to_vec(), values))
+    })?;
+    let shape = input_shape(path, "input_ids", &shape, "[batch, length]", |_| true)?;
     let outside = |token: &i64| usize::try_from(*token).map_or(true, |token| token >= vocabulary);
-    if let Some(position) = values.iter().position(outside) {
-        return Err(PredictError::Token {
+    match values.iter().position(outside) {
+        Some(position) => Err(PredictError::Token {
             path: path.to_path_buf(),
             token: values[position],
             position,
             vocabulary,
-        });
+        }),
+        None => Ok(Input::Tokens { shape, values }),
     }
-    Ok(Input::Tokens {
-        shape: sizes,
-        values,
-    })
 }
 
 struct Predict {

@@ -1,21 +1,51 @@
-//! Weights in safetensors files, under the published names.
+//! Weights of models in files, under the published names: written as safetensors, read as the hubs publish them.
+
+mod element;
+mod pickle;
+mod published_config;
+mod pytorch;
+mod sharded;
+
+pub use pickle::PickleError;
+pub use published_config::ModelConfigError;
+pub use pytorch::PytorchError;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, serialize};
-use serde_json::Value;
-use ssm_core::{Model, ModelConfig, NamedTensor, NamedTensors, RMS_NORM_EPSILON, WeightsError};
+use serde::Deserialize;
+use ssm_core::{Model, ModelConfig, NamedTensor, NamedTensors, WeightsError};
 use thiserror::Error;
 
+use self::element::to_f32;
+use self::published_config::Facts;
 use crate::checkpoint::model_metadata;
 use crate::files::{FileError, write_atomically};
 
+pub(crate) use self::element::map_words;
+
 /// Metadata key of the model config.
 pub const CONFIG_KEY: &str = "config";
+
+/// The files that a folder as the hubs publish it may have weights in, in the order in which they are looked for.
+pub const PUBLISHED_FILES: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// Beside the weights.
+const CONFIG_FILE: &str = "config.json";
+
+/// Name of the head over tokens.
+const TOKEN_HEAD: &str = "lm_head.weight";
 
 /// A weights file that cannot be used.
 #[derive(Debug, Error)]
@@ -30,6 +60,60 @@ pub enum WeightsFileError {
         path: PathBuf,
         /// What the format's reader said.
         source: SafeTensorError,
+    },
+    /// The file is not one of PyTorch, or not one of weights.
+    #[error("{} is not a readable PyTorch file: {source}", path.display())]
+    Pytorch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: PytorchError,
+    },
+    /// The file is in PyTorch's older format, which has no archive.
+    #[error("{} was written by PyTorch before 1.6 or as a bare pickle; load it and save it again with a newer one", path.display())]
+    Legacy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was not fetched.
+    #[error("{} is a Git LFS pointer instead of the weights; fetch them with `git lfs pull`", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The index of a model in several files cannot be read.
+    #[error("{} is not a readable index of weights: {source}", path.display())]
+    Index {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// An index names a file that is not beside it.
+    #[error("{} puts tensor `{name}` in `{file}`, which is no name of a file beside it", path.display())]
+    ShardName {
+        /// The index.
+        path: PathBuf,
+        /// A tensor.
+        name: String,
+        /// Where it is said to be.
+        file: String,
+    },
+    /// A tensor is not where the index says.
+    #[error("{} has no tensor `{name}`, which its index says is there; is the file complete?", path.display())]
+    NotInShard {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor is where the index does not say.
+    #[error("{} has a tensor `{name}` that its index does not have there; are both from one model?", path.display())]
+    NotInIndex {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
     },
     /// A tensor has an element type that holds no real numbers.
     #[error("{}: tensor `{name}` has type {dtype}; expected F32, F64, F16 or BF16", path.display())]
@@ -50,12 +134,12 @@ pub enum WeightsFileError {
         source: WeightsError,
     },
     /// The configuration beside the tensors is one of another model, or not readable.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {source}", path.display())]
     Config {
         /// The file that holds the configuration.
         path: PathBuf,
         /// What about it.
-        reason: String,
+        source: ModelConfigError,
     },
 }
 
@@ -100,106 +184,147 @@ pub fn write_tensors(
     Ok(write_atomically(path, &bytes)?)
 }
 
-/// Reads every tensor of a file as F32.
+/// Reads every tensor of a safetensors file as F32.
 pub fn read_tensors(path: &Path) -> Result<NamedTensors, WeightsFileError> {
     with_file(path, |file| {
-        file.iter()
-            .map(|(name, view)| {
-                let values = to_f32(view.dtype(), view.data()).ok_or(WeightsFileError::Dtype {
-                    path: path.to_path_buf(),
-                    name: name.to_string(),
-                    dtype: view.dtype(),
-                })?;
-                let shape = view.shape().to_vec();
-                Ok((name.to_string(), NamedTensor { shape, values }))
-            })
-            .collect::<Result<_, _>>()
-            .map(NamedTensors)
+        let tensors = file.iter().map(|(name, view)| {
+            let tensor = read_tensor(path, name, &view)?;
+            Ok((name.to_owned(), tensor))
+        });
+        tensors.collect::<Result<_, _>>().map(NamedTensors)
     })
 }
 
-/// Reads the tensors of a model, whose sizes they tell, under the names that this program writes. A configuration of a published model in the file's metadata, or
-/// in a `config.json` beside it, must not contradict them, nor ask for what this program does not compute.
-pub fn read_model(path: &Path) -> Result<NamedTensors, WeightsFileError> {
-    let tensors = read_tensors(path)?;
-    let model = Model::<Flex>::from_tensors(tensors, &Default::default()).map_err(|source| {
-        WeightsFileError::NoModel {
-            path: path.to_path_buf(),
-            source,
-        }
+/// A tensor of a safetensors file as F32.
+pub(crate) fn read_tensor(
+    path: &Path,
+    name: &str,
+    view: &TensorView<'_>,
+) -> Result<NamedTensor, WeightsFileError> {
+    let values = to_f32(view.dtype(), view.data()).ok_or_else(|| WeightsFileError::Dtype {
+        path: path.to_path_buf(),
+        name: name.to_owned(),
+        dtype: view.dtype(),
     })?;
-    let config = model.config();
-    if let ModelConfig::Mamba(_) = config {
-        let within = metadata(path)?.map(|text| (path.to_path_buf(), text));
-        let beside = path.with_file_name("config.json");
-        let beside = fs::read_to_string(&beside).ok().map(|text| (beside, text));
-        for (path, text) in within.into_iter().chain(beside) {
-            let refuse = |reason| WeightsFileError::Config {
-                path: path.clone(),
-                reason,
-            };
-            // Python's JSON writes infinity as a word.
-            let values: Value = serde_json::from_str(&text.replace("Infinity", "1e308"))
-                .map_err(|e| refuse(format!("the configuration is not JSON: {e}")))?;
-            check_config(&values, &config).map_err(refuse)?;
+    let shape = view.shape().to_vec();
+    Ok(NamedTensor { shape, values })
+}
+
+/// Reads the tensors of a model, whose sizes they tell, under the names that this program writes.
+///
+/// The file is safetensors, or of PyTorch since 1.6, or the index of a model in several of them
+/// ([`PUBLISHED_FILES`]). A configuration of a published model in the file's metadata, or in a `config.json` beside it,
+/// must not contradict the tensors, nor ask for what this program does not compute: every key of it is read, known to
+/// be without effect, or refused.
+pub fn read_model(path: &Path) -> Result<NamedTensors, WeightsFileError> {
+    let tensors = read_published(path)?;
+    let no_model = |source| WeightsFileError::NoModel {
+        path: path.to_path_buf(),
+        source,
+    };
+    // Before the tensors are looked at one by one: what a configuration asks for says more than a tensor too many.
+    if let ModelConfig::Mamba(sizes) = ModelConfig::infer(&tensors).map_err(no_model)? {
+        let facts = Facts {
+            sizes: &sizes,
+            token_head: tensors.shape(TOKEN_HEAD).is_some(),
+        };
+        for (path, text) in configurations(path)? {
+            let checked = published_config::check(&text, &facts);
+            checked.map_err(|source| WeightsFileError::Config { path, source })?;
         }
     }
+    let model = Model::<Flex>::from_tensors(tensors, &Default::default()).map_err(no_model)?;
     Ok(model.to_tensors())
 }
 
-/// The configuration in the metadata of a file.
-fn metadata(path: &Path) -> Result<Option<String>, WeightsFileError> {
-    let bytes = fs::read(path).map_err(FileError::during("read", path))?;
-    let (_, header) =
-        SafeTensors::read_metadata(&bytes).map_err(|source| WeightsFileError::Format {
-            path: path.to_path_buf(),
-            source,
-        })?;
-    let metadata = header.metadata().as_ref();
-    Ok(metadata.and_then(|metadata| metadata.get(CONFIG_KEY).cloned()))
+fn read_published(path: &Path) -> Result<NamedTensors, WeightsFileError> {
+    let at = || path.to_path_buf();
+    match Format::of(path)? {
+        Format::Safetensors => read_tensors(path),
+        Format::Index => sharded::read(path),
+        Format::Pytorch => {
+            let bytes = fs::read(path).map_err(FileError::during("read", path))?;
+            pytorch::read(&bytes).map_err(|source| WeightsFileError::Pytorch { path: at(), source })
+        }
+        Format::Pickle => Err(WeightsFileError::Legacy { path: at() }),
+        Format::Pointer => Err(WeightsFileError::Pointer { path: at() }),
+    }
 }
 
-/// Refuses a published configuration, in the keys of the authors' code or of `transformers`, that these sizes or this
-/// program's arithmetic do not fit.
-fn check_config(values: &Value, config: &ModelConfig) -> Result<(), String> {
-    let ModelConfig::Mamba(sizes) = config else {
-        return Ok(());
-    };
-    let states = sizes.state_dims.iter().copied().max().unwrap_or_default();
-    let numbers: [(&[&str], f64); 5] = [
-        (&["n_groups", "ngroups"], 1.0),
-        (&["layer_norm_epsilon", "norm_epsilon"], RMS_NORM_EPSILON),
-        (&["hidden_size", "d_model"], sizes.hidden_dim as f64),
-        (
-            &["num_hidden_layers", "n_layer"],
-            sizes.state_dims.len() as f64,
-        ),
-        (&["state_size", "d_state"], states as f64),
-    ];
-    for (keys, wanted) in numbers {
-        for key in keys {
-            // The authors' code keeps what belongs to a mixer in a table of its own.
-            let value = values.get(key).or_else(|| values.get("ssm_cfg")?.get(key));
-            if let Some(found) = value.and_then(Value::as_f64)
-                && (found - wanted).abs() > 1e-9 * wanted
-            {
-                return Err(format!(
-                    "`{key}` is {found}, but {wanted} is what the tensors say or this program computes"
-                ));
-            }
+/// What a file of weights is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Safetensors,
+    /// Of several files.
+    Index,
+    Pytorch,
+    /// Of PyTorch without an archive.
+    Pickle,
+    /// To what Git LFS is to fetch.
+    Pointer,
+}
+
+impl Format {
+    /// By its first bytes, whatever its name is; an index alone is known by its name.
+    fn of(path: &Path) -> Result<Self, FileError> {
+        const POINTER: &[u8] = b"version https://git-lfs";
+        if path.to_string_lossy().ends_with(".index.json") {
+            return Ok(Self::Index);
         }
+        let start = first_bytes(path, POINTER.len())?;
+        Ok(match start.as_slice() {
+            POINTER => Self::Pointer,
+            // Behind its length, the header is a JSON object.
+            [_, _, _, _, _, _, _, _, b'{', ..] => Self::Safetensors,
+            [b'P', b'K', 3, 4, ..] => Self::Pytorch,
+            [0x80, ..] => Self::Pickle,
+            // Whatever else: its reader says what is wrong.
+            _ => Self::Safetensors,
+        })
     }
-    if let Some([low, high]) = values
-        .get("time_step_limit")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        && (low.as_f64() != Some(0.0) || high.as_f64().is_some_and(|high| high < 1e300))
-    {
-        return Err(
-            "`time_step_limit` keeps steps within bounds, which this program does not".to_owned(),
-        );
+}
+
+/// The first bytes of a file, as many as there are of `count`.
+fn first_bytes(path: &Path, count: usize) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(count as u64).read_to_end(&mut bytes));
+    file.map_err(FileError::during("read", path))?;
+    Ok(bytes)
+}
+
+/// The configurations of a model, and the files that they are in: in the metadata of its weights, and beside them.
+fn configurations(path: &Path) -> Result<Vec<(PathBuf, String)>, WeightsFileError> {
+    let mut found = Vec::new();
+    if Format::of(path)? == Format::Safetensors {
+        let within = metadata(path)?.map(|text| (path.to_path_buf(), text));
+        found.extend(within);
     }
-    Ok(())
+    let beside = path.with_file_name(CONFIG_FILE);
+    match fs::read_to_string(&beside) {
+        Ok(text) => found.push((beside, text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(FileError::during("read", &beside)(error).into()),
+    }
+    Ok(found)
+}
+
+/// The configuration in the metadata of a safetensors file, whose header is a JSON object behind its length.
+fn metadata(path: &Path) -> Result<Option<String>, WeightsFileError> {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(default, rename = "__metadata__")]
+        metadata: HashMap<String, String>,
+    }
+    let length = first_bytes(path, 8)?
+        .try_into()
+        .map_or(0, u64::from_le_bytes);
+    let header = first_bytes(path, 8_usize.saturating_add(length as usize))?;
+    let header = serde_json::from_slice(header.get(8..).unwrap_or_default());
+    let Header { mut metadata } = header.map_err(|source| WeightsFileError::Format {
+        path: path.to_path_buf(),
+        source: SafeTensorError::InvalidHeaderDeserialization(source),
+    })?;
+    Ok(metadata.remove(CONFIG_KEY))
 }
 
 /// Copies the weights of a model to another file, with its sizes as metadata.
@@ -222,60 +347,9 @@ pub(crate) fn with_file<T>(
     read(&file)
 }
 
-fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let half = |bits: u16, exponent_bits: u32| f32_from_half(bits, exponent_bits);
-    match dtype {
-        Dtype::F32 => Some(map_words(bytes, f32::from_le_bytes)),
-        Dtype::F64 => Some(map_words(bytes, |b| f64::from_le_bytes(b) as f32)),
-        Dtype::F16 => Some(map_words(bytes, |b| half(u16::from_le_bytes(b), 5))),
-        Dtype::BF16 => Some(map_words(bytes, |b| half(u16::from_le_bytes(b), 8))),
-        _ => None,
-    }
-}
-
-pub(crate) fn map_words<const N: usize, T>(bytes: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
-    let (words, _) = bytes.as_chunks::<N>();
-    words.iter().map(|word| f(*word)).collect()
-}
-
-/// A 16-bit float with this many exponent bits (5: IEEE half, 8: bfloat16), exactly.
-fn f32_from_half(bits: u16, exponent_bits: u32) -> f32 {
-    let mantissa_bits = 15 - exponent_bits;
-    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from((bits & 0x7fff) >> mantissa_bits);
-    let mantissa = f32::from(bits & ((1 << mantissa_bits) - 1)) / f32::from(1u16 << mantissa_bits);
-    let (largest, bias) = ((1 << exponent_bits) - 1, (1 << (exponent_bits - 1)) - 1);
-    let magnitude = match exponent {
-        0 => mantissa * 2.0_f32.powi(1 - bias),
-        e if e == largest && mantissa == 0.0 => f32::INFINITY,
-        e if e == largest => f32::NAN,
-        e => (1.0 + mantissa) * 2.0_f32.powi(e - bias),
-    };
-    sign * magnitude
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sixteen_bit_floats_widen_exactly() {
-        for (bits, want) in [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x3555, 0.333_251_95),
-            (0x0001, 5.960_464_5e-8),
-        ] {
-            assert_eq!(f32_from_half(bits, 5), want);
-        }
-        for bits in [0x3f80_u16, 0xc2f7, 0x0001, 0x7f80] {
-            assert_eq!(
-                f32_from_half(bits, 8),
-                f32::from_bits(u32::from(bits) << 16)
-            );
-        }
-        assert!(f32_from_half(0x7e00, 5).is_nan());
-    }
 
     #[test]
     fn tensors_survive_a_file() {
