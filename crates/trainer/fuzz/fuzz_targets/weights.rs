@@ -1,0 +1,7 @@
+//! `tests/driver` on the bytes of libFuzzer.
+#![no_main]
+
+#[path = "../../tests/driver/weights.rs"]
+mod driver;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| driver::run(data));
