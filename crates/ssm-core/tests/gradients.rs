@@ -11,7 +11,7 @@
 use burn::{
     backend::{Autodiff, Flex},
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{DType, Tensor, TensorData, backend::Backend as _},
+    tensor::{DType, Tensor, TensorData},
 };
 use hsv::Mat;
 use rand::{RngExt, SeedableRng};
