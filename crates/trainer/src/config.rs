@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
 use ssm_core::GramianEstimate;
 use toml::Table;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, UnreadKey};
 use layers::Layer;
 use readers::Choices;
 

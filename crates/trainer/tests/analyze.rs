@@ -1,6 +1,11 @@
 //! Systems in files: the singular values of public reports, formats, times, and bad input.
 
 #![allow(
+    clippy::result_large_err,
+    clippy::type_complexity,
+    reason = "answers and tables of cases, as the program's library has them"
+)]
+#![allow(
     clippy::unwrap_used,
     reason = "a test stops at the first thing that is not as it should be"
 )]

@@ -64,7 +64,7 @@ impl From<MambaConfig> for PublishedConfig {
             hidden_size: config.hidden_dim,
             num_hidden_layers: config.state_dims.len(),
             expand: config.channels / config.hidden_dim,
-            intermediate_size: (config.channels % config.hidden_dim != 0)
+            intermediate_size: (!config.channels.is_multiple_of(config.hidden_dim))
                 .then_some(config.channels),
             conv_kernel: config.taps,
             state_size: config.state_dims.iter().copied().max().unwrap_or_default(),

@@ -39,22 +39,8 @@ pub enum ConfigError {
         message: String,
     },
     /// A key is known and right, and does nothing.
-    #[error(
-        "{origin}: `{key}` has no effect: it is read with {readers}, and {chosen}; leave it out{}",
-        also(others)
-    )]
-    Unread {
-        /// The file, environment variable or flag that gave it.
-        origin: String,
-        /// The key, as `section.key`.
-        key: String,
-        /// The choices that read it.
-        readers: String,
-        /// The choices made.
-        chosen: String,
-        /// Other keys beside it of which the same is true.
-        others: Vec<String>,
-    },
+    #[error(transparent)]
+    Unread(Box<UnreadKey>),
     /// A `--set` without a key or a value.
     #[error("`--set {text}` is not an assignment; write `--set section.key=value`")]
     NotAnAssignment {
@@ -93,6 +79,25 @@ pub enum ConfigError {
     /// The configuration cannot be written as TOML, because a path is not valid UTF-8.
     #[error("cannot write the configuration as TOML: {0}")]
     Write(#[from] toml::ser::Error),
+}
+
+/// A key that nothing reads under the choices that were made.
+#[derive(Debug, Error)]
+#[error(
+    "{origin}: `{key}` has no effect: it is read with {readers}, and {chosen}; leave it out{}",
+    also(others)
+)]
+pub struct UnreadKey {
+    /// The file, environment variable or flag that gave it.
+    pub origin: String,
+    /// The key, as `section.key`.
+    pub key: String,
+    /// The choices that read it.
+    pub readers: String,
+    /// The choices made.
+    pub chosen: String,
+    /// Other keys beside it of which the same is true.
+    pub others: Vec<String>,
 }
 
 fn also(others: &[String]) -> String {

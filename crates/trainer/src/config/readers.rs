@@ -8,8 +8,8 @@
 
 use toml::Table;
 
-use super::ConfigError;
 use super::layers::Layer;
+use super::{ConfigError, UnreadKey};
 
 const KIND: &str = "model.kind";
 const DATASET: &str = "data.dataset";
@@ -201,13 +201,13 @@ pub(super) fn check(layers: &[Layer]) -> Result<Choices, ConfigError> {
             .filter(|(key, _)| !heights[height..].iter().any(|choices| choices.read(key)))
             .collect();
         if let Some((key, origin)) = unread.first() {
-            return Err(ConfigError::Unread {
+            return Err(ConfigError::Unread(Box::new(UnreadKey {
                 origin: (*origin).to_owned(),
                 key: (*key).to_owned(),
                 readers: described(key),
                 chosen: heights[height].described(key),
                 others: unread[1..].iter().map(|(key, _)| (*key).into()).collect(),
-            });
+            })));
         }
     }
     Ok(so_far)
