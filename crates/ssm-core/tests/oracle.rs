@@ -288,7 +288,7 @@ fn a_model_survives_the_way_through_its_tensors() {
     let mut poisoned = tensors.clone();
     poisoned.0.get_mut("linear_layer.bias").unwrap().values[1] = f32::NAN;
     let error = Classifier::<Flex>::from_tensors(poisoned, &Default::default()).unwrap_err();
-    assert!(error.to_string().contains("not finite"), "{error}");
+    assert!(error.to_string().contains("not a finite"), "{error}");
     let mut foreign = tensors;
     foreign
         .0
