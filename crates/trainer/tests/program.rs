@@ -577,7 +577,7 @@ fn predictions_of_real_sequences_match_a_plain_recurrence() {
     // Inputs that the model does not take.
     for (name, shape, part) in [
         ("x", vec![1, 4, 3], "expected [batch, length, 2]"),
-        ("x", vec![1, 0, 2], "expected [batch, length, 2]"),
+        ("x", vec![1, 0, 2], "`x` is empty: its shape is [1, 0, 2]"),
         ("u", vec![1, 1, 2], "no tensor `x`"),
     ] {
         let len = shape.iter().product();
