@@ -157,10 +157,10 @@ fn without_an_evaluation_between_the_cuts_the_best_before_the_first_one_stays() 
 fn a_run_without_a_cut_has_nothing_beside_its_result() {
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");
-    stdout(&train(
-        &output,
-        &[SETTINGS, &["compress.policy=none"]].concat(),
-    ));
+    let mut settings = SETTINGS.to_vec();
+    settings.retain(|setting| !setting.starts_with("compress."));
+    settings.push("compress.policy=none");
+    stdout(&train(&output, &settings));
     let summary = json_file(&output.join("summary.json"));
     assert_eq!(summary.get("before_last_cut"), None);
     assert_eq!(summary["best_state_dims"], json!([24]));
