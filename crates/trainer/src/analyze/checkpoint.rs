@@ -44,7 +44,7 @@ pub struct CheckpointReport {
     pub layers: Vec<LayerSpectrum>,
 }
 
-/// Analyzes every layer of a weights file, a checkpoint, or a run's newest checkpoint.
+/// Analyzes every layer of a weights file, a checkpoint, a folder as the hubs publish it, or what a run has come to.
 ///
 /// What the states of a selective layer matter depends on its input: that of a run's folder is the run's data set, with
 /// its files in `data_dir` if that is given; anything else is scored on random input.
