@@ -19,8 +19,9 @@ use hsv::{Mat, c64};
 
 use super::Lru;
 use crate::{
+    compression::GradientKind,
     parameter::values,
-    reduction::{MapPair, Reducible, StateMaps},
+    system::{MapPair, StateMaps},
 };
 
 /// One value per parameter of an [`Lru`] that depends on its state, row-major, in the parameter's shape.
@@ -34,15 +35,6 @@ pub struct LruGradient {
     pub B_im: Vec<f64>,
     pub C_re: Vec<f64>,
     pub C_im: Vec<f64>,
-}
-
-/// What the numbers are, and so how they transform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GradientKind {
-    /// Gradients or averages of gradients: linear.
-    Gradient,
-    /// Averages of squared gradients.
-    Squared,
 }
 
 impl GradientKind {
@@ -105,6 +97,34 @@ impl Modes {
 }
 
 impl LruGradient {
+    /// From one list per parameter, in the order of the layer's selection.
+    pub(super) fn of_values(values: Vec<Vec<f64>>) -> Self {
+        let [nu_log, theta_log, gamma_log, B_re, B_im, C_re, C_im] =
+            values.try_into().expect("one list for every parameter");
+        Self {
+            nu_log,
+            theta_log,
+            gamma_log,
+            B_re,
+            B_im,
+            C_re,
+            C_im,
+        }
+    }
+
+    /// One list per parameter, in that order.
+    pub(super) fn into_values(self) -> Vec<Vec<f64>> {
+        vec![
+            self.nu_log,
+            self.theta_log,
+            self.gamma_log,
+            self.B_re,
+            self.B_im,
+            self.C_re,
+            self.C_im,
+        ]
+    }
+
     /// The same gradient in the basis of `smaller`, a reduction of `layer` whose states `maps` connects with its own.
     pub fn after_reduction<B: BurnBackend>(
         &self,
@@ -114,7 +134,7 @@ impl LruGradient {
         maps: &StateMaps,
     ) -> Self {
         let (old, new) = (Modes::of(layer), Modes::of(smaller));
-        let (n, r) = (layer.state_dim(), smaller.state_dim());
+        let [n, r] = [layer, smaller].map(|layer| layer.nu_log.dims()[0]);
         let h = self.B_re.len() / n;
         let (right, left) = (&maps.linear.right, &maps.linear.left);
         let conjugate = |side: fn(&MapPair) -> &Mat<c64>, row, col| {

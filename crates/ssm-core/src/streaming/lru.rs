@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::backend::Backend;
 
 use super::matrix::LaneMatrix;
-use super::values;
+use super::{LayerStream, values};
 use crate::{cpu::vectorized, lru::Lru};
 
 /// A recurrence under way: x ← Λ x + Γ B u, y = Re(C x) + D ∘ u.
@@ -133,5 +133,19 @@ fn rotate(lambda_re: &[f32], lambda_im: &[f32], state: &mut [f32], drive: &[f32]
         let (re, im) = (x_re[i], x_im[i]);
         x_re[i] = lambda_re[i] * re - lambda_im[i] * im + b_re[i];
         x_im[i] = lambda_re[i] * im + lambda_im[i] * re + b_im[i];
+    }
+}
+
+impl LayerStream for LruStream {
+    fn step(&mut self, input: &[f32], output: &mut [f32]) {
+        Self::step(self, input, output);
+    }
+
+    fn reset(&mut self) {
+        Self::reset(self);
+    }
+
+    fn boxed(&self) -> Box<dyn LayerStream> {
+        Box::new(self.clone())
     }
 }

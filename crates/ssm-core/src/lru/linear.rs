@@ -5,17 +5,17 @@ use std::f64::consts::TAU;
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
 use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 
-use super::Lru;
+use super::{Lru, LruGradient};
 use crate::{
+    compression::{GradientMap, KeptRows},
     parameter::{parameter, values},
-    reduction::{Reducible, ReductionError},
+    system::{LinearLayer, ReductionError, StateMaps},
 };
 
-impl<B: BurnBackend> Reducible for Lru<B> {
-    fn state_dim(&self) -> usize {
-        self.nu_log.dims()[0]
-    }
+/// The parameters whose shape depends on the state.
+const STATE_PARAMETERS: usize = 7;
 
+impl<B: BurnBackend> LinearLayer for Lru<B> {
     fn to_system(&self) -> Result<DiscreteDiagonalSystem, ReductionError> {
         let [nu, theta, gamma] =
             [&self.nu_log, &self.theta_log, &self.gamma_log].map(|p| values(p));
@@ -95,6 +95,41 @@ impl<B: BurnBackend> Reducible for Lru<B> {
             C_im: parameter(c_im, [h, n], &device),
             D: feedthrough,
             gamma_log: parameter(gamma, [n], &device),
+        })
+    }
+
+    fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
+        let [hidden, state] = self.C_re.dims();
+        let rows = ["nu_log", "theta_log", "gamma_log", "B_re", "B_im"]
+            .map(|name| KeptRows::rows(name, state, kept.to_vec()));
+        let columns =
+            ["C_re", "C_im"].map(|name| KeptRows::columns(name, [hidden, state], kept.to_vec()));
+        rows.into_iter().chain(columns).collect()
+    }
+
+    fn selected(&self, kept: &[usize]) -> Self {
+        let [nu, theta, gamma, b_re, b_im, c_re, c_im]: [KeptRows; STATE_PARAMETERS] = self
+            .selection(kept)
+            .try_into()
+            .expect("the seven tensors whose shape depends on the state");
+        Self {
+            nu_log: nu.of(&self.nu_log),
+            theta_log: theta.of(&self.theta_log),
+            gamma_log: gamma.of(&self.gamma_log),
+            B_re: b_re.of(&self.B_re),
+            B_im: b_im.of(&self.B_im),
+            C_re: c_re.of(&self.C_re),
+            C_im: c_im.of(&self.C_im),
+            D: self.D.clone(),
+        }
+    }
+
+    fn gradient_map(&self, smaller: &Self, maps: StateMaps) -> GradientMap {
+        let (layer, smaller) = (self.clone(), smaller.clone());
+        Box::new(move |kind, values| {
+            let old = LruGradient::of_values(values);
+            let new = old.after_reduction(kind, &layer, &smaller, &maps);
+            new.into_values()
         })
     }
 }

@@ -1,12 +1,17 @@
-//! The bridge between a layer and a linear system: the one trait that a compressible layer implements.
+//! Layers that are a linear system, and can be rebuilt from a smaller one.
 
-use hsv::{DiagonalForm, DiscreteDiagonalSystem, Mat, RealDiagonalForm, SystemError, c64};
+use hsv::{
+    DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, RealDiagonalForm, SystemError, c64,
+};
 
-/// A layer that is a linear system and can be rebuilt from a smaller one.
-pub trait Reducible: Sized {
-    /// Number of states.
-    fn state_dim(&self) -> usize;
+use crate::compression::{
+    BasisChange, Carry, CompressionError, Drift, GradientMap, KeptRows, Method, OutputBound,
+    Ranking, Reduced, States,
+};
 
+/// A layer that is one linear system and can be rebuilt from a smaller one. What ranks and cuts its states follows from
+/// that ([`rank`], [`reduce`], [`drift`]).
+pub trait LinearLayer: Sized {
     /// The layer's map from input to (complex) output as a system in `f64`, input normalization included.
     ///
     /// # Errors
@@ -20,6 +25,59 @@ pub trait Reducible: Sized {
     /// # Errors
     /// [`ReductionError::NotRepresentable`] or [`ReductionError::OutOfRange`] when the reduced system has no such layer.
     fn reduced(&self, system: &DiscreteDiagonalSystem) -> Result<Self, ReductionError>;
+
+    /// How the layer looks with the modes at `kept` only, in this order.
+    fn selection(&self, kept: &[usize]) -> Vec<KeptRows>;
+
+    /// The layer with the modes at `kept` only, in this order. What they do is what they did, bit for bit, which the way
+    /// through a system in `f64` and back would not keep.
+    fn selected(&self, kept: &[usize]) -> Self;
+
+    /// How gradients of the parameters of [`selection`](Self::selection) go over to `smaller`, a reduction of this layer
+    /// whose states `maps` connects with its own.
+    fn gradient_map(&self, smaller: &Self, maps: StateMaps) -> GradientMap;
+}
+
+/// Ranks the modes of a layer.
+pub(crate) fn rank(layer: &impl LinearLayer, method: Method) -> Result<Ranking, CompressionError> {
+    Ranking::of(layer.to_system()?, method.realization)
+}
+
+/// How far a layer has come.
+pub(crate) fn drift(ranking: &Ranking, before: &impl LinearLayer) -> Option<Drift> {
+    ranking.drift(&before.to_system().ok()?)
+}
+
+/// Makes a layer smaller.
+pub(crate) fn reduce<L: LinearLayer>(
+    layer: &L,
+    ranking: &Ranking,
+    order: usize,
+    method: Method,
+) -> Result<Reduced<L>, CompressionError> {
+    let reduced = method.reduction.reduce(ranking, order, method.selection)?;
+    let bound = Some(OutputBound {
+        gain: reduced.bound,
+        decay: reduced.decay(),
+    });
+    let (smaller, carry) = match reduced.states {
+        States::Kept(kept) => (layer.selected(&kept), Carry::Keep(layer.selection(&kept))),
+        States::New(maps) => {
+            let smaller = layer.reduced(&reduced.system)?;
+            let slice: Vec<usize> = (0..reduced.system.state_dim()).collect();
+            let change = BasisChange {
+                first: layer.selection(&slice),
+                map: maps.map(|maps| layer.gradient_map(&smaller, maps)),
+            };
+            (smaller, Carry::Change(change))
+        }
+    };
+    Ok(Reduced {
+        layer: smaller,
+        carry,
+        bound,
+        discarded: reduced.discarded,
+    })
 }
 
 /// How the states x of a layer and z of its reduction go over into each other.
