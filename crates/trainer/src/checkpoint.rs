@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use ssm_core::{ModelConfig, NamedTensors};
+use ssm_core::{ModelSizes, NamedTensors};
 use thiserror::Error;
 
 use crate::files::{FileError, sync_folder, write_atomically, write_json};
@@ -197,7 +197,7 @@ struct Versioned<S> {
 
 /// Metadata of a weights file: the sizes of the model.
 pub(crate) fn model_metadata(tensors: &NamedTensors) -> HashMap<String, String> {
-    let config = ModelConfig::infer(tensors).expect("a model's own tensors describe it");
+    let config = ModelSizes::infer(tensors).expect("a model's own tensors describe it");
     let json = serde_json::to_string(&config).expect("sizes are plain numbers");
     HashMap::from([(CONFIG_KEY.to_string(), json)])
 }

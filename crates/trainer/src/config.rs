@@ -43,10 +43,11 @@ use compress_schedule::{
     Budget, Gate, Policy, Schedule, ScheduleError, Scope, Spacing, StepPoint, Window,
 };
 use serde::{Deserialize, Serialize};
-use ssm_core::GramianEstimate;
+use ssm_core::{DualSettings, LayerSettings, LruInit, SelectiveSettings};
 use toml::Table;
 
 pub use error::{ConfigError, UnreadKey};
+pub use ssm_core::{GramianEstimate, LayerKind, Realization, Reduction};
 use layers::Layer;
 use readers::Choices;
 
@@ -178,29 +179,6 @@ impl Default for ModelConfig {
 )]
 const PUBLISHED_MAX_PHASE: f64 = 6.28;
 
-/// A kind of state space layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum LayerKind {
-    /// Linear Recurrent Unit: diagonal, complex, discrete (`LRU23` in `docs/references.bib`).
-    Lru,
-    /// Mamba: diagonal, real, with step sizes, B and C that depend on the input.
-    Mamba,
-    /// Mamba-2: as Mamba, with one decay for all the channels and states of a head.
-    Mamba2,
-}
-
-impl fmt::Display for LayerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lru => "lru",
-            Self::Mamba => "mamba",
-            Self::Mamba2 => "mamba2",
-        })
-    }
-}
-
 /// Section `training`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -329,7 +307,7 @@ pub struct CompressConfig {
     pub optimizer_state: OptimizerState,
     /// What stands for the inputs of a layer whose recurrence depends on them, when its states are ranked. Read by the
     /// kinds `mamba` and `mamba2`; the recurrence of `lru` is the same whatever goes in.
-    pub gramian: GramianKind,
+    pub gramian: GramianEstimate,
     /// Training examples that selective layers are ranked on, the first so many, or all if there are fewer; at least 1. A
     /// smaller layer is compared with the old one on them before it takes its place, one of kind `lru` on four of them.
     pub calibration_examples: usize,
@@ -361,7 +339,7 @@ impl Default for CompressConfig {
             realization: Realization::Complex,
             reduction: Reduction::Modal,
             optimizer_state: OptimizerState::Transform,
-            gramian: GramianKind::Empirical,
+            gramian: GramianEstimate::Empirical,
             calibration_examples: 16,
             snapshot_every: 500,
         }
@@ -401,33 +379,6 @@ pub enum Selection {
     Random,
 }
 
-/// The system whose Hankel singular values rank the states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Realization {
-    /// The complex system as the layer stores it, before the real part of its output is taken.
-    Complex,
-    /// The real system that the rest of the model sees, with a conjugate pair of states for each of the layer's. Its
-    /// spectrum is reported as the sum of two values for every state.
-    Real,
-}
-
-/// How the smaller system is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Reduction {
-    /// Balanced truncation; for `mamba2` in the basis of every head, which gets maps of its own. `mamba` has state indices
-    /// to choose from and no basis, so it has no choice.
-    Balanced,
-    /// Singular perturbation: the weak balanced states are set to rest. Of the feed-through that this makes a layer can
-    /// hold the diagonal only.
-    SingularPerturbation,
-    /// As many modes as there are strong Hankel singular values, those with the largest energies, as they are.
-    Modal,
-}
-
 /// What becomes of the optimizer's moments when a cut changes the basis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -439,29 +390,6 @@ pub enum OptimizerState {
     Reset,
     /// The first entries as they are, although they belong to another basis: what the published code does.
     Slice,
-}
-
-/// What stands for the inputs of a layer whose recurrence depends on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum GramianKind {
-    /// The recurrence at the mean of the calibration inputs: one linear system that is the same at every step.
-    Mean,
-    /// The recurrence with its second moments over the calibration inputs.
-    SecondMoment,
-    /// The calibration sequences themselves, as the recurrence runs through them.
-    Empirical,
-}
-
-impl From<GramianKind> for GramianEstimate {
-    fn from(kind: GramianKind) -> Self {
-        match kind {
-            GramianKind::Mean => Self::Mean,
-            GramianKind::SecondMoment => Self::SecondMoment,
-            GramianKind::Empirical => Self::Empirical,
-        }
-    }
 }
 
 /// Section `run`.
@@ -592,6 +520,29 @@ impl Config {
             &window,
             self.training.steps,
         )
+    }
+}
+
+impl ModelConfig {
+    /// The layers, and how they begin.
+    pub fn layer(&self) -> LayerSettings {
+        match self.kind {
+            LayerKind::Mamba => LayerSettings::Mamba(SelectiveSettings {
+                expand: self.expand,
+                conv_kernel: self.conv_kernel,
+                dt_rank: self.dt_rank,
+            }),
+            LayerKind::Mamba2 => LayerSettings::Mamba2(DualSettings {
+                expand: self.expand,
+                conv_kernel: self.conv_kernel,
+                head_dim: self.head_dim,
+            }),
+            _ => LayerSettings::Lru(LruInit {
+                r_min: self.r_min,
+                r_max: self.r_max,
+                max_phase: self.max_phase,
+            }),
+        }
     }
 }
 

@@ -5,10 +5,10 @@ mod native;
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use ssm_core::{Lru, ModulePath, NamedTensor, NamedTensors};
+use ssm_core::{Model, NamedMapper, NamedTensor, NamedTensors, TrainingBackend};
 
 /// Decay rates of the moments and the guard against division by zero, as optax has them.
 const BETA_1: f64 = 0.9;
@@ -90,17 +90,19 @@ impl<B: AutodiffBackend> AdamW<B> {
     }
 
     /// One update of every parameter that has a gradient.
-    pub fn step<M: Module<B>>(
+    pub fn step(
         &mut self,
         lr: LearningRates,
-        model: M,
+        model: Model<B>,
         gradients: &mut B::Gradients,
-    ) -> M {
-        model.map(&mut Update {
+    ) -> Model<B>
+    where
+        B: TrainingBackend,
+    {
+        model.map_named(&mut Update {
             optimizer: self,
             gradients,
             lr,
-            path: ModulePath::default(),
         })
     }
 
@@ -231,7 +233,7 @@ fn is_recurrent(name: &str) -> bool {
     let Some((layer, parameter)) = name.rsplit_once('.') else {
         return false;
     };
-    let lru = Lru::<burn::backend::Flex>::RECURRENT_PARAMETERS;
+    let lru = ["nu_log", "theta_log", "gamma_log", "B_re", "B_im"];
     (layer.ends_with(".lru") && lru.contains(&parameter))
         || (layer.ends_with(".mixer") && MAMBA_RECURRENT_PARAMETERS.contains(&parameter))
         || name.ends_with(".mixer.dt_proj.bias")
@@ -241,19 +243,14 @@ struct Update<'a, B: AutodiffBackend> {
     optimizer: &'a mut AdamW<B>,
     gradients: &'a mut B::Gradients,
     lr: LearningRates,
-    path: ModulePath,
 }
 
-impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _name: &str, container_type: &str) {
-        self.path.exit(container_type);
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+impl<B: AutodiffBackend> NamedMapper<B> for Update<'_, B> {
+    fn map<const D: usize>(
+        &mut self,
+        name: String,
+        param: Param<Tensor<B, D>>,
+    ) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();
         let Some(gradient) = tensor.grad_remove(self.gradients) else {
             return Param::from_mapped_value(id, tensor, mapper);
@@ -261,7 +258,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
         let value = tensor.inner();
         let shape = value.dims();
         let updated = self.optimizer.update(
-            &self.path.name(),
+            &name,
             self.lr,
             value.flatten(0, D - 1),
             gradient.flatten(0, D - 1),

@@ -153,7 +153,7 @@ impl ModelConfig {
                     "{blocks, state_dim, hidden_dim, expand, conv_kernel, dt_rank}",
                 )
             }
-            LayerKind::Mamba2 => (
+            _ => (
                 blocks * (around + 2.0 * states * (hidden + taps)),
                 "{blocks, state_dim, hidden_dim, expand, conv_kernel}",
             ),
