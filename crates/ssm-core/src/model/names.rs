@@ -72,6 +72,7 @@ pub(crate) fn published(path: &[String], kind: LayerKind) -> String {
         ["norm", rest @ ..] => (names.last_norm.into_iter().collect(), rest),
         ["head", "Classes", rest @ ..] => (vec![CLASS_HEAD], rest),
         ["head", "Tokens", "lm_head", rest @ ..] => (vec![TOKEN_HEAD], rest),
+        ["head", "Pair", "layers", rest @ ..] => (vec![CLASS_HEAD], rest),
         _ => unreachable!("{path:?} is no path in a model"),
     };
     let all: Vec<&str> = start.into_iter().chain(rest.iter().copied()).collect();
