@@ -47,9 +47,9 @@ use ssm_core::{DualSettings, LayerSettings, LruInit, SelectiveSettings};
 use toml::Table;
 
 pub use error::{ConfigError, UnreadKey};
-pub use ssm_core::{GramianEstimate, LayerKind, Realization, Reduction};
 use layers::Layer;
 use readers::Choices;
+pub use ssm_core::{GramianEstimate, LayerKind, Realization, Reduction};
 
 /// Everything that decides what a run does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

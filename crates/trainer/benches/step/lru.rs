@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::FloatTensor;
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
-    Classifier, ClassifierConfig, DiagonalSsm, Encoder, GatedUnit, Kernels, LruInit, Model,
-    Readout, TrainingBackend,
+    Architecture, DiagonalSsm, Encoder, GatedUnit, Head, Kernels, LayerSettings, LruInit, Model,
+    Readout, TrainingBackend, read_out,
 };
 use trainer::backend::Job;
 use trainer::data::Batch;
@@ -128,24 +128,23 @@ struct Bench<'a, B: TrainingBackend> {
     shape: &'a Shape,
     states: usize,
     clock: Clock<B>,
-    model: Classifier<B>,
+    model: Model<B>,
     examples: SequenceSet,
 }
 
 impl<'a, B: TrainingBackend> Bench<'a, B> {
     fn new(shape: &'a Shape, states: usize, clock: Clock<B>) -> Self {
-        let config = ClassifierConfig {
+        let architecture = Architecture {
             encoder: Encoder::Linear {
                 channels: shape.channels,
             },
             hidden_dim: shape.hidden,
             state_dims: vec![states; shape.blocks],
-            classes: CLASSES,
-        };
-        let init = LruInit {
-            r_min: 0.9,
-            r_max: 0.999,
-            max_phase: std::f64::consts::TAU,
+            layer: LayerSettings::Lru(LruInit {
+                max_phase: std::f64::consts::TAU,
+                ..LruInit::default()
+            }),
+            head: Head::Classes { classes: CLASSES },
         };
         let example = ExampleShape {
             length: shape.length,
@@ -161,7 +160,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         Self {
             shape,
             states,
-            model: Classifier::init(&config, init, 1, &clock.device),
+            model: Model::init(&architecture, 1, &clock.device),
             examples: SequenceSet::new(example, bytes, labels).unwrap(),
             clock,
         }
@@ -206,7 +205,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
     }
 
     fn total(&self) -> f64 {
-        let model = Model::Lru(self.model.clone());
+        let model = self.model.clone();
         self.clock
             .step(model, &self.examples, self.shape.batch, true)
     }
@@ -227,7 +226,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let loss = |output: Tensor<B, 3>| (output * weights.clone()).sum().backward();
         let with = self
             .clock
-            .part(|| loss(self.model.encode(batch.input.clone())));
+            .part(|| loss(self.model.encoder.forward(batch.input.clone())));
         let features = Tensor::<B, 3>::from_inner(self.clock.random(self.dims())).require_grad();
         with - self.clock.part(|| loss(features.clone()))
     }
@@ -288,13 +287,13 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let features = Tensor::<B, 3>::from_inner(self.clock.random(self.dims())).require_grad();
         let labels = self.batches()().labels;
         self.clock.part(|| {
-            let logits = self.model.head(features.clone(), Readout::Mean);
+            let logits = self.model.logits(read_out(features.clone(), Readout::Mean));
             cross_entropy(logits, labels.clone()).backward()
         })
     }
 
     fn optimizer(&self) -> f64 {
-        let model = Model::Lru(self.model.clone());
+        let model = self.model.clone();
         self.clock
             .optimizer(model, &self.examples, self.shape.batch)
     }

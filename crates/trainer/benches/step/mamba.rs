@@ -4,8 +4,8 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor};
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
-    Encoder, Kernels, Mamba, MambaConfig, MambaHead, MixerKind, Model, SelectiveScan, Ssd,
-    TrainingBackend,
+    Architecture, DualSettings, Encoder, Head, Kernels, LayerSettings, Model, SelectiveScan,
+    SelectiveSettings, Ssd, TrainingBackend,
 };
 use trainer::backend::Job;
 
@@ -171,25 +171,28 @@ impl<B: TrainingBackend> Bench<'_, B> {
     }
 
     fn model(&self) -> Model<B> {
-        let config = MambaConfig {
+        let expand = self.channels() / self.shape.hidden;
+        let architecture = Architecture {
             encoder: Encoder::Embedding {
                 vocabulary: VOCABULARY,
             },
             hidden_dim: self.shape.hidden,
             state_dims: vec![self.states; self.shape.blocks],
-            channels: self.channels(),
-            taps: TAPS,
-            mixer: match self.shape.kind {
-                Kind::Mamba => MixerKind::Selective {
-                    step_rank: self.step_rank(),
-                },
-                Kind::Mamba2 => MixerKind::Dual {
-                    heads: self.heads(),
-                },
+            layer: match self.shape.kind {
+                Kind::Mamba => LayerSettings::Mamba(SelectiveSettings {
+                    expand,
+                    conv_kernel: TAPS,
+                    dt_rank: Some(self.step_rank()),
+                }),
+                Kind::Mamba2 => LayerSettings::Mamba2(DualSettings {
+                    expand,
+                    conv_kernel: TAPS,
+                    head_dim: WIDTH,
+                }),
             },
-            head: MambaHead::Classes { classes: CLASSES },
+            head: Head::Classes { classes: CLASSES },
         };
-        Model::Mamba(Mamba::init(&config, 1, &self.clock.device))
+        Model::init(&architecture, 1, &self.clock.device)
     }
 
     /// Two batches.

@@ -10,9 +10,7 @@ use hsv::Selection;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use ssm_core::{
-    Encoder, GramianEstimate, Method, Model, Realization, Reduction, Sequences,
-};
+use ssm_core::{Encoder, GramianEstimate, Method, Model, Realization, Reduction, Sequences};
 
 use super::{AnalyzeError, ranks_at};
 use crate::bridge::Calibration;

@@ -174,13 +174,26 @@ mod tests {
         let mut sliced = optimizer.clone();
         let path = model.layer_path(0);
         let cut = || reduced(&model, 3);
-        carry(&mut optimizer, &path, cut().carry, OptimizerState::Transform);
+        carry(
+            &mut optimizer,
+            &path,
+            cut().carry,
+            OptimizerState::Transform,
+        );
         carry(&mut sliced, &path, cut().carry, OptimizerState::Slice);
 
         model.blocks[0].layer = cut().layer;
         let mut own = trained(&model);
         let (mut carried, mut cut) = (0.0_f64, 0.0_f64);
-        let parameters = ["nu_log", "theta_log", "gamma_log", "B_re", "B_im", "C_re", "C_im"];
+        let parameters = [
+            "nu_log",
+            "theta_log",
+            "gamma_log",
+            "B_re",
+            "B_im",
+            "C_re",
+            "C_im",
+        ];
         for name in parameters.map(|name| format!("{path}.{name}")) {
             let want = first_moment(&mut own, &name);
             let norm = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
