@@ -11,7 +11,7 @@ mod reduction;
 use std::fmt;
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
-use hsv::{BalanceError, HankelError, Selection, TruncationError};
+use hsv::{BalanceError, HankelError, Mat, Selection, TruncationError, c64};
 use serde::{Deserialize, Serialize};
 
 use crate::{mamba::GramianEstimate, system::ReductionError};
@@ -120,6 +120,38 @@ pub enum GradientKind {
     Gradient,
     /// Averages of squared gradients.
     Squared,
+}
+
+impl GradientKind {
+    /// What a real factor makes of a value.
+    pub(crate) fn scale(self, factor: f64, value: f64) -> f64 {
+        match self {
+            Self::Gradient => factor * value,
+            Self::Squared => factor * factor * value,
+        }
+    }
+
+    /// The real matrix `[2 rows, 2 columns]` that takes values, first all real and then all imaginary parts, through
+    /// `zᵢ ↦ Σ_j a_ij z_j + b_ij z̄_j`, where `maps(i, j)` is `(a_ij, b_ij)`.
+    pub(crate) fn matrix(
+        self,
+        [rows, columns]: [usize; 2],
+        maps: impl Fn(usize, usize) -> (c64, c64),
+    ) -> Mat<f64> {
+        Mat::from_fn(2 * rows, 2 * columns, |row, column| {
+            let (a, b) = maps(row % rows, column % columns);
+            let entry = match (row < rows, column < columns) {
+                (true, true) => a.re + b.re,
+                (true, false) => b.im - a.im,
+                (false, true) => a.im + b.im,
+                (false, false) => a.re - b.re,
+            };
+            match self {
+                Self::Gradient => entry,
+                Self::Squared => entry * entry,
+            }
+        })
+    }
 }
 
 /// Values of one kind for every parameter of a [`BasisChange`], row-major, to those of the smaller layer.

@@ -18,6 +18,8 @@ use crate::{
     compression::{CompressionError, Drift, Method, Reduced, Seen},
     lru::Lru,
     mamba::{DualMixer, SelectiveMixer},
+    s4d::S4d,
+    s5::S5,
     streaming::LayerStream,
     tensors::{NamedTensors, WeightsError},
 };
@@ -92,11 +94,11 @@ pub(crate) fn at_least_one(key: &'static str, size: usize) -> Result<(), OutOfRa
 
 /// Settings of a kind of layer: its own table of a configuration.
 pub trait Settings: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
-    /// Checks every value against its range, in a model of this width.
+    /// Checks every value against its range, in a model of this width and with so many states.
     ///
     /// # Errors
     /// The first value that is beyond it.
-    fn check(&self, hidden: usize) -> Result<(), OutOfRange>;
+    fn check(&self, hidden: usize, state: usize) -> Result<(), OutOfRange>;
 
     /// About how many parameters a layer with these settings has, without biases. Sizes that are each possible need not
     /// have a product that fits into an integer.
@@ -335,9 +337,9 @@ macro_rules! layers {
             ///
             /// # Errors
             /// The first value beyond its range.
-            pub fn check(&self, hidden: usize) -> Result<(), OutOfRange> {
+            pub fn check(&self, hidden: usize, state: usize) -> Result<(), OutOfRange> {
                 match self {
-                    $(Self::$Kind(settings) => settings.check(hidden),)+
+                    $(Self::$Kind(settings) => settings.check(hidden, state),)+
                 }
             }
 
@@ -546,6 +548,10 @@ macro_rules! layers {
 layers! {
     /// Linear Recurrent Unit: diagonal, complex, discrete (`LRU23` in `docs/references.bib`).
     Lru "lru" lru: Lru,
+    /// S5: diagonal, complex, continuous, one system with many inputs and outputs (`SWL23`).
+    S5 "s5" s5: S5,
+    /// S4D: as S5, with a system of every channel's own (`GGGR22`).
+    S4d "s4d" s4d: S4d,
     /// Mamba: diagonal, real, with step sizes, B and C that depend on the input (`GD23`).
     Mamba "mamba" mamba: SelectiveMixer,
     /// Mamba-2: as Mamba, with one decay for all the channels and states of a head (`DG24`).

@@ -61,6 +61,7 @@ mod backend;
 mod batch_norm;
 mod block;
 mod causal_conv;
+mod channel_ssm;
 mod compression;
 mod cpu;
 #[cfg(feature = "cube")]
@@ -88,6 +89,8 @@ mod parameter;
 mod primitive;
 mod readout;
 mod rms_norm;
+mod s4d;
+mod s5;
 mod scan;
 mod selective_scan;
 mod ssd;
@@ -102,6 +105,7 @@ pub use backend::{Backend, Kernels, TrainingBackend};
 pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Norm, Statistics};
 pub use causal_conv::{CausalConvGradients, causal_conv, causal_conv_reference};
+pub use channel_ssm::{ChannelSsmTensors, channel_ssm};
 pub use compression::{
     BasisChange, Carry, CompressionError, Drift, GradientKind, GradientMap, KeptRows, Method,
     OutputBound, Ranking, Realization, Reduced, Reduction, Seen, States,
@@ -141,6 +145,8 @@ pub use model::{Architecture, Model, ModelSizes, NamedMapper, NamedVisitor};
 pub use module_path::ModulePath;
 pub use readout::{Readout, read_out};
 pub use rms_norm::{RmsNormGradients, rms_norm, rms_norm_reference};
+pub use s4d::{S4d, S4dInit, S4dSettings, S4dShape};
+pub use s5::{Discretization, S5, S5Settings, S5Shape};
 pub use scan::{
     Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
 };
@@ -149,6 +155,6 @@ pub use selective_scan::{
     selective_scan_reference,
 };
 pub use ssd::{Ssd, SsdForward, SsdTensors, ssd, ssd_reference};
-pub use streaming::{LayerStream, LruStream, ModelStream};
+pub use streaming::{ChannelStream, DiagonalStream, LayerStream, ModelStream};
 pub use system::{LinearLayer, MapPair, ReductionError, StateMaps};
 pub use tensors::{Axes, ExpectedShape, NamedTensor, NamedTensors, WeightsError};

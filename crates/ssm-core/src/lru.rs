@@ -157,7 +157,7 @@ impl Default for LruInit {
 const PUBLISHED_MAX_PHASE: f64 = 6.28;
 
 impl Settings for LruInit {
-    fn check(&self, _hidden: usize) -> Result<(), OutOfRange> {
+    fn check(&self, _hidden: usize, _state: usize) -> Result<(), OutOfRange> {
         let (r_min, r_max) = (self.r_min, self.r_max);
         require(
             (0.0..1.0).contains(&r_max),

@@ -358,6 +358,8 @@ mod tests {
         layer::LayerSettings,
         lru::LruInit,
         mamba::{DualSettings, SelectiveSettings},
+        s4d::S4dSettings,
+        s5::S5Settings,
     };
 
     fn architecture(layer: LayerSettings, state_dims: &[usize]) -> Architecture {
@@ -378,6 +380,8 @@ mod tests {
         };
         let all = vec![
             LayerSettings::Lru(LruInit::default()),
+            LayerSettings::S5(S5Settings::default()),
+            LayerSettings::S4d(S4dSettings::default()),
             LayerSettings::Mamba(SelectiveSettings::default()),
             LayerSettings::Mamba2(dual),
         ];
@@ -455,7 +459,7 @@ mod tests {
                 ],
             ),
             (
-                &layers[1],
+                &layers[3],
                 vec![
                     "backbone.layers.0.mixer.A_log",
                     "backbone.layers.0.mixer.dt_proj.bias",

@@ -32,15 +32,17 @@
 //! ```
 
 mod affine;
+mod channel;
+mod diagonal;
 mod encoder;
-mod lru;
 mod mamba;
 mod matrix;
 mod mean;
 mod model;
 mod rms_norm;
 
-pub use lru::LruStream;
+pub use channel::ChannelStream;
+pub use diagonal::DiagonalStream;
 pub use model::ModelStream;
 
 use std::fmt::Debug;

@@ -2,7 +2,7 @@
 
 use hsv::{
     Discrete, DiscreteDiagonalSystem, HankelDecomposition, LinearSystem, ModalNorm, RealPartSystem,
-    hankel_norm, spearman,
+    hankel_all, hankel_norm, spearman,
 };
 
 use super::{CompressionError, Drift, Realization};
@@ -71,6 +71,32 @@ impl Ranking {
                 Self::Real { system, hankel }
             }
         })
+    }
+
+    /// Ranks the states of many systems, each by itself.
+    ///
+    /// # Errors
+    /// When one of them has no Hankel singular values.
+    pub fn all(
+        systems: Vec<DiscreteDiagonalSystem>,
+        realization: Realization,
+    ) -> Result<Vec<Self>, CompressionError> {
+        match realization {
+            Realization::Complex => hankel_all(&systems)
+                .into_iter()
+                .map(|hankel| Ok(Self::Complex(hankel?)))
+                .collect(),
+            Realization::Real => {
+                let parts: Vec<_> = systems.iter().map(|s| s.real_part()).collect();
+                let rankings = systems.into_iter().zip(hankel_all(&parts));
+                rankings
+                    .map(|(system, hankel)| {
+                        let hankel = hankel?;
+                        Ok(Self::Real { system, hankel })
+                    })
+                    .collect()
+            }
+        }
     }
 
     /// One value per state, largest first.

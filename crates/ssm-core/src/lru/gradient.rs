@@ -37,38 +37,6 @@ pub struct LruGradient {
     pub C_im: Vec<f64>,
 }
 
-impl GradientKind {
-    /// What a real factor makes of a value.
-    fn scale(self, factor: f64, value: f64) -> f64 {
-        match self {
-            Self::Gradient => factor * value,
-            Self::Squared => factor * factor * value,
-        }
-    }
-
-    /// The real matrix `[2 rows, 2 columns]` that takes values, first all real and then all imaginary parts, through
-    /// `zᵢ ↦ Σ_j a_ij z_j + b_ij z̄_j`, where `maps(i, j)` is `(a_ij, b_ij)`.
-    fn matrix(
-        self,
-        [rows, columns]: [usize; 2],
-        maps: impl Fn(usize, usize) -> (c64, c64),
-    ) -> Mat<f64> {
-        Mat::from_fn(2 * rows, 2 * columns, |row, column| {
-            let (a, b) = maps(row % rows, column % columns);
-            let entry = match (row < rows, column < columns) {
-                (true, true) => a.re + b.re,
-                (true, false) => b.im - a.im,
-                (false, true) => a.im + b.im,
-                (false, false) => a.re - b.re,
-            };
-            match self {
-                Self::Gradient => entry,
-                Self::Squared => entry * entry,
-            }
-        })
-    }
-}
-
 /// Eigenvalues and normalization of one layer, as its parameters give them.
 struct Modes {
     /// exp(ν), so that |λ| = exp(-decay).

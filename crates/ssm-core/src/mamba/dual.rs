@@ -57,7 +57,7 @@ impl Default for DualSettings {
 }
 
 impl Settings for DualSettings {
-    fn check(&self, hidden: usize) -> Result<(), OutOfRange> {
+    fn check(&self, hidden: usize, _state: usize) -> Result<(), OutOfRange> {
         at_least_one("expand", self.expand)?;
         at_least_one("conv_kernel", self.conv_kernel)?;
         at_least_one("head_dim", self.head_dim)?;

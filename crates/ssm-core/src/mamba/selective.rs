@@ -57,7 +57,7 @@ impl Default for SelectiveSettings {
 const CHANNELS_PER_RANK: usize = 16;
 
 impl Settings for SelectiveSettings {
-    fn check(&self, _hidden: usize) -> Result<(), OutOfRange> {
+    fn check(&self, _hidden: usize, _state: usize) -> Result<(), OutOfRange> {
         at_least_one("expand", self.expand)?;
         at_least_one("conv_kernel", self.conv_kernel)?;
         at_least_one("dt_rank", self.dt_rank.unwrap_or(1))

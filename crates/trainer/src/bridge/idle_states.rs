@@ -8,7 +8,8 @@ use compress_schedule::{CutReason, Decision, Scope};
 use hsv::Selection;
 use ssm_core::{
     Architecture, DualSettings, Encoder, GramianEstimate, Head, Layer, LayerSettings, LruInit,
-    Method, Model, NamedTensors, Readout, Realization, Reduction, SelectiveSettings, Sequences,
+    Method, Model, NamedTensors, Readout, Realization, Reduction, S4dSettings, S5Settings,
+    SelectiveSettings, Sequences,
 };
 
 use super::{Calibration, Cut, Treatment, carry_out, examine};
@@ -86,6 +87,11 @@ fn model(hidden_dim: usize, layer: LayerSettings) -> Model<Cpu> {
             silence(&mut lru.C_re, 1, &IDLE);
             silence(&mut lru.C_im, 1, &IDLE);
         }
+        Layer::S5(s5) => {
+            silence(&mut s5.B, 0, &IDLE);
+            silence(&mut s5.C, 1, &IDLE);
+        }
+        Layer::S4d(s4d) => silence(&mut s4d.C, 1, &IDLE),
         Layer::Mamba(mixer) => silence(&mut mixer.x_proj.weight, 0, &rows(STEP_RANK)),
         Layer::Mamba2(mixer) => {
             silence(&mut mixer.in_proj.weight, 0, &rows(2 * CHANNELS));
@@ -102,6 +108,16 @@ fn lru() -> Model<Cpu> {
         max_phase: 6.0,
     };
     model(3, LayerSettings::Lru(init))
+}
+
+fn s5() -> Model<Cpu> {
+    model(3, LayerSettings::S5(S5Settings::default()))
+}
+
+/// A state that is not seen still has a gradient of its own C, so it must not be driven either, which in S4D every state
+/// is: the law of the next step is not for it.
+fn s4d() -> Model<Cpu> {
+    model(3, LayerSettings::S4d(S4dSettings::default()))
 }
 
 const CHANNELS: usize = 8;
@@ -200,8 +216,8 @@ const SAME_STEP: f64 = 1e-3 * RATE;
 /// Outputs of both layers are sums of the same `f32` terms in another order.
 const SAME_OUTPUT: f64 = 1e-5;
 
-fn selections() -> [(Model<Cpu>, Reduction); 3] {
-    [lru(), mamba(), mamba2()].map(|model| (model, Reduction::Modal))
+fn selections() -> [(Model<Cpu>, Reduction); 4] {
+    [lru(), s5(), mamba(), mamba2()].map(|model| (model, Reduction::Modal))
 }
 
 #[test]

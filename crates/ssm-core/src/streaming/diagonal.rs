@@ -1,4 +1,4 @@
-//! The linear recurrent unit one step at a time.
+//! A diagonal system one step at a time.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use burn::tensor::backend::Backend;
 
 use super::matrix::LaneMatrix;
 use super::{LayerStream, values};
-use crate::{cpu::vectorized, lru::Lru};
+use crate::{cpu::vectorized, diagonal_ssm::DiagonalSsmTensors, lru::Lru};
 
-/// A recurrence under way: x ← Λ x + Γ B u, y = Re(C x) + D ∘ u.
+/// A diagonal system under way: x ← Λ x + B u, y = Re(C x) + D ∘ u.
 #[derive(Clone, Debug)]
-pub struct LruStream {
+pub struct DiagonalStream {
     weights: Arc<Weights>,
     /// Real parts, then imaginary parts.
     state: Vec<f32>,
-    /// Γ B u of the step under way, laid out like the state.
+    /// B u of the step under way, laid out like the state.
     drive: Vec<f32>,
 }
 
@@ -22,7 +22,7 @@ pub struct LruStream {
 struct Weights {
     lambda_re: Vec<f32>,
     lambda_im: Vec<f32>,
-    /// Re Γ B above Im Γ B, `[2 * state, hidden]`.
+    /// Re B above Im B, `[2 * state, hidden]`.
     input: LaneMatrix,
     /// Re C beside -Im C, `[hidden, 2 * state]`.
     output: LaneMatrix,
@@ -31,8 +31,14 @@ struct Weights {
 
 impl<B: Backend> Lru<B> {
     /// This layer one step at a time, from a zero state.
-    pub fn stream(&self) -> LruStream {
-        let system = self.system_tensors();
+    pub fn stream(&self) -> DiagonalStream {
+        DiagonalStream::new(self.system_tensors())
+    }
+}
+
+impl DiagonalStream {
+    /// From a zero state.
+    pub fn new<B: Backend>(system: DiagonalSsmTensors<B>) -> Self {
         let [state, hidden] = system.input_matrix[0].dims();
         let [lambda_re, lambda_im] = system.lambda.map(values);
         let input = system.input_matrix.map(values);
@@ -49,15 +55,13 @@ impl<B: Backend> Lru<B> {
             lambda_re,
             lambda_im,
         };
-        LruStream {
+        Self {
             weights: Arc::new(weights),
             state: vec![0.0; 2 * state],
             drive: vec![0.0; 2 * state],
         }
     }
-}
 
-impl LruStream {
     /// Width of input and output.
     pub fn hidden_dim(&self) -> usize {
         self.weights.feedthrough.len()
@@ -136,7 +140,7 @@ fn rotate(lambda_re: &[f32], lambda_im: &[f32], state: &mut [f32], drive: &[f32]
     }
 }
 
-impl LayerStream for LruStream {
+impl LayerStream for DiagonalStream {
     fn step(&mut self, input: &[f32], output: &mut [f32]) {
         Self::step(self, input, output);
     }
