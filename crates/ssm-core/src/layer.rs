@@ -221,7 +221,6 @@ macro_rules! layers {
     ($($(#[$documentation:meta])+ $Kind:ident $word:literal $field:ident: $Layer:ident),+ $(,)?) => {
         /// A kind of layer.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[non_exhaustive]
         pub enum LayerKind {
             $($(#[$documentation])+ #[serde(rename = $word)] $Kind,)+
         }
@@ -310,6 +309,13 @@ macro_rules! layers {
                         (LayerShape::$Kind(shape), state)
                     })+
                 })
+            }
+        }
+
+        impl Default for LayerKind {
+            /// The first of the list.
+            fn default() -> Self {
+                Self::ALL[0]
             }
         }
 
@@ -535,11 +541,12 @@ macro_rules! layers {
             }
         }
 
-        /// Calls a macro with every kind: its word, the name of a field for its table, and the type of that.
+        /// Calls a macro with a list of all kinds: for each its word, its variant of [`LayerKind`], the name of a field for
+        /// its settings, and the layer, whose settings those are.
         #[macro_export]
         macro_rules! with_layers {
             ($callback:ident) => {
-                $callback! { $($word $Kind $field,)+ }
+                $callback! { $($word $Kind $field $Layer,)+ }
             };
         }
     };
