@@ -69,12 +69,8 @@ mod cube;
 mod device;
 mod diagonal_ssm;
 mod dropout;
-#[cfg(feature = "cube")]
-mod fusion;
 mod gated_unit;
 mod kept_rows;
-#[cfg(feature = "libtorch")]
-mod libtorch;
 mod linear;
 mod lru;
 mod mamba;
@@ -95,11 +91,11 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
-pub use affine::{AffineGradients, affine, affine_reference};
-pub use backend::{Backend, Kernels, TrainingBackend};
-pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
+pub use affine::{affine, affine_reference};
+pub use backend::{Backend, Kernels, TrainingBackend, operations};
+pub use batch_norm::{batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
-pub use causal_conv::{CausalConvGradients, causal_conv, causal_conv_reference};
+pub use causal_conv::{causal_conv, causal_conv_reference};
 pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
 #[cfg(feature = "cube")]
 pub use device::DeviceError;
@@ -108,17 +104,11 @@ pub use device::probe_cuda;
 #[cfg(feature = "wgpu")]
 pub use device::probe_wgpu;
 pub use diagonal_ssm::{
-    DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput, DiagonalSsmTensors,
-    diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
+    DiagonalSsmTensors, diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
 };
 pub use dropout::Dropout;
-pub use gated_unit::{
-    GatedUnit, GatedUnitForward, GatedUnitGradients, GatedUnitTensors, gated_unit,
-    gated_unit_reference,
-};
+pub use gated_unit::{GatedUnitTensors, gated_unit, gated_unit_reference};
 pub use kept_rows::KeptRows;
-#[cfg(feature = "libtorch")]
-pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{GradientKind, Lru, LruGradient, LruInit};
 pub use mamba::{
@@ -128,16 +118,16 @@ pub use mamba::{
 pub use mean_over_time::mean_over_time;
 pub use model::{Model, ModelConfig};
 pub use module_path::ModulePath;
+#[cfg(feature = "cube")]
+pub use operation::OnCube;
+#[cfg(feature = "libtorch")]
+pub use operation::libtorch_device;
+pub use operation::{ByHand, Kernel, Operation, Pullback, Recorded, Run, Tensors};
 pub use readout::{Readout, read_out};
 pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
-pub use rms_norm::{RmsNormGradients, rms_norm, rms_norm_reference};
-pub use scan::{
-    Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
-};
-pub use selective_scan::{
-    SelectiveScan, SelectiveScanForward, SelectiveScanTensors, selective_scan,
-    selective_scan_reference,
-};
-pub use ssd::{Ssd, SsdForward, SsdTensors, ssd, ssd_reference};
+pub use rms_norm::{rms_norm, rms_norm_reference};
+pub use scan::{Decay, DecayTensor, Field, linear_scan, linear_scan_reference};
+pub use selective_scan::{SelectiveScanTensors, selective_scan, selective_scan_reference};
+pub use ssd::{SsdTensors, ssd, ssd_reference};
 pub use streaming::{ClassifierStream, LruStream, MambaStream};
 pub use tensors::{Axes, ExpectedShape, NamedTensor, NamedTensors, WeightsError};
