@@ -71,13 +71,9 @@ mod device;
 mod diagonal_ssm;
 mod dropout;
 mod encoder;
-#[cfg(feature = "cube")]
-mod fusion;
 mod gated_unit;
 mod head;
 mod layer;
-#[cfg(feature = "libtorch")]
-mod libtorch;
 mod linear;
 mod lru;
 mod mamba;
@@ -100,11 +96,11 @@ mod tensors;
 #[cfg(test)]
 mod testing;
 
-pub use affine::{AffineGradients, affine, affine_reference};
-pub use backend::{Backend, Kernels, TrainingBackend};
-pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
+pub use affine::{affine, affine_reference};
+pub use backend::{Backend, Kernels, TrainingBackend, operations};
+pub use batch_norm::{batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Norm, Statistics};
-pub use causal_conv::{CausalConvGradients, causal_conv, causal_conv_reference};
+pub use causal_conv::{causal_conv, causal_conv_reference};
 pub use channel_ssm::{ChannelSsmTensors, channel_ssm};
 pub use compression::{
     BasisChange, Carry, CompressionError, Drift, GradientKind, GradientMap, KeptRows, Method,
@@ -117,22 +113,16 @@ pub use device::probe_cuda;
 #[cfg(feature = "wgpu")]
 pub use device::probe_wgpu;
 pub use diagonal_ssm::{
-    DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput, DiagonalSsmTensors,
-    diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
+    DiagonalSsmTensors, diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
 };
 pub use dropout::Dropout;
 pub use encoder::{Embedding, Encoder, EncoderLayer, Sequences};
-pub use gated_unit::{
-    GatedUnit, GatedUnitForward, GatedUnitGradients, GatedUnitTensors, gated_unit,
-    gated_unit_reference,
-};
+pub use gated_unit::{GatedUnitTensors, gated_unit, gated_unit_reference};
 pub use head::{Head, HeadLayer, PairHead, TokenHead};
 pub use layer::{
     Compressible, Frame, Group, Layer, LayerBasis, LayerKind, LayerSettings, LayerShape,
     OutOfRange, SequenceLayer, Settings, Surroundings,
 };
-#[cfg(feature = "libtorch")]
-pub use libtorch::libtorch_device;
 pub use linear::Linear;
 pub use lru::{Lru, LruGradient, LruInit, LruShape};
 pub use mamba::{
@@ -143,18 +133,18 @@ pub use mamba::{
 pub use mean_over_time::mean_over_time;
 pub use model::{Architecture, Model, ModelSizes, NamedMapper, NamedVisitor};
 pub use module_path::ModulePath;
+#[cfg(feature = "cube")]
+pub use operation::OnCube;
+#[cfg(feature = "libtorch")]
+pub use operation::libtorch_device;
+pub use operation::{ByHand, Kernel, Operation, Pullback, Recorded, Run, Tensors};
 pub use readout::{Readout, read_out};
-pub use rms_norm::{RmsNormGradients, rms_norm, rms_norm_reference};
+pub use rms_norm::{rms_norm, rms_norm_reference};
 pub use s4d::{S4d, S4dInit, S4dSettings, S4dShape};
 pub use s5::{Discretization, S5, S5Settings, S5Shape};
-pub use scan::{
-    Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
-};
-pub use selective_scan::{
-    SelectiveScan, SelectiveScanForward, SelectiveScanTensors, selective_scan,
-    selective_scan_reference,
-};
-pub use ssd::{Ssd, SsdForward, SsdTensors, ssd, ssd_reference};
+pub use scan::{Decay, DecayTensor, Field, linear_scan, linear_scan_reference};
+pub use selective_scan::{SelectiveScanTensors, selective_scan, selective_scan_reference};
+pub use ssd::{SsdTensors, ssd, ssd_reference};
 pub use streaming::{ChannelStream, DiagonalStream, LayerStream, ModelStream};
 pub use system::{LinearLayer, MapPair, ReductionError, StateMaps};
 pub use tensors::{Axes, ExpectedShape, NamedTensor, NamedTensors, WeightsError};
