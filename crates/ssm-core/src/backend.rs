@@ -67,6 +67,7 @@ operations! {
     batch_norm::BatchNorm[1],
     batch_norm::Normalize[3],
     causal_conv::CausalConv[3],
+    channel_ssm::ChannelSsm[6],
     diagonal_ssm::DiagonalSsm[9],
     dropout::DropoutFactors[1],
     gated_unit::GatedUnit[6],

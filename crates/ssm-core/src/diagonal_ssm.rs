@@ -2,7 +2,7 @@
 
 mod composed;
 mod flex;
-mod native;
+pub(crate) mod native;
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend, ops::FloatTensor, s};
 use burn_flex::FlexTensor;
@@ -67,19 +67,19 @@ impl Operation<9> for DiagonalSsm {
 #[derive(Clone, Debug)]
 pub(crate) struct DiagonalSystem<T> {
     /// Re λ, `[state]`.
-    lambda_re: T,
+    pub(crate) lambda_re: T,
     /// Im λ, `[state]`.
-    lambda_im: T,
+    pub(crate) lambda_im: T,
     /// Re B, `[state, hidden]`; any input normalization is already in it.
-    input_re: T,
+    pub(crate) input_re: T,
     /// Im B, `[state, hidden]`.
-    input_im: T,
+    pub(crate) input_im: T,
     /// Re C, `[hidden, state]`.
-    output_re: T,
+    pub(crate) output_re: T,
     /// Im C, `[hidden, state]`.
-    output_im: T,
+    pub(crate) output_im: T,
     /// D, `[hidden]`.
-    feedthrough: T,
+    pub(crate) feedthrough: T,
 }
 
 impl<T> DiagonalSystem<T> {

@@ -101,7 +101,7 @@ pub use backend::{Backend, Kernels, TrainingBackend, operations};
 pub use batch_norm::{batch_norm, batch_norm_reference, normalize};
 pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Norm, Statistics};
 pub use causal_conv::{causal_conv, causal_conv_reference};
-pub use channel_ssm::{ChannelSsmTensors, channel_ssm};
+pub use channel_ssm::{ChannelSsmTensors, channel_ssm, channel_ssm_reference};
 pub use compression::{
     BasisChange, Carry, CompressionError, Drift, GradientKind, GradientMap, KeptRows, Method,
     OutputBound, Ranking, Realization, Reduced, Reduction, Seen, States,
