@@ -120,8 +120,12 @@ fn code(folder: &str) -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).expect("a source file");
-                let (code, _) = text.split_once("#[cfg(test)]\nmod tests").unwrap_or((&text, ""));
-                let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let (code, _) = text
+                    .split_once("#[cfg(test)]\nmod tests")
+                    .unwrap_or((&text, ""));
+                let lines = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
                 found.push((path, lines.collect::<Vec<_>>().join("\n")));
             }
         }
@@ -144,7 +148,15 @@ fn trainer_names_no_kind_of_layer() {
     // The one test module that is a file of its own builds layers to cut.
     let code = code("crates/trainer/src").into_iter();
     for (path, code) in code.filter(|(path, _)| !path.ends_with("bridge/idle_states.rs")) {
-        for word in ["Lru", "S5", "S4d", "Mamba", "Mamba2", "SelectiveMixer", "DualMixer"] {
+        for word in [
+            "Lru",
+            "S5",
+            "S4d",
+            "Mamba",
+            "Mamba2",
+            "SelectiveMixer",
+            "DualMixer",
+        ] {
             assert!(!names(&code, word), "{} names {word}", path.display());
         }
     }

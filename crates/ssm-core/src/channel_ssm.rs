@@ -86,10 +86,7 @@ pub struct ChannelSsmTensors<B: BurnBackend> {
 ///
 /// # Source
 /// `GGGR22`, section 3.
-pub fn channel_ssm<B: Backend>(
-    input: Tensor<B, 3>,
-    systems: ChannelSsmTensors<B>,
-) -> Tensor<B, 3> {
+pub fn channel_ssm<B: Backend>(input: Tensor<B, 3>, systems: ChannelSsmTensors<B>) -> Tensor<B, 3> {
     let [l_re, l_im] = systems.lambda.map(primitive);
     let [c_re, c_im] = systems.output.map(primitive);
     let feedthrough = primitive(systems.feedthrough);
@@ -120,7 +117,10 @@ fn one_by_one<B: BurnBackend>(
     let outputs = (0..channels).map(|channel| {
         let row = |matrix: &Tensor<B, 2>| matrix.clone().narrow(0, channel, 1);
         let system = DiagonalSsmTensors {
-            lambda: systems.lambda.each_ref().map(|part| row(part).reshape([state])),
+            lambda: systems
+                .lambda
+                .each_ref()
+                .map(|part| row(part).reshape([state])),
             input_matrix: [one.clone(), zero.clone()],
             output_matrix: systems.output.each_ref().map(row),
             feedthrough: systems.feedthrough.clone().narrow(0, channel, 1),

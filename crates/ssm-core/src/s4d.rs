@@ -141,7 +141,10 @@ impl<B: BurnBackend> S4d<B> {
         let held_im = above_im * a_re - above_re * a_im;
         let [held_re, held_im] = [held_re, held_im].map(|part| part * 2.0 / square.clone());
         let part = |index: usize| -> Tensor<B, 2> {
-            self.C.val().slice(s![.., .., index..index + 1]).squeeze_dim(2)
+            self.C
+                .val()
+                .slice(s![.., .., index..index + 1])
+                .squeeze_dim(2)
         };
         let (c_re, c_im) = (part(0), part(1));
         ChannelSsmTensors {
@@ -174,7 +177,10 @@ impl<B: BurnBackend> S4d<B> {
     pub fn to_systems(&self) -> Result<Vec<DiscreteDiagonalSystem>, ReductionError> {
         let state = self.A_imag.dims()[1];
         let parts = values(&self.C);
-        let channels = self.continuous().into_iter().zip(parts.chunks_exact(2 * state));
+        let channels = self
+            .continuous()
+            .into_iter()
+            .zip(parts.chunks_exact(2 * state));
         channels
             .map(|((a, step), c)| {
                 let modes: Vec<_> = a.iter().map(|a| reduction::held(*a, step)).collect();
@@ -295,7 +301,10 @@ impl<B: Backend> Compressible<B> for S4d<B> {
         _: Method,
     ) -> Option<Drift> {
         let before = before.to_systems().ok()?;
-        let drifts = basis.iter().zip(&before).map(|(now, before)| now.drift(before));
+        let drifts = basis
+            .iter()
+            .zip(&before)
+            .map(|(now, before)| now.drift(before));
         reduction::drift_of_all(drifts.collect::<Option<Vec<_>>>()?)
     }
 

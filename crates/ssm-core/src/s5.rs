@@ -143,10 +143,7 @@ fn product<B: BurnBackend, const D: usize>(
     [a, b]: Planes<B, D>,
     [c, d]: Planes<B, D>,
 ) -> Planes<B, D> {
-    [
-        a.clone() * c.clone() - b.clone() * d.clone(),
-        a * d + b * c,
-    ]
+    [a.clone() * c.clone() - b.clone() * d.clone(), a * d + b * c]
 }
 
 /// (a + bi) / (c + di).
@@ -161,7 +158,10 @@ fn quotient<B: BurnBackend, const D: usize>(
 
 /// The real or imaginary part of a tensor with the parts on its last axis.
 fn part<B: BurnBackend>(tensor: &Tensor<B, 3>, index: usize) -> Tensor<B, 2> {
-    tensor.clone().slice(s![.., .., index..index + 1]).squeeze_dim(2)
+    tensor
+        .clone()
+        .slice(s![.., .., index..index + 1])
+        .squeeze_dim(2)
 }
 
 impl<B: BurnBackend> S5<B> {

@@ -63,7 +63,9 @@ fn logits_of_published_weights_are_those_of_a_plain_recurrence() {
         let input = Tensor::<Flex, 3>::from_data(data, &Default::default());
         let logits = model.forward(Sequences::Features(input), Readout::Mean);
         let got: Vec<f64> = logits.into_data().iter().collect();
-        let scale = want.iter().fold(0.0_f64, |most, logit| most.max(logit.abs()));
+        let scale = want
+            .iter()
+            .fold(0.0_f64, |most, logit| most.max(logit.abs()));
         // Forty steps of two blocks in f32.
         let allowed = 1e-5 * scale;
         for (got, want) in got.iter().zip(want) {

@@ -64,7 +64,10 @@ impl<'a, T: Real> Channels<'a, T> {
             .par_chunks_mut(steps)
             .enumerate()
             .for_each(|(channel, row)| {
-                for (to, from) in row.iter_mut().zip(values[channel..].iter().step_by(channels)) {
+                for (to, from) in row
+                    .iter_mut()
+                    .zip(values[channel..].iter().step_by(channels))
+                {
                     *to = *from;
                 }
             });
@@ -107,7 +110,10 @@ pub(super) fn forward<T: Real>(input: &FlexTensor, systems: &[FlexTensor; 5]) ->
     }
     let count = states.len();
     [
-        tensor(channels.together(&outputs), [batch, length, channels.channels]),
+        tensor(
+            channels.together(&outputs),
+            [batch, length, channels.channels],
+        ),
         tensor(states, [count]),
     ]
 }

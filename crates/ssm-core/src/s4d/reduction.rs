@@ -158,7 +158,10 @@ struct Channel {
 fn modes<B: BurnBackend>(layer: &S4d<B>) -> Vec<(Vec<DiscreteMode>, Vec<c64>, Vec<f64>)> {
     let state = layer.A_imag.dims()[1];
     let parts = values(&layer.C);
-    let channels = layer.continuous().into_iter().zip(parts.chunks_exact(2 * state));
+    let channels = layer
+        .continuous()
+        .into_iter()
+        .zip(parts.chunks_exact(2 * state));
     channels
         .map(|((a, step), c)| {
             let (c, _) = c.as_chunks::<2>();
@@ -282,7 +285,10 @@ impl Channel {
             })
             .collect();
         let poles = kind.matrix([r, n], |i, j| {
-            let (from, to) = (self.old[j].value_slope.conj(), self.new[i].value_slope.conj());
+            let (from, to) = (
+                self.old[j].value_slope.conj(),
+                self.new[i].value_slope.conj(),
+            );
             (
                 (right[(j, i)] * left[(i, j)]).conj() / from * to,
                 right_conjugate(j, i) * left_conjugate(i, j).conj() / from.conj() * to,

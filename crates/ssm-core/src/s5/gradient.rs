@@ -40,9 +40,7 @@ impl Modes {
     /// Σ_h conj(slope B_h) g_B̄h of a state.
     fn through_input(&self, state: usize, slope: c64, of_input: impl Fn(usize) -> c64) -> c64 {
         let entries = self.input[state].iter().enumerate();
-        entries
-            .map(|(h, b)| (slope * b).conj() * of_input(h))
-            .sum()
+        entries.map(|(h, b)| (slope * b).conj() * of_input(h)).sum()
     }
 }
 

@@ -55,11 +55,15 @@ mod tests {
                 c64::new(-(lower - diagonal) + q(i) * q(j), 0.0)
             });
             let NormalHippo { lambda, vectors } = normal_hippo(size);
-            let residual = &s * &vectors
-                - Mat::from_fn(size, size / 2, |i, n| vectors[(i, n)] * lambda[n]);
+            let residual =
+                &s * &vectors - Mat::from_fn(size, size / 2, |i, n| vectors[(i, n)] * lambda[n]);
             // Rounding of products with a matrix of this norm.
             let allowed = 1e-14 * size as f64 * s.norm_l2();
-            assert!(residual.norm_l2() < allowed, "{size}: {:e}", residual.norm_l2());
+            assert!(
+                residual.norm_l2() < allowed,
+                "{size}: {:e}",
+                residual.norm_l2()
+            );
             let gram = vectors.adjoint() * &vectors - Mat::<c64>::identity(size / 2, size / 2);
             assert!(gram.norm_l2() < 1e-12 * size as f64);
             assert!(lambda.iter().all(|lambda| lambda.im < 0.0));

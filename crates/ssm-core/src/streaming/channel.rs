@@ -65,7 +65,11 @@ impl LayerStream for ChannelStream {
     fn step(&mut self, input: &[f32], output: &mut [f32]) {
         let channels = self.weights.feedthrough.len();
         assert_eq!(input.len(), channels, "the input has one value per channel");
-        assert_eq!(output.len(), channels, "the output has one value per channel");
+        assert_eq!(
+            output.len(),
+            channels,
+            "the output has one value per channel"
+        );
         vectorized::<f32, _>(
             #[inline(always)]
             || self.advance(input, output),
