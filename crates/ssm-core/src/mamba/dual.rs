@@ -4,7 +4,7 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend as BurnBackend},
 };
-use hsv::{BalancedGramians, Mat};
+use hsv::{BalancedGramians, Mat, Selection};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -532,6 +532,14 @@ impl DualBasis {
     }
 }
 
+/// Places of the balanced states of a head that stay: of those above rounding as a selection wants, and of the others as
+/// many as are missing.
+fn places(head: &BalancedGramians, selection: Selection, order: usize) -> Vec<usize> {
+    let rank = head.rank();
+    let chosen = selection.states(rank, order.min(rank));
+    chosen.into_iter().chain(rank..order).collect()
+}
+
 impl<B: Backend> Compressible<B> for DualMixer<B> {
     const RANKED_ON_DATA: bool = true;
     const METHOD: &'static [&'static str] = &["gramian", "reduction"];
@@ -587,15 +595,31 @@ impl<B: Backend> Compressible<B> for DualMixer<B> {
                 discarded,
             });
         };
-        let projections: Vec<_> = heads.iter().map(|head| head.projections(order)).collect();
-        let values = DualBasis::sums(heads);
-        let gone: f64 = values[order..].iter().sum();
+        let places = heads.iter().map(|h| places(h, method.selection, order));
+        let places: Vec<Vec<usize>> = places.collect();
+        let states = self.state_dim();
+        let heads_and_places = || heads.iter().zip(&places);
+        let projections: Vec<_> = heads_and_places()
+            .map(|(head, places)| {
+                let (right, left) = head.projections(states);
+                (
+                    Mat::from_fn(states, order, |i, j| right[(i, places[j])]),
+                    Mat::from_fn(order, states, |i, j| left[(places[i], j)]),
+                )
+            })
+            .collect();
+        let gone = |state: usize| -> f64 {
+            let losing = heads_and_places().filter(|(_, places)| !places.contains(&state));
+            losing.map(|(head, _)| head.singular_values()[state]).sum()
+        };
+        let gone: f64 = (0..states).map(gone).sum();
+        let all: f64 = DualBasis::sums(heads).iter().sum();
         Ok(Reduced {
             layer: self.balanced(&projections),
             // The maps of the heads are new, or compositions of what the moments were of.
             carry: Carry::Forget(vec!["key_map.weight", "query_map.weight"]),
             bound: None,
-            discarded: gone / values.iter().sum::<f64>(),
+            discarded: if gone > 0.0 { gone / all } else { 0.0 },
         })
     }
 
