@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::FloatTensor;
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
-    Classifier, ClassifierConfig, DiagonalSsm, Encoder, GatedUnit, Kernels, LruInit, Model,
-    Readout, TrainingBackend,
+    Classifier, ClassifierConfig, Encoder, LruInit, Model, Readout, Recorded, TrainingBackend,
+    operations::{BatchNorm, DiagonalSsm, GatedUnit},
 };
 use trainer::backend::Job;
 use trainer::data::Batch;
@@ -235,9 +235,8 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
     fn norm(&self) -> f64 {
         let (input, gradient) = (self.random_primitive(), self.random_primitive());
         self.clock.part(|| {
-            let normalized = B::Inner::batch_norm_forward(&input, 1e-5);
-            let (output, variance) = (&normalized.output, &normalized.variance);
-            B::Inner::batch_norm_backward(output, variance, 1e-5, &gradient)
+            let (_, way_back) = Recorded::<BatchNorm, B::Inner, 1>::run([input.clone()], 1e-5);
+            way_back.backward(gradient.clone(), [true])
         })
     }
 
@@ -245,22 +244,22 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
     fn recurrence(&self) -> [f64; 2] {
         let (n, h) = (self.states, self.shape.hidden);
         let (input, gradient) = (self.random_primitive(), self.random_primitive());
-        let system = DiagonalSsm {
-            lambda_re: self.clock.primitive([n]),
-            lambda_im: self.clock.primitive([n]),
-            input_re: self.clock.primitive([n, h]),
-            input_im: self.clock.primitive([n, h]),
-            output_re: self.clock.primitive([h, n]),
-            output_im: self.clock.primitive([h, n]),
-            feedthrough: self.clock.primitive([h]),
-        };
-        let initial_state = self.clock.primitive([self.shape.batch, 2 * n]);
-        let run = || B::Inner::diagonal_ssm_forward(&input, &system, &initial_state);
+        let inputs = [
+            input,
+            self.clock.primitive([n]),
+            self.clock.primitive([n]),
+            self.clock.primitive([n, h]),
+            self.clock.primitive([n, h]),
+            self.clock.primitive([h, n]),
+            self.clock.primitive([h, n]),
+            self.clock.primitive([h]),
+            self.clock.primitive([self.shape.batch, 2 * n]),
+        ];
+        let run = || Recorded::<DiagonalSsm, B::Inner, 9>::run(inputs.clone(), ());
         let forward = self.clock.part(run);
-        let states = run().chunk_states;
-        let backward = self
-            .clock
-            .part(|| B::Inner::diagonal_ssm_backward(&input, &system, &states, &gradient));
+        let (_, way_back) = run();
+        let backward = || way_back.clone().backward(gradient.clone(), [true; 9]);
+        let backward = self.clock.part(backward);
         [forward, backward]
     }
 
@@ -268,18 +267,18 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let h = self.shape.hidden;
         let (input, skip) = (self.random_primitive(), self.random_primitive());
         let gradient = self.random_primitive();
-        let weights = GatedUnit {
-            value_weight: self.clock.primitive([h, h]),
-            value_bias: self.clock.primitive([h]),
-            gate_weight: self.clock.primitive([h, h]),
-            gate_bias: self.clock.primitive([h]),
-        };
+        let inputs = [
+            input,
+            skip,
+            self.clock.primitive([h, h]),
+            self.clock.primitive([h]),
+            self.clock.primitive([h, h]),
+            self.clock.primitive([h]),
+        ];
         self.clock.part(|| {
-            let forward = B::Inner::gated_unit_forward(&input, &skip, &weights, Some(DROPOUT));
-            let branches = forward.branches.as_ref();
-            let gradients =
-                B::Inner::gated_unit_backward(&input, &weights, Some(DROPOUT), branches, &gradient);
-            (forward.output, gradients)
+            let (outputs, way_back) =
+                Recorded::<GatedUnit, B::Inner, 6>::run(inputs.clone(), Some(DROPOUT));
+            (outputs, way_back.backward(gradient.clone(), [true; 6]))
         })
     }
 

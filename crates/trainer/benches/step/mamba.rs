@@ -4,8 +4,8 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor};
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
 use ssm_core::{
-    Encoder, Kernels, Mamba, MambaConfig, MambaHead, MixerKind, Model, SelectiveScan, Ssd,
-    TrainingBackend,
+    Encoder, Kernel, Mamba, MambaConfig, MambaHead, MixerKind, Model, Recorded, TrainingBackend,
+    operations::{Affine, CausalConv, RmsNorm, SelectiveScan, Ssd},
 };
 use trainer::backend::Job;
 
@@ -223,23 +223,21 @@ impl<B: TrainingBackend> Bench<'_, B> {
         // -1 to -N, as a model starts.
         let rates = Tensor::<B::Inner, 1, Int>::arange(1..n as i64 + 1, &self.clock.device);
         let decay: Tensor<B::Inner, 2> = rates.float().neg().unsqueeze().repeat_dim(0, channels);
-        let scan = SelectiveScan {
-            input: self.wide(),
-            step: self.wide(),
-            decay: decay.into_primitive().tensor(),
-            input_vector: self.clock.primitive([batch, length, n]),
-            output_vector: self.clock.primitive([batch, length, n]),
-            feedthrough: self.clock.primitive([channels]),
-            gate: self.wide(),
-        };
+        let inputs = [
+            self.wide(),
+            self.wide(),
+            decay.into_primitive().tensor(),
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([channels]),
+            self.wide(),
+        ];
         let gradient = self.wide();
-        let run = || B::Inner::selective_scan_forward(&scan);
+        let run = || Recorded::<SelectiveScan, B::Inner, 7>::run(inputs.clone(), ());
         let forward = self.clock.part(run);
-        let states = run().chunk_states;
-        let backward = self
-            .clock
-            .part(|| B::Inner::selective_scan_backward(&scan, &states, &gradient));
-        [forward, backward]
+        let (_, way_back) = run();
+        let backward = || way_back.clone().backward(gradient.clone(), [true; 7]);
+        [forward, self.clock.part(backward)]
     }
 
     /// Not a number where the backend makes the map of tensor operations.
@@ -247,30 +245,27 @@ impl<B: TrainingBackend> Bench<'_, B> {
         let (n, heads) = (self.states, self.heads());
         let (batch, length) = (self.shape.batch, self.shape.length);
         let positive = |dims: [usize; 3]| self.clock.random(dims).abs();
-        let map = Ssd {
-            input: self.clock.primitive([batch, length, heads, WIDTH]),
-            step: positive([batch, length, heads]).into_primitive().tensor(),
-            decay: positive([1, 1, heads])
+        let inputs = [
+            self.clock.primitive([batch, length, heads, WIDTH]),
+            positive([batch, length, heads]).into_primitive().tensor(),
+            positive([1, 1, heads])
                 .neg()
                 .reshape([heads])
                 .into_primitive()
                 .tensor(),
-            input_vector: self.clock.primitive([batch, length, n]),
-            output_vector: self.clock.primitive([batch, length, n]),
-            feedthrough: self.clock.primitive([heads]),
-            groups: 1,
-        };
-        let gradient = self.clock.primitive([batch, length, heads, WIDTH]);
-        let run = || B::Inner::ssd_forward(&map);
-        let Some(forward) = run() else {
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([heads]),
+        ];
+        if !<B::Inner as Kernel<Ssd, 6>>::has_backward(&inputs) {
             return [f64::NAN; 2];
-        };
-        let states = forward.chunk_states;
-        [
-            self.clock.part(run),
-            self.clock
-                .part(|| B::Inner::ssd_backward(&map, &states, &gradient)),
-        ]
+        }
+        let gradient = self.clock.primitive([batch, length, heads, WIDTH]);
+        let run = || Recorded::<Ssd, B::Inner, 6>::run(inputs.clone(), 1);
+        let forward = self.clock.part(run);
+        let (_, way_back) = run();
+        let backward = || way_back.clone().backward(gradient.clone(), [true; 6]);
+        [forward, self.clock.part(backward)]
     }
 
     /// All projections of a block, and the map to its step sizes.
@@ -301,12 +296,9 @@ impl<B: TrainingBackend> Bench<'_, B> {
             let input = self.clock.primitive([rows, *inputs]);
             let gradient = self.clock.primitive([rows, *outputs]);
             self.clock.part(|| {
-                let output = B::Inner::affine_forward(&input, &weight, None);
-                let wanted = [true, false];
-                (
-                    output,
-                    B::Inner::affine_backward(&input, &weight, &gradient, wanted),
-                )
+                let inputs = [input.clone(), weight.clone()];
+                let (output, way_back) = Recorded::<Affine, B::Inner, 2>::run(inputs, ());
+                (output, way_back.backward(gradient.clone(), [true; 2]))
             })
         };
         shapes.iter().map(time).sum()
@@ -319,12 +311,14 @@ impl<B: TrainingBackend> Bench<'_, B> {
         };
         let dims = [self.shape.batch, self.shape.length, channels];
         let [input, gradient] = [(); 2].map(|()| self.clock.primitive(dims));
-        let weight = self.clock.primitive([channels, TAPS]);
-        let bias = self.clock.primitive([channels]);
+        let inputs = [
+            input,
+            self.clock.primitive([channels, TAPS]),
+            self.clock.primitive([channels]),
+        ];
         self.clock.part(|| {
-            let output = B::Inner::causal_conv_forward(&input, &weight, &bias);
-            let gradients = B::Inner::causal_conv_backward(&input, &weight, &bias, &gradient);
-            (output, gradients)
+            let (output, way_back) = Recorded::<CausalConv, B::Inner, 3>::run(inputs.clone(), ());
+            (output, way_back.backward(gradient.clone(), [true; 3]))
         })
     }
 
@@ -340,12 +334,24 @@ impl<B: TrainingBackend> Bench<'_, B> {
     fn norm(&self, channels: usize, gated: bool) -> f64 {
         let dims = [self.shape.batch, self.shape.length, channels];
         let [input, gate, gradient] = [(); 3].map(|()| self.clock.primitive(dims));
-        let gate = gated.then_some(&gate);
         let weight = self.clock.primitive([channels]);
+        match gated {
+            true => self.rms_norm([input, weight, gate], &gradient),
+            false => self.rms_norm([input, weight], &gradient),
+        }
+    }
+
+    fn rms_norm<const N: usize>(
+        &self,
+        inputs: [FloatTensor<B::Inner>; N],
+        gradient: &FloatTensor<B::Inner>,
+    ) -> f64
+    where
+        B::Inner: Kernel<RmsNorm, N>,
+    {
         self.clock.part(|| {
-            let output = B::Inner::rms_norm_forward(&input, gate, &weight, 1e-5);
-            let gradients = B::Inner::rms_norm_backward(&input, gate, &weight, 1e-5, &gradient);
-            (output, gradients)
+            let (output, way_back) = Recorded::<RmsNorm, B::Inner, N>::run(inputs.clone(), 1e-5);
+            (output, way_back.backward(gradient.clone(), [true; N]))
         })
     }
 
