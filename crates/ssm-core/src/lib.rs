@@ -18,10 +18,10 @@
 //! reduces.
 //!
 //! # Backends
-//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. `Autodiff` around any backend with
-//! [`Kernels`] differentiates each operation as one node of the graph, by a hand-written backward pass. A backend must
-//! bring a plain scan; everything else is composed around it, and replaced where a kernel of its own pays. burn's Flex has
-//! native kernels for all of it; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
+//! Layers are generic over [`Backend`]: a burn backend with this crate's [`operations`]. Each of these is an [`Operation`]:
+//! tensor operations forward and backward, which any backend can run, and kernels where they pay. `Autodiff` around any
+//! backend with [`Kernels`] differentiates an operation as one node of the graph, by a hand-written backward pass. burn's
+//! Flex has native kernels for all of them; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
 //! [`diagonal_ssm_reference`] and its kind are the same operations in plain tensor code: the oracle of the tests.
 //!
 //! # Example

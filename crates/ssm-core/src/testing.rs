@@ -8,7 +8,7 @@ use burn_flex::FlexTensor;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::operation::{ByHand, Kernel, Operation, Pullback, Tensors};
+use crate::operation::{ByHand, Kernel, Operation, Pullback, Run, Tensors};
 
 /// Numbers in [-1, 1] in f64, the same on every backend.
 pub(crate) fn random<B: Backend, const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<B, D> {

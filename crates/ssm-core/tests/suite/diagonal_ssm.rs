@@ -303,7 +303,8 @@ pub fn a_sequence_can_be_cut_anywhere<B: TrainingBackend>(effort: Effort) {
         case(1, 1100, 3, 40, 1.0 - 1e-6, false),
     ] {
         let v = Values::of(case);
-        let output_and_final = |(all, after): (Results, Vec<f64>)| vec![all[0].clone(), Some(after)];
+        let output_and_final =
+            |(all, after): (Results, Vec<f64>)| vec![all[0].clone(), Some(after)];
         let known = Known {
             truth: output_and_final(in_loops::<f64>(case, &v)),
             plain: output_and_final(in_loops::<f32>(case, &v)),

@@ -55,7 +55,7 @@ pub fn is_skipped(effort: Effort) -> bool {
 macro_rules! suite_on {
     (
         $name:ident, $backend:ty, $effort:expr,
-        problems [$($problem:ty: $as_exact:ident),+ $(,)?],
+        problems [$($module:ident :: $problem:ident: $as_exact:ident),+ $(,)?],
         laws [$($operation:ident :: $law:ident),+ $(,)?]
     ) => {
         mod $name {
@@ -65,7 +65,8 @@ macro_rules! suite_on {
                 #[test]
                 fn $as_exact() {
                     if !suite::is_skipped($effort) {
-                        suite::all_are_as_exact_as_the_twin::<suite::$problem, $backend>($effort);
+                        type Problem = suite::$module::$problem;
+                        suite::all_are_as_exact_as_the_twin::<Problem, $backend>($effort);
                     }
                 }
             )+
@@ -315,7 +316,7 @@ macro_rules! results {
 pub(crate) use results;
 
 /// Something to compute by an operation, drawn from a seed: joins the suite by a line in [`suite_on`].
-pub trait Problem: Copy + Debug {
+pub trait Problem: Copy + Debug + 'static {
     /// Problems by name, which are always among those that are drawn.
     const NAMED: &'static [Self] = &[];
 

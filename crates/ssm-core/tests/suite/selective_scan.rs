@@ -2,9 +2,7 @@
 
 use ssm_core::{SelectiveScanTensors, TrainingBackend, selective_scan, selective_scan_reference};
 
-use super::{
-    Draw, Effort, Form, Placement, Problem, Results, is_as_exact_as_the_twin, results,
-};
+use super::{Draw, Effort, Form, Placement, Problem, Results, is_as_exact_as_the_twin, results};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -119,13 +117,13 @@ pub fn a_selective_scan_neither_drifts_nor_overflows_on_long_sequences<B: Traini
 ) {
     for step_offset in [-14.0, 30.0] {
         let case = Case {
-                seed: 7,
-                batch: 1,
-                length: 700,
-                channels: 2,
-                state: 3,
-                step_offset,
-            };
+            seed: 7,
+            batch: 1,
+            length: 700,
+            channels: 2,
+            state: 3,
+            step_offset,
+        };
         is_as_exact_as_the_twin::<Case, B>(case, effort);
     }
 }
