@@ -1,14 +1,20 @@
 //! AdamW with parameter groups, whose state the trainer owns: a cut can carry it into the new basis, a checkpoint can
 //! hold it.
 
+mod group;
 mod native;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use ssm_core::{Lru, ModulePath, NamedTensor, NamedTensors};
+use ssm_core::{ModulePath, NamedTensor, NamedTensors};
+
+use crate::gradients::NamedGradients;
+pub use group::{Group, group_of};
 
 /// Decay rates of the moments and the guard against division by zero, as optax has them.
 const BETA_1: f64 = 0.9;
@@ -22,6 +28,15 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
+impl AdamWConfig {
+    fn decay_of(self, group: Group) -> f64 {
+        match group {
+            Group::Main => self.weight_decay,
+            Group::Recurrent => 0.0,
+        }
+    }
+}
+
 /// Learning rates of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearningRates {
@@ -29,6 +44,25 @@ pub struct LearningRates {
     pub main: f64,
     /// Of the recurrence's parameters, which do not decay.
     pub recurrent: f64,
+}
+
+impl LearningRates {
+    fn of(self, group: Group) -> f64 {
+        match group {
+            Group::Main => self.main,
+            Group::Recurrent => self.recurrent,
+        }
+    }
+}
+
+/// The group of every parameter, by its path.
+#[derive(Clone)]
+struct Groups(Arc<dyn Fn(&str) -> Group + Send + Sync>);
+
+impl fmt::Debug for Groups {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Groups")
+    }
 }
 
 /// Moments of one parameter, flattened.
@@ -77,31 +111,48 @@ impl Coefficients {
 #[derive(Debug, Clone)]
 pub struct AdamW<B: AutodiffBackend> {
     config: AdamWConfig,
+    groups: Groups,
     moments: BTreeMap<String, Moments<B::InnerBackend>>,
 }
 
 impl<B: AutodiffBackend> AdamW<B> {
-    /// With no moments yet.
+    /// With no moments yet, for the models of this project: the groups are those of [`group_of`].
     pub fn new(config: AdamWConfig) -> Self {
+        Self::with_groups(config, group_of)
+    }
+
+    /// With no moments yet, and the group of every parameter by its path.
+    pub fn with_groups(
+        config: AdamWConfig,
+        groups: impl Fn(&str) -> Group + Send + Sync + 'static,
+    ) -> Self {
         Self {
             config,
+            groups: Groups(Arc::new(groups)),
             moments: BTreeMap::new(),
         }
     }
 
     /// One update of every parameter that has a gradient.
+    ///
+    /// # Panics
+    /// When there is a gradient of a parameter that the model has not.
     pub fn step<M: Module<B>>(
         &mut self,
         lr: LearningRates,
         model: M,
-        gradients: &mut B::Gradients,
+        gradients: NamedGradients<B::InnerBackend>,
     ) -> M {
-        model.map(&mut Update {
+        let mut update = Update {
             optimizer: self,
             gradients,
             lr,
             path: ModulePath::default(),
-        })
+        };
+        let model = model.map(&mut update);
+        let left: Vec<&str> = update.gradients.names().collect();
+        assert!(left.is_empty(), "gradients of no parameter: {left:?}");
+        model
     }
 
     /// Moments of the parameter with this path.
@@ -134,12 +185,8 @@ impl<B: AutodiffBackend> AdamW<B> {
         NamedTensors(tensors)
     }
 
-    /// The state that [`to_tensors`](Self::to_tensors) gave; `None` if a part of it is missing.
-    pub fn from_tensors(
-        config: AdamWConfig,
-        tensors: &NamedTensors,
-        device: &B::Device,
-    ) -> Option<Self> {
+    /// With the moments that [`to_tensors`](Self::to_tensors) gave in place of its own; `None` if a part is missing.
+    pub fn with_tensors(self, tensors: &NamedTensors, device: &B::Device) -> Option<Self> {
         let load = |name: String| {
             let values = tensors.0.get(&name)?.values.as_slice();
             Some(Tensor::from_floats(values, device))
@@ -161,7 +208,7 @@ impl<B: AutodiffBackend> AdamW<B> {
                 },
             );
         }
-        (tensors.0.len() == 3 * moments.len()).then_some(Self { config, moments })
+        (tensors.0.len() == 3 * moments.len()).then_some(Self { moments, ..self })
     }
 
     /// New value of one flattened parameter.
@@ -172,10 +219,8 @@ impl<B: AutodiffBackend> AdamW<B> {
         value: Tensor<B::InnerBackend, 1>,
         gradient: Tensor<B::InnerBackend, 1>,
     ) -> Tensor<B::InnerBackend, 1> {
-        let (lr, decay) = match is_recurrent(name) {
-            true => (lr.recurrent, 0.0),
-            false => (lr.main, self.config.weight_decay),
-        };
+        let group = (self.groups.0)(name);
+        let (lr, decay) = (lr.of(group), self.config.decay_of(group));
         // Taken out, so that their memory has one owner.
         let mut moments = self.moments.remove(name).unwrap_or_else(|| Moments {
             steps: 0,
@@ -223,23 +268,9 @@ fn plain_update<B: Backend>(coefficients: &Coefficients, parameter: Parameter<B>
     }
 }
 
-/// Of a Mamba mixer: rates, steps and feedthrough, which the authors keep from decaying.
-const MAMBA_RECURRENT_PARAMETERS: [&str; 3] = ["A_log", "D", "dt_bias"];
-
-/// Whether a parameter belongs to a recurrence, which has its own learning rate and does not decay.
-fn is_recurrent(name: &str) -> bool {
-    let Some((layer, parameter)) = name.rsplit_once('.') else {
-        return false;
-    };
-    let lru = Lru::<burn::backend::Flex>::RECURRENT_PARAMETERS;
-    (layer.ends_with(".lru") && lru.contains(&parameter))
-        || (layer.ends_with(".mixer") && MAMBA_RECURRENT_PARAMETERS.contains(&parameter))
-        || name.ends_with(".mixer.dt_proj.bias")
-}
-
 struct Update<'a, B: AutodiffBackend> {
     optimizer: &'a mut AdamW<B>,
-    gradients: &'a mut B::Gradients,
+    gradients: NamedGradients<B::InnerBackend>,
     lr: LearningRates,
     path: ModulePath,
 }
@@ -254,18 +285,15 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let name = self.path.name();
         let (id, tensor, mapper) = param.consume();
-        let Some(gradient) = tensor.grad_remove(self.gradients) else {
+        let Some(gradient) = self.gradients.remove(&name) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
         let value = tensor.inner();
         let shape = value.dims();
-        let updated = self.optimizer.update(
-            &self.path.name(),
-            self.lr,
-            value.flatten(0, D - 1),
-            gradient.flatten(0, D - 1),
-        );
+        let value = value.flatten(0, D - 1);
+        let updated = self.optimizer.update(&name, self.lr, value, gradient);
         let tensor = Tensor::from_inner(updated.reshape(shape)).require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }
@@ -393,34 +421,36 @@ mod tests {
         }
         optimizer.moments_mut("a.b").unwrap().steps = 20_000_003;
         let tensors = optimizer.to_tensors();
-        let again = AdamW::<Cpu>::from_tensors(config, &tensors, &Default::default()).unwrap();
+        let load =
+            |tensors: &_| AdamW::<Cpu>::new(config).with_tensors(tensors, &Default::default());
+        let again = load(&tensors).unwrap();
         assert_eq!(again.to_tensors(), tensors);
         assert_eq!(again.moments["a.b"].steps, 20_000_003);
         let mut torn = tensors;
         torn.0.remove("second.a.b");
-        assert!(AdamW::<Cpu>::from_tensors(config, &torn, &Default::default()).is_none());
+        assert!(load(&torn).is_none());
     }
 
     #[test]
-    fn only_the_recurrence_is_in_the_group_without_decay() {
-        for name in [
-            "blocks.0.lru.nu_log",
-            "blocks.12.lru.B_im",
-            "blocks.1.lru.gamma_log",
-            "backbone.layers.0.mixer.A_log",
-            "backbone.layers.0.mixer.dt_proj.bias",
+    fn rate_and_decay_are_those_of_the_group_that_is_passed_in() {
+        let config = AdamWConfig { weight_decay: 0.5 };
+        let groups = |name: &str| match name.starts_with("slow") {
+            true => Group::Recurrent,
+            false => Group::Main,
+        };
+        let mut optimizer = AdamW::<Cpu>::with_groups(config, groups);
+        let lr = LearningRates {
+            main: 0.25,
+            recurrent: 0.125,
+        };
+        let one = || Tensor::<Flex, 1>::from_floats([1.0], &Default::default());
+        for (name, want) in [
+            // A first step is of the length of the rate.
+            ("fast.A_log", 1.0 - 0.25 - 0.25 * 0.5),
+            ("slow.weight", 1.0 - 0.125),
         ] {
-            assert!(is_recurrent(name), "{name}");
-        }
-        for name in [
-            "blocks.0.lru.C_re",
-            "blocks.0.lru.D",
-            "blocks.0.glu.w1.weight",
-            "nu_log",
-            "backbone.layers.0.mixer.dt_proj.weight",
-            "backbone.layers.0.mixer.conv1d.bias",
-        ] {
-            assert!(!is_recurrent(name), "{name}");
+            let updated = optimizer.update(name, lr, one(), one()).into_scalar();
+            assert!((updated - want).abs() < 1e-6, "{name}: {updated}");
         }
     }
 }
