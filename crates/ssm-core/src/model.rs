@@ -19,7 +19,7 @@ use crate::{
     dropout::Dropout,
     encoder::{EncoderLayer, Sequences},
     head::HeadLayer,
-    layer::{Frame, Group, LayerKind, Surroundings},
+    layer::{Frame, LayerKind, Surroundings},
     mamba::RmsNorm,
     module_path::ModulePath,
     readout::{Readout, read_out},
@@ -157,18 +157,6 @@ impl<B: Backend> Model<B> {
     pub fn layer_path(&self, index: usize) -> String {
         let kind = self.kind();
         Names::of(kind.frame()).layer(index, kind)
-    }
-
-    /// What an optimizer may treat alike, by the published name of a parameter.
-    pub fn group(&self, name: &str) -> Group {
-        let kind = self.kind();
-        let blocks = Names::of(kind.frame()).blocks;
-        // blocks . index . layer . parameter
-        let inside = name.strip_prefix(blocks).and_then(|rest| {
-            let (_, rest) = rest.strip_prefix('.')?.split_once('.')?;
-            rest.strip_prefix(kind.name())?.strip_prefix('.')
-        });
-        inside.map_or(Group::Main, |parameter| kind.group(parameter))
     }
 
     /// Every parameter and statistic by its published name.
@@ -355,7 +343,7 @@ mod tests {
     use crate::{
         encoder::Encoder,
         head::Head,
-        layer::LayerSettings,
+        layer::{Group, LayerSettings},
         lru::LruInit,
         mamba::{DualSettings, SelectiveSettings},
         s4d::S4dSettings,
@@ -470,12 +458,12 @@ mod tests {
                 ],
             ),
         ] {
-            let model = model(&architecture(layer.clone(), &[2]));
+            let kind = layer.kind();
             for name in recurrent {
-                assert_eq!(model.group(name), Group::Recurrent, "{name}");
+                assert_eq!(kind.group_of(name), Group::Recurrent, "{name}");
             }
             for name in main {
-                assert_eq!(model.group(name), Group::Main, "{name}");
+                assert_eq!(kind.group_of(name), Group::Main, "{name}");
             }
         }
     }

@@ -6,6 +6,7 @@ use ssm_core::{Dropout, Model, TrainingBackend};
 
 use crate::data::Batch;
 use crate::evaluate::{correct, cross_entropy};
+use crate::gradients::NamedGradients;
 use crate::optimizer::{AdamW, LearningRates};
 
 /// What a step leaves besides the new weights, still on the device.
@@ -28,8 +29,8 @@ pub fn train_step<B: TrainingBackend>(
     let (logits, statistics) = model.forward_train(batch.input, batch.readout, dropout);
     let hits = correct(logits.clone().inner(), batch.labels.clone().inner());
     let loss = cross_entropy(logits, batch.labels);
-    let mut gradients = loss.backward();
-    *model = optimizer.step(rates, model.clone(), &mut gradients);
+    let gradients = NamedGradients::take(model, loss.backward());
+    *model = optimizer.step(rates, model.clone(), gradients);
     model.update_statistics(statistics);
     StepOutcome {
         loss: loss.inner(),

@@ -1,6 +1,6 @@
 //! The published names of a model's tensors: where a parameter stands in a file, whatever the structs are called.
 
-use crate::layer::{Frame, LayerKind};
+use crate::layer::{Frame, Group, LayerKind};
 
 /// Names of what stands around the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,20 @@ impl Names {
     /// Path of the layer in a block.
     pub(crate) fn layer(&self, index: usize, kind: LayerKind) -> String {
         format!("{}.{index}.{}", self.blocks, kind.name())
+    }
+}
+
+impl LayerKind {
+    /// What an optimizer may treat alike, by the published name of a parameter in a model of this kind.
+    pub fn group_of(self, name: &str) -> Group {
+        // blocks . index . layer . parameter
+        let inside = name
+            .strip_prefix(Names::of(self.frame()).blocks)
+            .and_then(|rest| {
+                let (_, rest) = rest.strip_prefix('.')?.split_once('.')?;
+                rest.strip_prefix(self.name())?.strip_prefix('.')
+            });
+        inside.map_or(Group::Main, |parameter| self.group(parameter))
     }
 }
 

@@ -9,6 +9,7 @@ use burn::tensor::{Distribution, Tensor};
 use ssm_core::{Dropout, Kernel, Model, Operation, Recorded, TrainingBackend};
 use trainer::data::{Batch, BatchOrder, batch};
 use trainer::evaluate::cross_entropy;
+use trainer::gradients::NamedGradients;
 use trainer::optimizer::{AdamW, AdamWConfig, LearningRates};
 use trainer::step::train_step;
 
@@ -81,9 +82,10 @@ impl<B: TrainingBackend> Clock<B> {
             .map(|_| {
                 let batch = next();
                 let (logits, statistics) = model.forward_train(batch.input, batch.readout, None);
-                let mut gradients = cross_entropy(logits, batch.labels).backward();
+                let gradients = cross_entropy(logits, batch.labels).backward();
                 self.time(|| {
-                    model = optimizer.step(RATES, model.clone(), &mut gradients);
+                    let gradients = NamedGradients::take::<B, _>(&model, gradients);
+                    model = optimizer.step(RATES, model.clone(), gradients);
                     model.update_statistics(statistics.clone());
                 })
             })

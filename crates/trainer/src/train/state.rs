@@ -170,7 +170,8 @@ impl<B: TrainingBackend> Restored<B> {
         if !model.sizes().equals_but_for_states(&wanted) {
             return Err(mismatch("the model has other sizes"));
         }
-        let optimizer = AdamW::from_tensors(optimizer_config(config), &loaded.optimizer, device)
+        let optimizer = AdamW::new(optimizer_config(config))
+            .with_tensors(&loaded.optimizer, device)
             .ok_or_else(|| mismatch("the optimizer state is incomplete"))?;
         let snapshot = loaded
             .snapshot
