@@ -51,10 +51,7 @@ impl<B: Backend> Default for NamedGradients<B> {
 
 impl<B: Backend> NamedGradients<B> {
     /// Takes the gradients of the parameters of `model` out of what its backward pass left.
-    pub fn take<A>(model: &Model<A>, gradients: A::Gradients) -> Self
-    where
-        A: TrainingBackend + AutodiffBackend<InnerBackend = B>,
-    {
+    pub fn take<A: TrainingBackend<Inner = B>>(model: &Model<A>, gradients: A::Gradients) -> Self {
         let mut taker = Taker::<A> {
             left: gradients,
             taken: Self::default(),
