@@ -55,8 +55,8 @@ mod tests {
     fn digits() -> Dataset {
         let options = LoadOptions {
             digits: DigitsOptions {
-                train: 400,
-                test: 1,
+                train_examples: 400,
+                test_examples: 1,
                 ..DigitsOptions::default()
             },
             ..LoadOptions::default()

@@ -130,15 +130,15 @@ impl Row {
     fn examples(&self) -> Dataset {
         let options = LoadOptions {
             digits: DigitsOptions {
-                train: EXAMPLES,
-                test: 1,
+                train_examples: EXAMPLES,
+                test_examples: 1,
                 ..DigitsOptions::default()
             },
             selective_copy: SelectiveCopyOptions {
                 length: 64,
                 copies: 8,
-                train: EXAMPLES,
-                test: 1,
+                train_examples: EXAMPLES,
+                test_examples: 1,
                 ..SelectiveCopyOptions::default()
             },
             ..LoadOptions::default()
