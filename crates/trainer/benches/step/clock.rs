@@ -84,7 +84,7 @@ impl<B: TrainingBackend> Clock<B> {
                 let (logits, statistics) = model.forward_train(batch.input, batch.readout, None);
                 let gradients = cross_entropy(logits, batch.labels).backward();
                 self.time(|| {
-                    let gradients = NamedGradients::take::<B, _>(&model, gradients);
+                    let gradients = NamedGradients::take(&model, gradients);
                     model = optimizer.step(RATES, model.clone(), gradients);
                     model.update_statistics(statistics.clone());
                 })
