@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use time::OffsetDateTime;
 use time::macros::format_description;
+use trainer::predict::Passage;
 use trainer::analyze::{analyze_checkpoint, analyze_system};
 use trainer::config::{BackendKind, Config};
 use trainer::train::TrainError;
@@ -160,6 +161,9 @@ struct PredictArgs {
     /// Backend: cpu, wgpu, cuda or libtorch.
     #[arg(long)]
     backend: Option<String>,
+    /// One step after the other on the processor, as a program does that waits for the next sample.
+    #[arg(long, conflicts_with = "backend")]
+    stream: bool,
 }
 
 #[derive(Debug, Args)]
@@ -252,9 +256,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Report(args) => print(report::write_report(&args.run)?.display()),
         Command::Analyze(args) => run_analyze(&args),
         Command::Predict(args) => {
-            let backend = backend(args.backend)?;
+            let passage = match args.stream {
+                true => Passage::Stepwise,
+                false => Passage::Parallel(backend(args.backend)?),
+            };
             Ok(predict::predict(
-                backend,
+                passage,
                 &args.weights,
                 &args.input,
                 &args.output,

@@ -106,7 +106,10 @@ impl ModelConfig {
         let layer = self.layer();
         let checked = layer.check(self.hidden_dim, self.state_dim);
         checked.map_err(|fault| ConfigError::Range {
-            key: format!("model.{}.{}", self.kind, fault.key),
+            key: match RULES.short_forms.contains(&fault.key) {
+                true => format!("model.{}", fault.key),
+                false => format!("model.{}.{}", self.kind, fault.key),
+            },
             value: fault.value,
             expected: fault.expected.to_owned(),
         })?;
