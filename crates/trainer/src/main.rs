@@ -8,9 +8,9 @@ use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use time::OffsetDateTime;
 use time::macros::format_description;
-use trainer::predict::Passage;
 use trainer::analyze::{analyze_checkpoint, analyze_system};
 use trainer::config::{BackendKind, Config};
+use trainer::predict::Passage;
 use trainer::train::TrainError;
 use trainer::{
     allocator, checkpoint, data, evaluate, events, history, interrupt, predict, report, train,

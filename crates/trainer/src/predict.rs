@@ -336,10 +336,7 @@ impl Job for Predict {
 fn stepwise(tensors: NamedTensors, input: &Input) -> Result<NamedTensor, WeightsError> {
     let model = Model::<Flex>::from_tensors(tensors, &Default::default())?;
     let (sequences, length) = (input.sequences(), input.length());
-    let (outputs, every_step) = (
-        model.sizes().outputs(),
-        model.sizes().is_language_model(),
-    );
+    let (outputs, every_step) = (model.sizes().outputs(), model.sizes().is_language_model());
     let answers = if every_step { length } else { 1 };
     let before = model.stream();
     let mut values = vec![0.0; sequences * answers * outputs];

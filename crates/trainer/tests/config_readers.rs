@@ -220,7 +220,10 @@ fn a_later_layer_may_choose_otherwise() {
         &["model.kind=mamba", "compress.policy=fraction"],
     );
     let config = config.expect("the keys of a sweep");
-    assert_eq!((config.model.mamba.expand, config.compress.fraction), (3, 0.25));
+    assert_eq!(
+        (config.model.mamba.expand, config.compress.fraction),
+        (3, 0.25)
+    );
     load("", &[("MODEL__EXPAND", "3")], &["model.kind=mamba"]).expect("of the environment");
 }
 

@@ -93,12 +93,7 @@ fn ask(folder: &Path, bytes: &mut Bytes<'_>) {
         )
     });
     write(&input, &serialize(views, None).expect("few tensors"));
-    match predict(
-        Passage::Parallel(BackendKind::Cpu),
-        folder,
-        &input,
-        &output,
-    ) {
+    match predict(Passage::Parallel(BackendKind::Cpu), folder, &input, &output) {
         Ok(()) => {
             let answer = read_tensors(&output).expect("what was just written");
             let logits = &answer.0["logits"];
