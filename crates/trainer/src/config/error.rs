@@ -71,12 +71,13 @@ pub enum ConfigError {
     },
     /// The sizes of the model are each possible, and together too much.
     #[error(
-        "`model.{keys}` make a model of about {parameters:.1e} parameters, and the most that can be trained is \
-         {limit:.1e}; lower them"
+        "`model.{{{}}}` make a model of about {parameters:.1e} parameters, and the most that can be trained is \
+         {limit:.1e}; lower them",
+        keys.join(", ")
     )]
     ModelSize {
         /// The sizes it follows from.
-        keys: &'static str,
+        keys: Vec<&'static str>,
         /// Parameters of all blocks.
         parameters: f64,
         /// The most there may be.

@@ -120,7 +120,7 @@ impl ModelConfig {
             return Ok(());
         }
         Err(ConfigError::ModelSize {
-            keys: "{blocks, state_dim, hidden_dim}",
+            keys: [&["blocks", "state_dim", "hidden_dim"], layer.sizes()].concat(),
             parameters,
             limit: MOST_PARAMETERS,
         })
