@@ -77,28 +77,6 @@ fn twice_the_sum(sizes: &[f64]) -> f64 {
     if sum.is_nan() { f64::INFINITY } else { sum }
 }
 
-/// Bound on the error of several cuts in a row, `‖G - G_k‖∞ <= ‖G - G_1‖∞ + .. + ‖G_{k-1} - G_k‖∞`.
-///
-/// Each bound is that of one cut, from the spectrum of the system as it was just before that cut. Training between
-/// cuts moves the system, which no sum of these covers.
-///
-/// # Precision
-/// Rounded up at every addition, so that a sum of bounds is a bound; exact where the sums are. NaN if one of the
-/// bounds is NaN or negative, because nothing is known then.
-///
-/// ```
-/// use hsv::accumulated_bound;
-///
-/// assert_eq!(accumulated_bound(&[0.5, 0.25]), 0.75);
-/// assert!(accumulated_bound(&[1.0, 1e-20]) > 1.0);
-/// ```
-pub fn accumulated_bound(bounds: &[f64]) -> f64 {
-    if !bounds.iter().all(|&bound| bound >= 0.0) {
-        return f64::NAN;
-    }
-    bounds.iter().copied().fold(0.0, sum_rounded_up)
-}
-
 fn is_size(sigma: &f64) -> bool {
     (0.0..f64::INFINITY).contains(sigma)
 }
@@ -221,10 +199,6 @@ mod tests {
             assert!(bound(&[2.0, -1.0], 1).is_nan());
             assert!(bound(&[f64::INFINITY, 1.0], 0).is_nan());
         }
-        assert_eq!(accumulated_bound(&[]), 0.0);
-        assert!(accumulated_bound(&[1.0, f64::NAN]).is_nan());
-        assert!(accumulated_bound(&[1.0, -0.5]).is_nan());
-        assert_eq!(accumulated_bound(&[f64::MAX, f64::MAX]), f64::INFINITY);
     }
 
     proptest! {
@@ -240,19 +214,6 @@ mod tests {
             prop_assert_eq!(all, 2.0 * values.iter().sum::<f64>());
             values.dedup();
             prop_assert_eq!(distinct, 2.0 * values.iter().sum::<f64>());
-        }
-
-        #[test]
-        fn an_accumulated_bound_is_not_below_the_exact_sum(
-            bounds in proptest::collection::vec(0..1u64 << 53, 1..30), shift in 0..40i32,
-        ) {
-            // Integers, every other one scaled by a power of two: their sum is exact in 128 bits.
-            let scaled = |k: usize, bound: u64| u128::from(bound) << (k as i32 % 2 * shift);
-            let exact: u128 = bounds.iter().enumerate().map(|(k, &b)| scaled(k, b)).sum();
-            let floats: Vec<f64> = bounds.iter().enumerate().map(|(k, &b)| scaled(k, b) as f64).collect();
-            let sum = accumulated_bound(&floats);
-            prop_assert!(sum as u128 >= exact);
-            prop_assert!(sum <= exact as f64 * (1.0 + 32.0 * f64::EPSILON));
         }
     }
 }

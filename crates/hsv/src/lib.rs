@@ -75,8 +75,8 @@
 //! | how many states to keep? | [`order_for_tolerance`] and its kin, [`OrderCriterion`]; [`GlobalBudget`] over many layers |
 //! | the smaller system | [`balanced_truncation`](HankelDecomposition::balanced_truncation), [`balancing_free_truncation`](HankelDecomposition::balancing_free_truncation), [`singular_perturbation`](HankelDecomposition::singular_perturbation), [`modal_truncation`](DiagonalSystem::modal_truncation); [`Selection`] for ablations |
 //! | in the form of a layer | [`Truncation::diagonalize`], [`DenseSystem::diagonalize`] |
-//! | how wrong is it? | [`Truncation::h_infinity_bound`], [`accumulated_bound`] over several cuts; [`h_infinity_norm`], [`h2_norm`] and [`hankel_norm`] of [`minus`](DiagonalSystem::minus) |
-//! | will the ranking last? | [`weyl_intervals`], [`ranking_verdict`], [`rotation_bound`], [`spearman`] |
+//! | how wrong is it? | [`Truncation::h_infinity_bound`]; [`h_infinity_norm`], [`h2_norm`] and [`hankel_norm`] of [`minus`](DiagonalSystem::minus) |
+//! | will the ranking last? | [`weyl_intervals`], [`spearman`] |
 //! | the other kind of time | `discretize` and `to_continuous` with a [`Discretization`] |
 //! | an unstable part | [`split_modes`], [`DenseSystem::split_stable`] |
 //! | the equations themselves | [`solve_stein`], [`solve_lyapunov`], and both by doubling |
@@ -115,7 +115,7 @@
 //! bound. `A05`: Antoulas, *Approximation of Large-Scale Dynamical Systems* (2005), the square-root method and the bound
 //! in discrete time. `GKO95`: Gohberg, Kailath, Olshevsky (1995), elimination on Cauchy-like matrices. `H82`: Hammarling
 //! (1982), factors of dense Gramians. `V91`: Varga (1991), the balancing-free form. `LA89`: Liu, Anderson (1989),
-//! singular perturbation. `W72`: Wedin (1972), how far singular subspaces turn.
+//! singular perturbation. `HJ91`: Horn, Johnson (1991), perturbed singular values.
 //!
 //! `DGE99`, `DV08`: Demmel et al. (1999), Drmač and Veselić (2008), small singular values to as many digits as large
 //! ones, for [`Accuracy::Relative`].
@@ -179,7 +179,7 @@ pub use diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSys
 pub use diagonalize::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
 pub use discretize::{Discretization, DiscretizationError};
 pub use domain::{Continuous, Discrete, TimeDomain};
-pub use error_bound::{accumulated_bound, h_infinity_bound, h_infinity_bound_of_distinct};
+pub use error_bound::{h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
 pub use faer::{Mat, c64};
 pub use hankel::{HankelDecomposition, HankelError};
@@ -189,7 +189,7 @@ pub use norms::{NormError, h_infinity_norm, h2_norm, hankel_norm};
 pub use order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
 };
-pub use perturbation::{RankingVerdict, ranking_verdict, rotation_bound, spearman, weyl_intervals};
+pub use perturbation::{spearman, weyl_intervals};
 pub use real_part::RealPartSystem;
 pub use real_truncation::RealDiagonalForm;
 pub use scalar::Scalar;
