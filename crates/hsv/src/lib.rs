@@ -123,79 +123,44 @@
 //! A departure from the usual route: the factors are not Cholesky factors of computed Gramians but of their
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
-mod accuracy;
-mod balance;
-mod batch;
-mod bidiagonal;
-mod budget;
-mod commuting;
-mod dense;
-mod dense_factor;
-mod diagonal;
-mod diagonalize;
-mod discretize;
-mod discretize_dense;
-mod domain;
-mod error_bound;
+mod arithmetic;
 mod gramian;
-mod gramian_factor;
 mod hankel;
-mod hessenberg;
-mod jacobi;
-mod largest_singular_value;
-mod lyapunov;
-mod matrix_functions;
-mod modal;
-mod norms;
-mod order;
-mod parallel;
-mod perturbation;
-mod power_of_two;
-mod real_part;
-mod real_truncation;
-mod scalar;
-mod schur;
-mod selection;
-mod singular_perturbation;
-mod singular_vectors;
-mod smith;
-mod split;
-mod svd;
-mod sweep;
+mod linalg;
+mod norm;
+mod reduction;
+mod spectrum;
 mod system;
 #[cfg(test)]
 mod testing;
-mod triangular;
-mod unit_disk;
-mod units;
 
-pub use accuracy::Accuracy;
-pub use balance::{Truncation, TruncationError};
-pub use batch::hankel_all;
-pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};
-pub use commuting::{BalanceError, BalancedGramians, balance_gramians};
-pub use dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
-pub use diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
-pub use diagonalize::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
-pub use discretize::{Discretization, DiscretizationError};
-pub use domain::{Continuous, Discrete, TimeDomain};
-pub use error_bound::{h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
 pub use faer::{Mat, c64};
+pub use gramian::lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
+pub use gramian::smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
+pub use hankel::accuracy::Accuracy;
+pub use hankel::batch::hankel_all;
 pub use hankel::{HankelDecomposition, HankelError};
-pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
-pub use modal::{ModalNorm, ModalTruncation};
-pub use norms::{NormError, h_infinity_norm, h2_norm, hankel_norm};
-pub use order::{
+pub use linalg::scalar::Scalar;
+pub use norm::sweep::PeakGain;
+pub use norm::{NormError, h_infinity_norm, h2_norm, hankel_norm};
+pub use reduction::balanced::{Truncation, TruncationError};
+pub use reduction::commuting::{BalanceError, BalancedGramians, balance_gramians};
+pub use reduction::diagonal_form::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
+pub use reduction::modal::{ModalNorm, ModalTruncation};
+pub use reduction::real_diagonal_form::RealDiagonalForm;
+pub use reduction::selection::Selection;
+pub use reduction::singular_perturbation::SingularPerturbation;
+pub use spectrum::budget::{Allocation, BudgetError, GlobalBudget, Normalization};
+pub use spectrum::error_bound::{h_infinity_bound, h_infinity_bound_of_distinct};
+pub use spectrum::order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
 };
-pub use perturbation::{spearman, weyl_intervals};
-pub use real_part::RealPartSystem;
-pub use real_truncation::RealDiagonalForm;
-pub use scalar::Scalar;
-pub use selection::Selection;
-pub use singular_perturbation::SingularPerturbation;
-pub use smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
-pub use split::{ModeSplit, StableSplit, split_modes};
-pub use sweep::PeakGain;
+pub use spectrum::perturbation::{spearman, weyl_intervals};
+pub use system::dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
+pub use system::diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
+pub use system::discretization::{Discretization, DiscretizationError};
+pub use system::domain::{Continuous, Discrete, TimeDomain};
+pub use system::real_part::RealPartSystem;
+pub use system::split::{ModeSplit, StableSplit, split_modes};
 pub use system::{LinearSystem, SystemError};

@@ -1,17 +1,25 @@
 //! What a linear system is to this crate, and why numbers may not make one.
 
+pub(crate) mod dense;
+pub(crate) mod diagonal;
+pub(crate) mod discretization;
+pub(crate) mod domain;
+pub(crate) mod real_part;
+pub(crate) mod split;
+pub(crate) mod units;
+
 use std::fmt::Debug;
 
 use faer::{Mat, c64};
 use subnormals::Subnormals;
 use thiserror::Error;
 
-use crate::accuracy::{Accuracy, FactorRounding};
-use crate::dense::DenseSystem;
-use crate::domain::TimeDomain;
+use crate::hankel::accuracy::{Accuracy, FactorRounding};
 use crate::hankel::{HankelDecomposition, HankelError};
-use crate::scalar::{Scalar, first_not_finite};
-use crate::units::Units;
+use crate::linalg::scalar::{Scalar, first_not_finite};
+use crate::system::dense::DenseSystem;
+use crate::system::domain::TimeDomain;
+use crate::system::units::Units;
 
 /// A linear time-invariant system with matrices A, B, C and perhaps D: [`DiagonalSystem`](crate::DiagonalSystem),
 /// [`DenseSystem`](crate::DenseSystem) or [`RealPartSystem`](crate::RealPartSystem).

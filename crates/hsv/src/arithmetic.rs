@@ -1,0 +1,4 @@
+//! Floating point where a plain expression would lose digits or range.
+
+pub(crate) mod power_of_two;
+pub(crate) mod unit_disk;
