@@ -4,4 +4,5 @@ mod closed_form;
 pub(crate) mod dense_factor;
 pub(crate) mod diagonal_factor;
 pub(crate) mod lyapunov;
+pub(crate) mod real_factor;
 pub(crate) mod smith;

@@ -2,18 +2,21 @@
 
 pub(crate) mod accuracy;
 pub(crate) mod batch;
+pub(crate) mod rounding;
 
 use faer::{Mat, c64};
 use subnormals::Subnormals;
 use thiserror::Error;
 
 use crate::arithmetic::power_of_two::{exponent, scale};
-use crate::hankel::accuracy::{Accuracy, Directions, absolute_errors, relative_errors};
+use crate::hankel::accuracy::Accuracy;
+use crate::hankel::rounding::{Directions, absolute_errors, relative_errors};
 use crate::linalg::scalar::sealed::Entry;
 use crate::linalg::singular_vectors::{SingularVectors, ThinSvd};
+use crate::system::LinearSystem;
 use crate::system::domain::TimeDomain;
 use crate::system::units::Units;
-use crate::system::{LinearSystem, first_unstable};
+use crate::system::validity::first_unstable;
 
 /// Hankel singular values of a system, with the factors and singular vectors that a reduction is made from.
 ///

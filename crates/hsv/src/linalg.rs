@@ -4,6 +4,7 @@ pub(crate) mod bidiagonal;
 pub(crate) mod hessenberg;
 pub(crate) mod jacobi;
 pub(crate) mod largest_singular_value;
+pub(crate) mod matrix;
 pub(crate) mod matrix_functions;
 pub(crate) mod parallel;
 pub(crate) mod scalar;

@@ -1,7 +1,7 @@
 //! Gramians in closed form, for looking at.
 //!
-//! Hankel singular values are *not* computed from them but from factors that never were a Gramian: `diagonal_factor.rs` and
-//! `dense_factor.rs`.
+//! Hankel singular values are *not* computed from them but from factors that never were a Gramian:
+//! `diagonal_factor.rs` and `dense_factor.rs`.
 
 use faer::{Mat, c64};
 use subnormals::Subnormals;
@@ -9,7 +9,8 @@ use subnormals::Subnormals;
 use crate::arithmetic::power_of_two::{reciprocal_of_any, scale_complex, vector_exponent};
 use crate::hankel::HankelError;
 use crate::hankel::accuracy::Accuracy;
-use crate::linalg::scalar::{Scalar, scale_matrix};
+use crate::linalg::matrix::scale_matrix;
+use crate::linalg::scalar::Scalar;
 use crate::system::dense::DenseSystem;
 use crate::system::diagonal::DiagonalSystem;
 use crate::system::domain::TimeDomain;

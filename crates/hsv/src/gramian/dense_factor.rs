@@ -31,7 +31,7 @@ use faer::{Mat, c64};
 
 use crate::arithmetic::power_of_two::{scale, scale_complex, vector_exponent};
 use crate::arithmetic::unit_disk::{one_minus_modulus_squared, one_minus_product};
-use crate::linalg::scalar::{matrix_exponent, scale_matrix};
+use crate::linalg::matrix::{matrix_exponent, scale_matrix};
 use crate::linalg::schur::Schur;
 use crate::linalg::triangular::{add_multiple, length, multiply_leading, phase, solve_leading};
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::arithmetic::power_of_two::scale_complex;
 use crate::arithmetic::unit_disk::{one_minus_modulus_squared, one_minus_product};
-use crate::linalg::scalar::{first_not_finite, matrix_exponent, scale_matrix};
+use crate::linalg::matrix::{first_not_finite, matrix_exponent, scale_matrix};
 use crate::linalg::schur::{Schur, SchurError};
 use crate::linalg::triangular::{add_multiple, multiply_leading, solve_leading};
 

@@ -11,7 +11,7 @@ use crate::gramian::lyapunov::{
     LyapunovError, LyapunovSolution, check, finish_lyapunov, finish_stein, hermitian,
     unit_hermitian,
 };
-use crate::linalg::scalar::{matrix_exponent, scale_matrix};
+use crate::linalg::matrix::{matrix_exponent, scale_matrix};
 
 /// Enough for a spectral radius of `1 - ε/2`, the largest below one: `2^60` of them make `e^-100`.
 const DOUBLINGS: u32 = 60;

@@ -12,7 +12,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::arithmetic::power_of_two::scale;
 use crate::hankel::HankelError;
-use crate::linalg::scalar::{Scalar, first_not_finite, matrix_exponent};
+use crate::linalg::matrix::{first_not_finite, matrix_exponent};
+use crate::linalg::scalar::Scalar;
 use crate::linalg::singular_vectors::ThinSvd;
 
 /// Values below this share of the largest entry are dropped: their squares would leave the range of `f64`.
@@ -400,7 +401,7 @@ mod tests {
         assert!(plain.values[11] < 1e-100 && plain.values[11] > 1e-120);
         for unit in [-500, 900] {
             let scaled =
-                ThinSvd::graded(&crate::linalg::scalar::scale_matrix(&matrix, unit)).unwrap();
+                ThinSvd::graded(&crate::linalg::matrix::scale_matrix(&matrix, unit)).unwrap();
             for (value, expected) in scaled.values.iter().zip(&plain.values) {
                 assert_eq!(*value, scale(*expected, unit));
             }

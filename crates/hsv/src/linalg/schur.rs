@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::arithmetic::power_of_two::{scale_complex, vector_exponent};
 use crate::linalg::hessenberg::reduce_to_hessenberg;
-use crate::linalg::scalar::{matrix_exponent, scale_matrix};
+use crate::linalg::matrix::{matrix_exponent, scale_matrix};
 use crate::linalg::triangular::{phase, quotient, two_columns};
 
 /// Sweeps allowed per eigenvalue, as in LAPACK; two or three are usual.

@@ -2,7 +2,8 @@
 
 use faer::{Mat, c64};
 
-use crate::linalg::scalar::{Scalar, from_complex};
+use crate::linalg::matrix::from_complex;
+use crate::linalg::scalar::Scalar;
 use crate::linalg::svd::Svd;
 
 /// `U S Vᴴ`, largest value first; without columns for a matrix of zeros or of nothing.

@@ -8,7 +8,7 @@ use faer::{Mat, Side};
 use subnormals::Subnormals;
 use thiserror::Error;
 
-use crate::linalg::scalar::first_not_finite;
+use crate::linalg::matrix::first_not_finite;
 
 /// Why Gramians do not give a basis.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]

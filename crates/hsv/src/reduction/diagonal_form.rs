@@ -5,13 +5,17 @@ use faer::{Mat, c64};
 use subnormals::Subnormals;
 
 use crate::arithmetic::power_of_two::scale_complex;
-use crate::linalg::scalar::{Scalar, complex, first_not_finite, scale_matrix};
-use crate::reduction::balanced::{Form, Projected, Truncation, TruncationError, eigen};
+use crate::linalg::matrix::{complex, first_not_finite, scale_matrix};
+use crate::linalg::scalar::Scalar;
+use crate::reduction::TruncationError;
+use crate::reduction::poles::eigen;
+use crate::reduction::truncation::{Form, Projected, Truncation};
+use crate::system::LinearSystem;
 use crate::system::dense::DenseSystem;
 use crate::system::diagonal::DiagonalSystem;
 use crate::system::domain::{Discrete, TimeDomain};
 use crate::system::units::Units;
-use crate::system::{LinearSystem, SystemError};
+use crate::system::validity::SystemError;
 
 /// Largest condition number of the eigenvectors that a diagonal form is made with.
 ///

@@ -4,10 +4,10 @@ use faer::{Mat, c64};
 use subnormals::Subnormals;
 
 use crate::arithmetic::power_of_two::scale;
-use crate::reduction::balanced::TruncationError;
+use crate::arithmetic::sum::sum_from_small_end;
+use crate::reduction::TruncationError;
 use crate::reduction::diagonal_form::as_truncation_error;
 use crate::reduction::selection::Selection;
-use crate::spectrum::order::sum_from_small_end;
 use crate::system::LinearSystem;
 use crate::system::diagonal::DiagonalSystem;
 use crate::system::domain::TimeDomain;

@@ -5,9 +5,10 @@ use std::f64::consts::SQRT_2;
 use faer::{Mat, c64};
 use subnormals::Subnormals;
 
-use crate::linalg::scalar::complex;
-use crate::reduction::balanced::{Form, Projected, Truncation, TruncationError};
+use crate::linalg::matrix::complex;
+use crate::reduction::TruncationError;
 use crate::reduction::diagonal_form::{DiagonalForm, as_truncation_error, diagonal_form};
+use crate::reduction::truncation::{Form, Projected, Truncation};
 use crate::system::LinearSystem;
 use crate::system::diagonal::DiagonalSystem;
 use crate::system::domain::{Discrete, TimeDomain};

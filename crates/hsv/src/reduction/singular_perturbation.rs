@@ -5,10 +5,12 @@ use faer::{Mat, c64};
 use subnormals::Subnormals;
 
 use crate::hankel::HankelDecomposition;
-use crate::linalg::scalar::{Scalar, first_not_finite, scale_matrix};
-use crate::reduction::balanced::{
-    Coordinates, Projected, TruncationError, stable_eigen, written_out,
-};
+use crate::linalg::matrix::{first_not_finite, scale_matrix};
+use crate::linalg::scalar::Scalar;
+use crate::reduction::TruncationError;
+use crate::reduction::balanced::Coordinates;
+use crate::reduction::poles::stable_eigen;
+use crate::reduction::truncation::{Projected, written_out};
 use crate::system::LinearSystem;
 use crate::system::dense::DenseSystem;
 use crate::system::domain::TimeDomain;

@@ -2,7 +2,8 @@
 
 use thiserror::Error;
 
-use crate::spectrum::order::{TailSum, is_spectrum, sum_from_small_end};
+use crate::arithmetic::sum::{TailSum, sum_from_small_end};
+use crate::spectrum::is_spectrum;
 
 /// What several layers may keep, or lose, together.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! Bounds on what truncation does to a transfer function, from the spectrum alone.
 
-use crate::spectrum::order::sum_from_small_end;
+use crate::arithmetic::sum::sum_from_small_end;
 
 /// Bound on the error of balanced truncation: `‖G - G_r‖∞ <= 2 (σ_{r+1} + .. + σ_n)`, every value counted as often
 /// as it occurs.
@@ -79,14 +79,6 @@ fn twice_the_sum(sizes: &[f64]) -> f64 {
 
 fn is_size(sigma: &f64) -> bool {
     (0.0..f64::INFINITY).contains(sigma)
-}
-
-/// The smallest number that is not below the exact `a + b`.
-pub(crate) fn sum_rounded_up(a: f64, b: f64) -> f64 {
-    let sum = a + b;
-    let b_rounded = sum - a;
-    let error = (a - (sum - b_rounded)) + (b - b_rounded);
-    if error > 0.0 { sum.next_up() } else { sum }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! no spectrum. None ever answers 0 unless the spectrum is empty.
 
 use crate::arithmetic::power_of_two::{exponent, scale};
+use crate::arithmetic::sum::{TailSum, sum_from_small_end};
+use crate::spectrum::is_spectrum;
 
 /// A rule that turns the spectrum of one system into an order, as callers put it into their configurations.
 ///
@@ -158,38 +160,6 @@ pub fn order_for_bound(hsv: &[f64], bound: f64) -> usize {
     order_with_tail_below(hsv, bound / 2.0)
 }
 
-/// Sum of a spectrum, largest first, added from the small end and with the rounding errors carried along: added to
-/// the large values first, a long tail would be lost.
-pub(crate) fn sum_from_small_end(hsv: &[f64]) -> f64 {
-    let mut tail = TailSum::default();
-    hsv.iter().rev().for_each(|&sigma| tail.add(sigma));
-    tail.value()
-}
-
-/// Neumaier's summation.
-#[derive(Default)]
-pub(crate) struct TailSum {
-    sum: f64,
-    compensation: f64,
-}
-
-impl TailSum {
-    pub(crate) fn add(&mut self, term: f64) {
-        let sum = self.sum + term;
-        let (large, small) = if self.sum.abs() >= term.abs() {
-            (self.sum, term)
-        } else {
-            (term, self.sum)
-        };
-        self.compensation += (large - sum) + small;
-        self.sum = sum;
-    }
-
-    pub(crate) fn value(&self) -> f64 {
-        self.sum + self.compensation
-    }
-}
-
 fn order_with_tail_below(hsv: &[f64], limit: f64) -> usize {
     let mut tail = TailSum::default();
     for (order, &sigma) in hsv.iter().enumerate().rev() {
@@ -200,12 +170,6 @@ fn order_with_tail_below(hsv: &[f64], limit: f64) -> usize {
         }
     }
     hsv.len()
-}
-
-/// Whether every value is a number that a sum can be taken of, and not all of them are zero.
-pub(crate) fn is_spectrum(hsv: &[f64]) -> bool {
-    let total: f64 = hsv.iter().sum();
-    hsv.iter().all(|&sigma| sigma >= 0.0) && total > 0.0 && total.is_finite()
 }
 
 #[cfg(test)]

@@ -5,18 +5,19 @@ use std::marker::PhantomData;
 use faer::{Mat, c64};
 use subnormals::Subnormals;
 
-use crate::hankel::accuracy::{Accuracy, FactorRounding};
+use crate::hankel::accuracy::Accuracy;
+use crate::hankel::rounding::FactorRounding;
 use crate::hankel::{HankelError, check_stable};
 use crate::linalg::hessenberg::Hessenberg;
+use crate::linalg::matrix::{complex, scale_matrix};
 use crate::linalg::parallel::both;
-use crate::linalg::scalar::{Scalar, complex, scale_matrix};
+use crate::linalg::scalar::Scalar;
 use crate::linalg::schur::Schur;
 use crate::system::domain::{Continuous, Discrete, TimeDomain};
+use crate::system::feedthrough::{check_feedthrough, difference, plus};
 use crate::system::units::Units;
-use crate::system::{
-    LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
-    difference, plus, sealed,
-};
+use crate::system::validity::{SystemError, check_axis, check_dimensions, check_finite};
+use crate::system::{LinearSystem, sealed};
 
 /// A system with a dense state matrix, `x_{k+1} = A x_k + B u_k` or `x' = A x + B u`, `y = C x + D u`, real or complex.
 ///

@@ -7,16 +7,18 @@ use faer::{Mat, c64};
 use crate::arithmetic::power_of_two::reciprocal_of_any;
 use crate::gramian::diagonal_factor::gramian_factor;
 use crate::hankel::HankelError;
-use crate::hankel::accuracy::{Accuracy, FactorRounding};
+use crate::hankel::accuracy::Accuracy;
+use crate::hankel::rounding::FactorRounding;
+use crate::linalg::matrix::scale_matrix;
 use crate::linalg::parallel::both;
-use crate::linalg::scalar::scale_matrix;
 use crate::system::dense::DenseSystem;
 use crate::system::domain::{Continuous, Discrete, TimeDomain};
+use crate::system::feedthrough::{check_feedthrough, difference, plus};
 use crate::system::units::Units;
-use crate::system::{
-    LinearSystem, SystemError, check_axis, check_dimensions, check_feedthrough, check_finite,
-    difference, first_unstable, plus, sealed,
+use crate::system::validity::{
+    SystemError, check_axis, check_dimensions, check_finite, first_unstable,
 };
+use crate::system::{LinearSystem, sealed};
 
 /// A stable system with a diagonal state matrix: `x_{k+1} = diag(λ) x_k + B u_k` in discrete time,
 /// `x' = diag(λ) x + B u` in continuous time, `y = C x + D u`.

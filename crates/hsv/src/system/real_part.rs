@@ -5,10 +5,12 @@ use std::f64::consts::SQRT_2;
 use faer::{Mat, c64};
 
 use crate::gramian::diagonal_factor::gramian_factor;
+use crate::gramian::real_factor::graded_real_factor;
 use crate::hankel::HankelError;
-use crate::hankel::accuracy::{Accuracy, FactorRounding};
+use crate::hankel::accuracy::Accuracy;
+use crate::hankel::rounding::FactorRounding;
 use crate::linalg::parallel::both;
-use crate::linalg::scalar::{graded_real_factor, sealed::Entry};
+use crate::linalg::scalar::sealed::Entry;
 use crate::system::dense::DenseSystem;
 use crate::system::diagonal::DiagonalSystem;
 use crate::system::domain::TimeDomain;

@@ -7,12 +7,14 @@ use faer::{Mat, c64};
 use subnormals::Subnormals;
 
 use crate::hankel::HankelError;
-use crate::linalg::scalar::{Scalar, first_not_finite};
+use crate::linalg::matrix::first_not_finite;
+use crate::linalg::scalar::Scalar;
 use crate::linalg::triangular::sylvester_triangular;
+use crate::system::LinearSystem;
 use crate::system::dense::DenseSystem;
 use crate::system::diagonal::DiagonalSystem;
 use crate::system::domain::TimeDomain;
-use crate::system::{LinearSystem, SystemError, check_dimensions, check_finite};
+use crate::system::validity::{SystemError, check_dimensions, check_finite};
 
 /// A dense system as a sum `G = G_stable + G_unstable`, for those who reduce the first and keep the second.
 ///

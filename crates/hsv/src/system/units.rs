@@ -3,7 +3,8 @@
 use faer::Mat;
 
 use crate::arithmetic::power_of_two::{exponent, vector_exponent};
-use crate::linalg::scalar::{Scalar, matrix_exponent};
+use crate::linalg::matrix::matrix_exponent;
+use crate::linalg::scalar::Scalar;
 
 /// Input and output of a system with the magnitude of every state shared evenly between them.
 ///

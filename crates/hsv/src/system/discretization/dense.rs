@@ -4,12 +4,14 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, c64};
 use subnormals::Subnormals;
 
+use crate::linalg::matrix::{complex, first_not_finite, from_complex};
 use crate::linalg::matrix_functions::{exponential, logarithm};
-use crate::linalg::scalar::{Scalar, complex, first_not_finite, from_complex};
+use crate::linalg::scalar::Scalar;
+use crate::system::LinearSystem;
 use crate::system::dense::DenseSystem;
 use crate::system::discretization::{Discretization, DiscretizationError, check_step};
 use crate::system::domain::{Continuous, Discrete, TimeDomain};
-use crate::system::{LinearSystem, plus};
+use crate::system::feedthrough::plus;
 
 impl<T: Scalar> DenseSystem<T, Continuous> {
     /// The discrete-time system with a step of `step_size`, in the unit of time of the state matrix.
