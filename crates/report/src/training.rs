@@ -1,18 +1,18 @@
 //! Losses, accuracies, state dimensions and step times over training.
 
-use super::ReportError;
-use super::axis::Axis;
-use super::chart::{Chart, HALF, Mark, Series, Shape};
-use super::color;
-use super::html::{Key, Page};
-use super::number::{known, significant};
-use super::records::{Metrics, Run};
+use crate::ReportError;
+use crate::axis::Axis;
+use crate::chart::{Chart, HALF, Mark, Series, Shape};
+use crate::color;
+use crate::html::{Key, Page};
+use crate::number::{known, significant};
+use crate::records::{Metrics, Run};
 
 /// Times the smallest loss above which the largest makes a logarithmic axis worth reading.
 const LOG_FROM: f64 = 20.0;
 
 /// A vertical line for every step at which something was cut.
-pub(super) fn marks(run: &Run, layer: Option<usize>) -> Vec<Mark> {
+pub(crate) fn marks(run: &Run, layer: Option<usize>) -> Vec<Mark> {
     let mut marks: Vec<Mark> = run
         .cuts()
         .iter()
@@ -27,7 +27,7 @@ pub(super) fn marks(run: &Run, layer: Option<usize>) -> Vec<Mark> {
 }
 
 /// What the marks mean, for the kinds that are there.
-pub(super) fn mark_keys(marks: &[Mark]) -> Vec<Key> {
+pub(crate) fn mark_keys(marks: &[Mark]) -> Vec<Key> {
     [false, true]
         .into_iter()
         .filter(|reverted| marks.iter().any(|mark| mark.reverted == *reverted))
@@ -36,7 +36,7 @@ pub(super) fn mark_keys(marks: &[Mark]) -> Vec<Key> {
 }
 
 /// The meaning of every series and of the marks. Of many layers the first, the middle and the last are named.
-pub(super) fn keys(series: &[Series], marks: &[Mark]) -> Vec<Key> {
+pub(crate) fn keys(series: &[Series], marks: &[Mark]) -> Vec<Key> {
     let named: Vec<&Series> = match series {
         [first, .., last] if series.len() > 8 => vec![first, &series[series.len() / 2], last],
         few => few.iter().collect(),
@@ -47,7 +47,7 @@ pub(super) fn keys(series: &[Series], marks: &[Mark]) -> Vec<Key> {
 }
 
 /// The section on training.
-pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
+pub(crate) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     page.section("Training");
     let marks = marks(run, None);
     page.row(|page| {
@@ -61,7 +61,7 @@ pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
 }
 
 /// The steps of a run, from 0; none if there are none.
-pub(super) fn step_axis(run: &Run) -> Option<Axis> {
+pub(crate) fn step_axis(run: &Run) -> Option<Axis> {
     Axis::whole(0.0, run.last_step() as f64)
 }
 
@@ -295,7 +295,7 @@ fn step_times(page: &mut Page, run: &Run, marks: &[Mark]) -> Result<(), ReportEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::records::{CutRecord, SummaryRecord};
+    use crate::records::{CutRecord, SummaryRecord};
 
     #[test]
     fn stairs_go_down_at_the_cut_not_at_the_next_evaluation() {

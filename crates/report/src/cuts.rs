@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 
-use super::html::{Cell, Page, Table};
-use super::number::{UNKNOWN, count, known, percent, plural, significant};
-use super::records::{Event, LayerRecord, Run, Verdict};
+use crate::html::{Cell, Page, Table};
+use crate::number::{UNKNOWN, count, known, percent, plural, significant};
+use crate::records::{Event, LayerRecord, Run, Verdict};
 
 /// The table of cuts, and folded that of the layers left alone.
-pub(super) fn write(page: &mut Page, run: &Run) {
+pub(crate) fn write(page: &mut Page, run: &Run) {
     page.section("Cuts");
     let events = run.cuts();
     if events.is_empty() {

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 /// Stands for what is not known.
-pub(super) const UNKNOWN: &str = "–";
+pub(crate) const UNKNOWN: &str = "–";
 
 /// The text of a number, or a dash for one that is missing or not finite.
-pub(super) fn known(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
+pub(crate) fn known(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
     match value {
         Some(value) if value.is_finite() => text(value),
         _ => UNKNOWN.to_owned(),
@@ -14,7 +14,7 @@ pub(super) fn known(value: Option<f64>, text: impl Fn(f64) -> String) -> String 
 }
 
 /// A share, usually in `[0, 1]`, as a percentage.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     match percent.abs() {
         0.0 => "0.00 %".to_owned(),
@@ -27,7 +27,7 @@ pub(super) fn percent(share: f64) -> String {
 }
 
 /// Three significant digits.
-pub(super) fn significant(value: f64) -> String {
+pub(crate) fn significant(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".to_owned()
@@ -50,7 +50,7 @@ fn scientific(value: f64) -> String {
 }
 
 /// `10⁻³` for -3.
-pub(super) fn power_of_ten(exponent: i32) -> String {
+pub(crate) fn power_of_ten(exponent: i32) -> String {
     format!("10{}", superscript(&exponent.to_string()))
 }
 
@@ -73,7 +73,7 @@ fn superscript(digits: &str) -> String {
 }
 
 /// A whole number with its thousands set apart.
-pub(super) fn grouped(value: i64) -> String {
+pub(crate) fn grouped(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::from(if value < 0 { "−" } else { "" });
     for (index, digit) in digits.chars().enumerate() {
@@ -86,12 +86,12 @@ pub(super) fn grouped(value: i64) -> String {
 }
 
 /// A count with its thousands set apart.
-pub(super) fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     grouped(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// A duration.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as i64;
     if seconds < 100.0 {
         format!("{} s", significant(seconds))
@@ -103,7 +103,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// One number per layer; `4 × 256` if all four are the same.
-pub(super) fn per_layer(dims: &[usize]) -> String {
+pub(crate) fn per_layer(dims: &[usize]) -> String {
     match dims {
         [] => UNKNOWN.to_owned(),
         [one] => count(*one as u64),
@@ -118,7 +118,7 @@ pub(super) fn per_layer(dims: &[usize]) -> String {
 }
 
 /// `1 cut`, `3 cuts`.
-pub(super) fn plural(number: usize, noun: &str) -> String {
+pub(crate) fn plural(number: usize, noun: &str) -> String {
     let noun = match number {
         1 => Cow::Borrowed(noun),
         _ => Cow::Owned(format!("{noun}s")),

@@ -6,8 +6,7 @@ use std::path::Path;
 use roxmltree::{Document, Node, ParsingOptions};
 use tempfile::TempDir;
 
-use super::records::Run;
-use super::{ReportError, render, write_report};
+use crate::{FILE_NAME, ReportError, page};
 
 const CONFIG: &str = r#"
 [data]
@@ -75,9 +74,7 @@ fn report(files: &[(&str, &str)]) -> String {
 
 /// The report of a folder, after a look at whether it is well-formed and complete.
 fn page_of(folder: &Path) -> String {
-    let path = write_report(folder).unwrap();
-    assert_eq!(path, folder.join("report.html"));
-    let page = fs::read_to_string(path).unwrap();
+    let page = page(folder).unwrap();
     look_over(&page);
     page
 }
@@ -253,8 +250,8 @@ fn the_page_needs_nothing_else() {
 }
 
 #[test]
-fn a_report_is_written_anew() {
-    let folder = folder(&[("config.toml", CONFIG), ("report.html", "old")]);
+fn a_report_tells_of_the_files_as_they_are_now() {
+    let folder = folder(&[("config.toml", CONFIG), (FILE_NAME, "old")]);
     let first = page_of(folder.path());
     write_files(folder.path(), &[("metrics.jsonl", METRICS)]);
     assert_ne!(page_of(folder.path()), first);
@@ -308,14 +305,13 @@ fn a_damaged_line_is_named() {
         ("hsv.jsonl", "{\"step\":1,\"layer\":0}\n\n".to_owned()),
     ] {
         let folder = folder(&[("config.toml", CONFIG), (file, &text)]);
-        let error = write_report(folder.path()).unwrap_err();
+        let error = page(folder.path()).unwrap_err();
         assert!(
             matches!(error, ReportError::Line { line: 2, .. }),
             "{error}"
         );
         let message = error.to_string();
         assert!(message.contains(&format!("line 2 of {}", folder.path().join(file).display())));
-        assert!(!folder.path().join("report.html").exists());
     }
 }
 
@@ -323,15 +319,15 @@ fn a_damaged_line_is_named() {
 fn what_is_no_run_is_refused() {
     let empty = tempfile::tempdir().unwrap();
     for path in [empty.path(), &empty.path().join("missing")] {
-        let error = write_report(path).unwrap_err();
+        let error = page(path).unwrap_err();
         assert!(matches!(error, ReportError::NoRun { .. }), "{error}");
         assert!(error.to_string().contains("pass the folder of a run"));
     }
     let broken = folder(&[("config.toml", "[data\n")]);
-    let error = write_report(broken.path()).unwrap_err();
+    let error = page(broken.path()).unwrap_err();
     assert!(matches!(error, ReportError::Config { .. }), "{error}");
     let broken = folder(&[("config.toml", CONFIG), ("summary.json", "{\"steps\":")]);
-    let error = write_report(broken.path()).unwrap_err();
+    let error = page(broken.path()).unwrap_err();
     assert!(matches!(error, ReportError::Summary { .. }), "{error}");
 }
 
@@ -410,11 +406,9 @@ fn a_layer_without_spectra_says_so() {
 #[test]
 fn numbers_at_the_edge_of_what_there_is_do_no_harm() {
     let folder = folder(&[("config.toml", CONFIG)]);
-    // Not by way of `write_report`, which waits for the disk each time.
     let look_at = |file: &str, lines: [String; 2]| {
         write_files(folder.path(), &[(file, &lines.concat())]);
-        let run = Run::read(folder.path()).unwrap();
-        look_over(&render(&run).unwrap());
+        page_of(folder.path());
     };
     let spectra = [
         "[0.0,0.0]",

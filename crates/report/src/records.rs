@@ -11,72 +11,71 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::ReportError;
-use crate::files::FileError;
+use crate::ReportError;
 
 /// One line of `metrics.jsonl`: an evaluation.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Metrics {
-    pub(super) step: u64,
+pub(crate) struct Metrics {
+    pub(crate) step: u64,
     #[serde(default)]
-    pub(super) train_loss: Option<f64>,
+    pub(crate) train_loss: Option<f64>,
     #[serde(default)]
-    pub(super) train_accuracy: Option<f64>,
+    pub(crate) train_accuracy: Option<f64>,
     #[serde(default)]
-    pub(super) val_loss: Option<f64>,
+    pub(crate) val_loss: Option<f64>,
     #[serde(default)]
-    pub(super) val_accuracy: Option<f64>,
+    pub(crate) val_accuracy: Option<f64>,
     #[serde(default)]
-    pub(super) state_dims: Vec<usize>,
+    pub(crate) state_dims: Vec<usize>,
     #[serde(default)]
-    pub(super) step_ms: Option<f64>,
+    pub(crate) step_ms: Option<f64>,
     #[serde(default)]
-    pub(super) seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
 }
 
 /// One line of `hsv.jsonl`: a layer's spectrum, and at a check what came of it.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct LayerRecord {
-    pub(super) step: u64,
-    pub(super) layer: usize,
+pub(crate) struct LayerRecord {
+    pub(crate) step: u64,
+    pub(crate) layer: usize,
     /// States before the check.
     #[serde(default)]
-    pub(super) state_dim: Option<usize>,
+    pub(crate) state_dim: Option<usize>,
     /// JSON has no NaN: it is written as null.
     #[serde(default)]
     hsv: Vec<Option<f64>>,
     #[serde(default)]
-    pub(super) rank_correlation: Option<f64>,
+    pub(crate) rank_correlation: Option<f64>,
     #[serde(default)]
-    pub(super) hankel_distance: Option<f64>,
+    pub(crate) hankel_distance: Option<f64>,
     /// Only at checks.
     #[serde(default)]
-    pub(super) decision: Option<String>,
+    pub(crate) decision: Option<String>,
     #[serde(default)]
-    pub(super) reason: Option<String>,
+    pub(crate) reason: Option<String>,
     #[serde(default)]
-    pub(super) explanation: Option<String>,
+    pub(crate) explanation: Option<String>,
     #[serde(default)]
-    pub(super) cut: Option<CutRecord>,
+    pub(crate) cut: Option<CutRecord>,
     #[serde(default)]
-    pub(super) refusal: Option<String>,
+    pub(crate) refusal: Option<String>,
     #[serde(default)]
-    pub(super) verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Verdict>,
 }
 
 impl LayerRecord {
     /// Hankel singular values, largest first; NaN where the run had none.
-    pub(super) fn hsv(&self) -> Vec<f64> {
+    pub(crate) fn hsv(&self) -> Vec<f64> {
         self.hsv.iter().map(|s| s.unwrap_or(f64::NAN)).collect()
     }
 
     /// Whether at least one Hankel singular value is known.
-    pub(super) fn has_spectrum(&self) -> bool {
+    pub(crate) fn has_spectrum(&self) -> bool {
         self.hsv.iter().any(Option::is_some)
     }
 
     /// States before the check.
-    pub(super) fn states(&self) -> Option<usize> {
+    pub(crate) fn states(&self) -> Option<usize> {
         let counted = (!self.hsv.is_empty()).then_some(self.hsv.len());
         self.state_dim.or(counted)
     }
@@ -84,136 +83,136 @@ impl LayerRecord {
 
 /// A truncation.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(super) struct CutRecord {
-    pub(super) step: u64,
-    pub(super) layer: usize,
-    pub(super) from: usize,
-    pub(super) to: usize,
+pub(crate) struct CutRecord {
+    pub(crate) step: u64,
+    pub(crate) layer: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
     #[serde(default)]
-    pub(super) discarded: Option<f64>,
+    pub(crate) discarded: Option<f64>,
     #[serde(default)]
-    pub(super) bound: Option<f64>,
+    pub(crate) bound: Option<f64>,
     #[serde(default)]
-    pub(super) measured: Option<Measured>,
+    pub(crate) measured: Option<Measured>,
     #[serde(default)]
-    pub(super) seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
 }
 
 /// Output error of a cut on a calibration batch, and what the bound allows there; root mean square.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     #[serde(default)]
-    pub(super) error: Option<f64>,
+    pub(crate) error: Option<f64>,
     /// The error as a share of the output before the cut.
     #[serde(default)]
-    pub(super) relative: Option<f64>,
+    pub(crate) relative: Option<f64>,
     #[serde(default)]
-    pub(super) allowed: Option<f64>,
+    pub(crate) allowed: Option<f64>,
 }
 
 /// What the validation set said of a check's cuts; accuracies in `[0, 1]`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     #[serde(default)]
-    pub(super) before: Option<f64>,
+    pub(crate) before: Option<f64>,
     #[serde(default)]
-    pub(super) after: Option<f64>,
+    pub(crate) after: Option<f64>,
     #[serde(default)]
-    pub(super) max_drop: Option<f64>,
+    pub(crate) max_drop: Option<f64>,
     #[serde(default)]
-    pub(super) reverted: bool,
+    pub(crate) reverted: bool,
 }
 
 /// `summary.json`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct SummaryRecord {
-    pub(super) dataset: Option<String>,
-    pub(super) backend: Option<String>,
-    pub(super) seed: Option<u64>,
-    pub(super) steps: Option<u64>,
-    pub(super) initial_state_dims: Vec<usize>,
-    pub(super) final_state_dims: Vec<usize>,
-    pub(super) initial_parameters: Option<usize>,
-    pub(super) final_parameters: Option<usize>,
-    pub(super) best_val_accuracy: Option<f64>,
-    pub(super) best_step: Option<u64>,
-    pub(super) best_state_dims: Vec<usize>,
-    pub(super) test_accuracy: Option<f64>,
-    pub(super) test_loss: Option<f64>,
-    pub(super) before_last_cut: Option<Evaluated>,
-    pub(super) train_seconds: Option<f64>,
-    pub(super) check_seconds: Option<f64>,
-    pub(super) median_step_ms_first: Option<f64>,
-    pub(super) median_step_ms_last: Option<f64>,
-    pub(super) cuts: Vec<CutRecord>,
+pub(crate) struct SummaryRecord {
+    pub(crate) dataset: Option<String>,
+    pub(crate) backend: Option<String>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) steps: Option<u64>,
+    pub(crate) initial_state_dims: Vec<usize>,
+    pub(crate) final_state_dims: Vec<usize>,
+    pub(crate) initial_parameters: Option<usize>,
+    pub(crate) final_parameters: Option<usize>,
+    pub(crate) best_val_accuracy: Option<f64>,
+    pub(crate) best_step: Option<u64>,
+    pub(crate) best_state_dims: Vec<usize>,
+    pub(crate) test_accuracy: Option<f64>,
+    pub(crate) test_loss: Option<f64>,
+    pub(crate) before_last_cut: Option<Evaluated>,
+    pub(crate) train_seconds: Option<f64>,
+    pub(crate) check_seconds: Option<f64>,
+    pub(crate) median_step_ms_first: Option<f64>,
+    pub(crate) median_step_ms_last: Option<f64>,
+    pub(crate) cuts: Vec<CutRecord>,
 }
 
 /// The best model before the last cut.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Evaluated {
-    pub(super) step: Option<u64>,
-    pub(super) state_dims: Vec<usize>,
-    pub(super) val_accuracy: Option<f64>,
-    pub(super) test_accuracy: Option<f64>,
+pub(crate) struct Evaluated {
+    pub(crate) step: Option<u64>,
+    pub(crate) state_dims: Vec<usize>,
+    pub(crate) val_accuracy: Option<f64>,
+    pub(crate) test_accuracy: Option<f64>,
 }
 
 /// What the header needs of `config.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ConfigRecord {
-    pub(super) data: DataSection,
-    pub(super) model: ModelSection,
-    pub(super) training: TrainingSection,
-    pub(super) compress: CompressSection,
-    pub(super) run: RunSection,
+pub(crate) struct ConfigRecord {
+    pub(crate) data: DataSection,
+    pub(crate) model: ModelSection,
+    pub(crate) training: TrainingSection,
+    pub(crate) compress: CompressSection,
+    pub(crate) run: RunSection,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct DataSection {
-    pub(super) dataset: Option<String>,
+pub(crate) struct DataSection {
+    pub(crate) dataset: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ModelSection {
-    pub(super) kind: Option<String>,
-    pub(super) blocks: Option<usize>,
-    pub(super) state_dim: Option<usize>,
+pub(crate) struct ModelSection {
+    pub(crate) kind: Option<String>,
+    pub(crate) blocks: Option<usize>,
+    pub(crate) state_dim: Option<usize>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct TrainingSection {
-    pub(super) steps: Option<u64>,
-    pub(super) seed: Option<u64>,
+pub(crate) struct TrainingSection {
+    pub(crate) steps: Option<u64>,
+    pub(crate) seed: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct CompressSection {
-    pub(super) policy: Option<String>,
+pub(crate) struct CompressSection {
+    pub(crate) policy: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct RunSection {
-    pub(super) backend: Option<String>,
+pub(crate) struct RunSection {
+    pub(crate) backend: Option<String>,
 }
 
 /// A cut with what is known around it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Event<'a> {
-    pub(super) cut: &'a CutRecord,
+pub(crate) struct Event<'a> {
+    pub(crate) cut: &'a CutRecord,
     /// The check it came from; unknown if only the summary tells of the cut.
-    pub(super) check: Option<&'a LayerRecord>,
+    pub(crate) check: Option<&'a LayerRecord>,
 }
 
 impl Event<'_> {
     /// Whether the cut was taken back.
-    pub(super) fn reverted(&self) -> bool {
+    pub(crate) fn reverted(&self) -> bool {
         let verdict = self.check.and_then(|check| check.verdict);
         verdict.is_some_and(|verdict| verdict.reverted)
     }
@@ -221,31 +220,30 @@ impl Event<'_> {
 
 /// Everything the report is made from.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Name of the folder.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// `config.toml`, as it is.
-    pub(super) config_text: String,
-    pub(super) config: ConfigRecord,
-    pub(super) metrics: Vec<Metrics>,
-    pub(super) checks: Vec<LayerRecord>,
+    pub(crate) config_text: String,
+    pub(crate) config: ConfigRecord,
+    pub(crate) metrics: Vec<Metrics>,
+    pub(crate) checks: Vec<LayerRecord>,
     /// Missing while a run goes on.
-    pub(super) summary: Option<SummaryRecord>,
+    pub(crate) summary: Option<SummaryRecord>,
     /// Files whose last line a kill has torn.
-    pub(super) torn: Vec<&'static str>,
+    pub(crate) torn: Vec<&'static str>,
 }
 
 impl Run {
     /// Reads the folder of a run.
-    pub(super) fn read(folder: &Path) -> Result<Self, ReportError> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, ReportError> {
         let config_path = folder.join("config.toml");
         if !config_path.is_file() {
             return Err(ReportError::NoRun {
                 path: folder.to_path_buf(),
             });
         }
-        let config_text =
-            fs::read_to_string(&config_path).map_err(FileError::during("read", &config_path))?;
+        let config_text = fs::read_to_string(&config_path).map_err(unread(&config_path))?;
         let config = toml::from_str(&config_text).map_err(|source| ReportError::Config {
             path: config_path,
             source: Box::new(source),
@@ -263,7 +261,7 @@ impl Run {
     }
 
     /// Every cut, by step and layer.
-    pub(super) fn cuts(&self) -> Vec<Event<'_>> {
+    pub(crate) fn cuts(&self) -> Vec<Event<'_>> {
         let mut events: Vec<Event<'_>> = self
             .checks
             .iter()
@@ -284,7 +282,7 @@ impl Run {
     }
 
     /// The lines of `hsv.jsonl` of each layer, in their order.
-    pub(super) fn by_layer(&self) -> BTreeMap<usize, Vec<&LayerRecord>> {
+    pub(crate) fn by_layer(&self) -> BTreeMap<usize, Vec<&LayerRecord>> {
         let mut layers = BTreeMap::<usize, Vec<&LayerRecord>>::new();
         for check in &self.checks {
             layers.entry(check.layer).or_default().push(check);
@@ -293,7 +291,7 @@ impl Run {
     }
 
     /// The last step that any file tells of.
-    pub(super) fn last_step(&self) -> u64 {
+    pub(crate) fn last_step(&self) -> u64 {
         let summary = self.summary.as_ref().and_then(|summary| summary.steps);
         let metrics = self.metrics.last().map(|line| line.step);
         let checks = self.checks.last().map(|line| line.step);
@@ -302,12 +300,19 @@ impl Run {
     }
 
     /// Seconds of training so far.
-    pub(super) fn train_seconds(&self) -> Option<f64> {
+    pub(crate) fn train_seconds(&self) -> Option<f64> {
         let last = || self.metrics.last().and_then(|line| line.seconds);
         match &self.summary {
             Some(summary) => summary.train_seconds.or_else(last),
             None => last(),
         }
+    }
+}
+
+fn unread(path: &Path) -> impl FnOnce(io::Error) -> ReportError {
+    move |source| ReportError::Read {
+        path: path.to_path_buf(),
+        source,
     }
 }
 
@@ -330,7 +335,7 @@ fn read_lines<T: DeserializeOwned>(
     // Bytes, because a kill can tear a line inside of a character.
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        bytes => bytes.map_err(FileError::during("read", &path))?,
+        bytes => bytes.map_err(unread(&path))?,
     };
     let mut values = Vec::new();
     for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -350,7 +355,7 @@ fn read_lines<T: DeserializeOwned>(
 fn read_summary(path: &Path) -> Result<Option<SummaryRecord>, ReportError> {
     let bytes = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(FileError::during("read", path))?,
+        bytes => bytes.map_err(unread(path))?,
     };
     let summary = serde_json::from_slice(&bytes).map_err(|source| ReportError::Summary {
         path: path.to_path_buf(),

@@ -1,7 +1,11 @@
 //! `report.html`: one run on one page, for a browser or a printer.
 //!
-//! The page needs nothing but itself: no scripts, no fonts, no pictures from elsewhere; its plots are SVG. It is
-//! written from the files of the run alone, so it also tells of a run that is still going on, or was killed.
+//! The page needs nothing but itself: no scripts, no fonts, no pictures from elsewhere; its plots are SVG. It is made from
+//! the files of the run alone, `config.toml`, `metrics.jsonl`, `hsv.jsonl` and `summary.json`, so it also tells of a run that
+//! is still going on, or was killed. Of the program that wrote them this crate knows no more than their names and fields.
+//!
+//! A section is a module with one function, `write`, that adds to the page what the run says of its subject: [`page`] calls
+//! them in their order.
 
 mod axis;
 mod chart;
@@ -18,13 +22,16 @@ mod stability;
 mod training;
 
 use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::files::{FileError, write_atomically};
 use html::Page;
 use records::Run;
+
+/// Name of the page in the folder of a run.
+pub const FILE_NAME: &str = "report.html";
 
 /// Why there is no report.
 #[derive(Debug, Error)]
@@ -35,9 +42,14 @@ pub enum ReportError {
         /// The folder.
         path: PathBuf,
     },
-    /// A file cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The saved configuration is not TOML, or a value in it has the wrong type.
     #[error("cannot read the configuration {}: {source}; restore the file that `train` has written", path.display())]
     Config {
@@ -69,20 +81,14 @@ pub enum ReportError {
     Plot(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Writes `report.html` into the folder of a run, replacing an earlier one, and returns its path.
+/// The page of the run in a folder, as HTML that is well-formed XML at once.
 ///
 /// # Errors
 /// [`ReportError::NoRun`] if the folder holds no `config.toml`; [`ReportError::Config`], [`ReportError::Line`] and
 /// [`ReportError::Summary`] if a file of the run is damaged, other than by a last line that a kill has torn;
-/// [`ReportError::File`] if a file cannot be read or written.
-pub fn write_report(run: &Path) -> Result<PathBuf, ReportError> {
-    let page = render(&Run::read(run)?)?;
-    let path = run.join("report.html");
-    write_atomically(&path, page.as_bytes())?;
-    Ok(path)
-}
-
-fn render(run: &Run) -> Result<String, ReportError> {
+/// [`ReportError::Read`] if a file cannot be read.
+pub fn page(run: &Path) -> Result<String, ReportError> {
+    let run = &Run::read(run)?;
     let mut page = Page::default();
     overview::write(&mut page, run);
     cuts::write(&mut page, run);

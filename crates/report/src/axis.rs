@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-use super::number::{grouped, power_of_ten, significant};
+use crate::number::{grouped, power_of_ten, significant};
 
 /// Ticks that a linear axis aims for.
 const TICKS: f64 = 7.0;
@@ -35,7 +35,7 @@ struct Tick {
 
 /// One axis of a plot. It maps the values themselves, also on a logarithmic scale.
 #[derive(Debug, Clone)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     scale: Scale,
     /// Ends, as places on the scale.
     ends: (f64, f64),
@@ -44,7 +44,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// A linear axis over the finite ones of `values`; none if there are none.
-    pub(super) fn linear(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn linear(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let (low, high) = extent(values)?;
         let size = low.abs().max(high.abs());
         // Below this, rounding would show as structure.
@@ -64,19 +64,19 @@ impl Axis {
     }
 
     /// A linear axis from zero over the finite ones of `values`; none if there are none.
-    pub(super) fn from_zero(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn from_zero(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let (_, high) = extent(values)?;
         Self::between(0.0, if high > 0.0 { 1.05 * high } else { 1.0 })
     }
 
     /// This linear axis without what lies outside of `low..=high`.
-    pub(super) fn within(self, low: f64, high: f64) -> Self {
+    pub(crate) fn within(self, low: f64, high: f64) -> Self {
         let ends = (self.ends.0.max(low), self.ends.1.min(high));
         Self::between(ends.0, ends.1).unwrap_or(self)
     }
 
     /// A linear axis of exactly this range; none if it is empty or not finite.
-    pub(super) fn between(low: f64, high: f64) -> Option<Self> {
+    pub(crate) fn between(low: f64, high: f64) -> Option<Self> {
         let proper = low < high && (high - low).is_finite();
         proper.then(|| Self {
             scale: Scale::Linear,
@@ -86,7 +86,7 @@ impl Axis {
     }
 
     /// A linear axis of whole numbers with ticks on whole numbers; none if it is empty.
-    pub(super) fn whole(low: f64, high: f64) -> Option<Self> {
+    pub(crate) fn whole(low: f64, high: f64) -> Option<Self> {
         let axis = Self::between(low, high)?;
         let mut ticks = linear_ticks(low, high, 1.0);
         ticks.retain(|tick| tick.value >= 0.0);
@@ -94,7 +94,7 @@ impl Axis {
     }
 
     /// A logarithmic axis over the positive and finite ones of `values`; none if there are none.
-    pub(super) fn logarithmic(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn logarithmic(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let (low, high) = extent(values.into_iter().filter(|value| *value > 0.0))?;
         let (low, high) = (low.log10(), high.log10());
         let room = if high - low < 1e-6 {
@@ -110,7 +110,7 @@ impl Axis {
     }
 
     /// A logarithmic axis of exactly this range of powers of ten; none if it is empty.
-    pub(super) fn decades(low: f64, high: f64) -> Option<Self> {
+    pub(crate) fn decades(low: f64, high: f64) -> Option<Self> {
         (low < high).then(|| Self {
             scale: Scale::Logarithmic,
             ends: (low, high),
@@ -119,20 +119,20 @@ impl Axis {
     }
 
     /// Values and labels of the ticks.
-    pub(super) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
+    pub(crate) fn ticks(&self) -> impl Iterator<Item = (f64, &str)> {
         self.ticks
             .iter()
             .map(|tick| (tick.value, tick.label.as_str()))
     }
 
     /// Characters of the longest label.
-    pub(super) fn label_width(&self) -> usize {
+    pub(crate) fn label_width(&self) -> usize {
         let widths = self.ticks.iter().map(|tick| tick.label.chars().count());
         widths.max().unwrap_or(0)
     }
 
     /// The values at both ends.
-    pub(super) fn ends(&self) -> (f64, f64) {
+    pub(crate) fn ends(&self) -> (f64, f64) {
         match self.scale {
             Scale::Linear => self.ends,
             Scale::Logarithmic => (10f64.powf(self.ends.0), 10f64.powf(self.ends.1)),
@@ -140,7 +140,7 @@ impl Axis {
     }
 
     /// Whether a value can be shown.
-    pub(super) fn shows(&self, value: f64) -> bool {
+    pub(crate) fn shows(&self, value: f64) -> bool {
         let place = self.scale.place(value);
         place.is_finite() && self.ends.0 <= place && place <= self.ends.1
     }

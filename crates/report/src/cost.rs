@@ -1,15 +1,15 @@
 //! What the cuts cost.
 
-use super::ReportError;
-use super::axis::Axis;
-use super::chart::{Chart, Series, Shape};
-use super::color;
-use super::html::Page;
-use super::number::{duration, percent, plural};
-use super::records::Run;
+use crate::ReportError;
+use crate::axis::Axis;
+use crate::chart::{Chart, Series, Shape};
+use crate::color;
+use crate::html::Page;
+use crate::number::{duration, percent, plural};
+use crate::records::Run;
 
 /// The section on cost.
-pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
+pub(crate) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     page.section("Cost of the cuts");
     const TITLE: &str = "Time per cut";
     let cuts = run.cuts();

@@ -2,15 +2,16 @@
 
 use std::io;
 
+use maud::html;
 use plotters::chart::ChartContext;
 use plotters::coord::Shift;
 use plotters::coord::cartesian::Cartesian2d;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::ReportError;
-use super::axis::Axis;
-use super::color::{ALERT, CUT, GRID, INK};
+use crate::ReportError;
+use crate::axis::Axis;
+use crate::color::{ALERT, CUT, GRID, INK};
 
 /// Drawing units per pixel: the drawing library only knows whole units, and a line drawn in whole pixels is jagged.
 const UNITS: i32 = 8;
@@ -21,17 +22,17 @@ const LABEL: f64 = 13.0;
 /// What the SVG backend divides the size of a font by.
 const FONT_FACTOR: f64 = 1.24;
 
-pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-pub(super) type DrawingResult<T> = Result<T, DrawingAreaErrorKind<io::Error>>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type DrawingResult<T> = Result<T, DrawingAreaErrorKind<io::Error>>;
 type Frame<'a, 'b> = ChartContext<'b, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;
 
 /// Pixels as drawing units.
-pub(super) fn px(pixels: f64) -> i32 {
+pub(crate) fn px(pixels: f64) -> i32 {
     (pixels * f64::from(UNITS)).round() as i32
 }
 
 /// A line of this width in pixels.
-pub(super) fn stroke(color: RGBColor, pixels: f64) -> ShapeStyle {
+pub(crate) fn stroke(color: RGBColor, pixels: f64) -> ShapeStyle {
     color.stroke_width(px(pixels).unsigned_abs())
 }
 
@@ -42,7 +43,7 @@ fn font(pixels: f64) -> TextStyle<'static> {
 }
 
 /// Draws a picture of this size in pixels; `description` is for those who cannot see it.
-pub(super) fn draw(
+pub(crate) fn draw(
     (width, height): (f64, f64),
     description: &str,
     content: impl FnOnce(&Area<'_>) -> DrawingResult<()>,
@@ -57,7 +58,7 @@ pub(super) fn draw(
     paint().map_err(|error| ReportError::Plot(error.into()))?;
     // The page sets the size, and half of the attributes say what is so anyway.
     let fixed = format!("width=\"{}\" height=\"{}\" viewBox", size.0, size.1);
-    let label = super::html::escape(description);
+    let label = html! { (description) }.into_string();
     let free = format!("role=\"img\" aria-label=\"{label}\" viewBox");
     Ok(svg
         .replacen(&fixed, &free, 1)
@@ -67,13 +68,13 @@ pub(super) fn draw(
 
 /// Which grid lines to draw.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Grid {
+pub(crate) enum Grid {
     Horizontal,
     None,
 }
 
 /// Draws both axes and returns the place between them.
-pub(super) fn frame<'a, 'b>(
+pub(crate) fn frame<'a, 'b>(
     area: &'b Area<'a>,
     (x, x_label): (&Axis, &str),
     (y, y_label): (&Axis, &str),
@@ -103,7 +104,7 @@ pub(super) fn frame<'a, 'b>(
 }
 
 /// Draws a scale with its labels at the right and its title below, and returns the bar to be filled.
-pub(super) fn scale_frame<'a, 'b>(
+pub(crate) fn scale_frame<'a, 'b>(
     area: &'b Area<'a>,
     (y, title): (&Axis, &str),
 ) -> DrawingResult<Frame<'a, 'b>> {
@@ -128,15 +129,15 @@ pub(super) fn scale_frame<'a, 'b>(
 
 /// A cut, as a vertical line across a plot.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     /// Optimizer steps.
-    pub(super) step: f64,
+    pub(crate) step: f64,
     /// Whether it was taken back.
-    pub(super) reverted: bool,
+    pub(crate) reverted: bool,
 }
 
 /// Draws the marks that the horizontal axis shows.
-pub(super) fn draw_marks(
+pub(crate) fn draw_marks(
     chart: &mut Frame<'_, '_>,
     marks: &[Mark],
     x: &Axis,
@@ -153,7 +154,7 @@ pub(super) fn draw_marks(
 
 /// How a series looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// A line of this width in pixels.
     Line(f64),
     /// A line with a dot at every point, where points are few.
@@ -166,34 +167,34 @@ pub(super) enum Shape {
 
 /// Points that belong together. A point that the axes cannot show interrupts the line.
 #[derive(Debug, Clone)]
-pub(super) struct Series {
-    pub(super) name: String,
-    pub(super) color: RGBColor,
-    pub(super) shape: Shape,
-    pub(super) points: Vec<(f64, f64)>,
+pub(crate) struct Series {
+    pub(crate) name: String,
+    pub(crate) color: RGBColor,
+    pub(crate) shape: Shape,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// A chart over two axes.
 #[derive(Debug)]
-pub(super) struct Chart<'a> {
+pub(crate) struct Chart<'a> {
     /// For those who cannot see it.
-    pub(super) description: String,
+    pub(crate) description: String,
     /// Pixels.
-    pub(super) size: (f64, f64),
-    pub(super) x: (Axis, &'a str),
-    pub(super) y: (Axis, &'a str),
-    pub(super) marks: &'a [Mark],
-    pub(super) series: &'a [Series],
+    pub(crate) size: (f64, f64),
+    pub(crate) x: (Axis, &'a str),
+    pub(crate) y: (Axis, &'a str),
+    pub(crate) marks: &'a [Mark],
+    pub(crate) series: &'a [Series],
 }
 
 /// Half of a page's width.
-pub(super) const HALF: (f64, f64) = (540.0, 320.0);
+pub(crate) const HALF: (f64, f64) = (540.0, 320.0);
 
 /// Points of a line up to which each is dotted.
 const FEW_POINTS: usize = 40;
 
 impl Chart<'_> {
-    pub(super) fn svg(&self) -> Result<String, ReportError> {
+    pub(crate) fn svg(&self) -> Result<String, ReportError> {
         draw(self.size, &self.description, |area| {
             let (x, y) = (&self.x.0, &self.y.0);
             let mut chart = frame(area, (x, self.x.1), (y, self.y.1), Grid::Horizontal)?;

@@ -2,10 +2,10 @@
 
 use plotters::prelude::*;
 
-use super::ReportError;
-use super::axis::Axis;
-use super::chart::{Area, DrawingResult, Grid, Mark, draw, draw_marks, frame, px, scale_frame};
-use super::color::{NOTHING, viridis};
+use crate::ReportError;
+use crate::axis::Axis;
+use crate::chart::{Area, DrawingResult, Grid, Mark, draw, draw_marks, frame, px, scale_frame};
+use crate::color::{NOTHING, viridis};
 
 /// Shades told apart: a column of a thousand values then is at most so many rectangles.
 const SHADES: f64 = 64.0;
@@ -15,22 +15,22 @@ const SCALE: f64 = 70.0;
 
 /// The values of one stretch of training, from the first state up.
 #[derive(Debug, Clone)]
-pub(super) struct Column {
-    pub(super) from: f64,
-    pub(super) to: f64,
-    pub(super) values: Vec<f64>,
+pub(crate) struct Column {
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) values: Vec<f64>,
 }
 
 /// A heat map. Values are shown by their logarithm.
 #[derive(Debug)]
-pub(super) struct HeatMap<'a> {
-    pub(super) description: String,
+pub(crate) struct HeatMap<'a> {
+    pub(crate) description: String,
     /// Pixels.
-    pub(super) size: (f64, f64),
-    pub(super) columns: Vec<Column>,
+    pub(crate) size: (f64, f64),
+    pub(crate) columns: Vec<Column>,
     /// Powers of ten between which the colors change.
-    pub(super) range: (f64, f64),
-    pub(super) marks: &'a [Mark],
+    pub(crate) range: (f64, f64),
+    pub(crate) marks: &'a [Mark],
 }
 
 /// The color of a value.
@@ -65,7 +65,7 @@ impl Shade {
 
 impl HeatMap<'_> {
     /// The picture; none if there is no range to show.
-    pub(super) fn svg(&self) -> Result<Option<String>, ReportError> {
+    pub(crate) fn svg(&self) -> Result<Option<String>, ReportError> {
         let ends = |column: &Column| (column.from, column.to);
         let (Some(first), Some(last)) = (self.columns.first(), self.columns.last()) else {
             return Ok(None);

@@ -1,15 +1,15 @@
 //! The Hankel singular values of every layer, over training and at a few moments.
 
-use super::ReportError;
-use super::axis::Axis;
-use super::chart::{Chart, HALF, Mark, Series, Shape};
-use super::color;
-use super::color::NOTHING;
-use super::heat_map::{Column, HeatMap};
-use super::html::{Key, Page};
-use super::number::{count, plural, power_of_ten};
-use super::records::{LayerRecord, Run};
-use super::training::{mark_keys, marks};
+use crate::ReportError;
+use crate::axis::Axis;
+use crate::chart::{Chart, HALF, Mark, Series, Shape};
+use crate::color;
+use crate::color::NOTHING;
+use crate::heat_map::{Column, HeatMap};
+use crate::html::{Key, Page};
+use crate::number::{count, plural, power_of_ten};
+use crate::records::{LayerRecord, Run};
+use crate::training::{mark_keys, marks};
 
 /// Layers up to which all are shown at once.
 const FEW_LAYERS: usize = 8;
@@ -25,7 +25,7 @@ const MOST_CURVES: usize = 6;
 const DEPTH: f64 = 16.0;
 
 /// The section on spectra.
-pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
+pub(crate) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     page.section("Hankel singular values");
     let layers = run.by_layer();
     if layers.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
 
 /// How the layers follow each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Flow {
+pub(crate) enum Flow {
     /// Each below the one before.
     Stacked,
     /// Side by side where the screen has room.
@@ -69,7 +69,7 @@ impl Flow {
 }
 
 /// Does `show` for every layer; of many, for the first, the middle and the last, and folded for the others.
-pub(super) fn for_layers<T>(
+pub(crate) fn for_layers<T>(
     page: &mut Page,
     flow: Flow,
     layers: Vec<T>,

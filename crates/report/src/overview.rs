@@ -2,12 +2,14 @@
 
 use std::convert::Infallible;
 
-use super::html::{Cell, Page, Table, escape};
-use super::number::{UNKNOWN, count, duration, known, per_layer, percent, plural, significant};
-use super::records::{Run, SummaryRecord};
+use maud::html;
+
+use crate::html::{Cell, Page, Table};
+use crate::number::{UNKNOWN, count, duration, known, per_layer, percent, plural, significant};
+use crate::records::{Run, SummaryRecord};
 
 /// Title, settings and gains.
-pub(super) fn write(page: &mut Page, run: &Run) {
+pub(crate) fn write(page: &mut Page, run: &Run) {
     let (data, training) = (&run.config.data, &run.config.training);
     let summary = run.summary.clone().unwrap_or_default();
     let word = |word: Option<String>| word.unwrap_or_else(|| UNKNOWN.to_owned());
@@ -16,14 +18,13 @@ pub(super) fn write(page: &mut Page, run: &Run) {
     let seed = word(seed.map(|seed| seed.to_string()));
     let backend = summary.backend.clone().or(run.config.run.backend.clone());
 
-    page.raw(&format!("<header>\n<h1>{}</h1>\n", escape(&run.name)));
-    page.raw(&format!(
-        "<p class=\"lead\">{}</p>\n</header>\n",
-        escape(&format!(
-            "A run of compressm on {dataset}, seed {seed}, with {}.",
-            plural(run.cuts().len(), "cut")
-        ))
-    ));
+    let cuts = plural(run.cuts().len(), "cut");
+    page.add(html! {
+        header {
+            h1 { (run.name) }
+            p.lead { "A run of compressm on " (dataset) ", seed " (seed) ", with " (cuts) "." }
+        }
+    });
     if run.summary.is_none() {
         page.notice(&unfinished(run));
     }
@@ -43,29 +44,23 @@ pub(super) fn write(page: &mut Page, run: &Run) {
     ];
     facts.extend(accuracies(run, &summary));
     facts.push(("Training time", training_time(run, &summary)));
-    let items: String = facts
-        .iter()
-        .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(value)))
-        .collect();
+    let gains = gains(run, &summary);
     let _: Result<(), Infallible> = page.row(|page| {
-        page.raw(&format!("<dl>\n{items}</dl>\n<div>\n"));
-        page.table(
-            "The model before and after its cuts.",
-            &gains(run, &summary),
-        );
-        page.raw("</div>\n");
-        Ok(())
+        page.add(html! {
+            dl { @for (name, value) in &facts { dt { (name) } dd { (value) } } }
+        });
+        page.group(|page| {
+            page.table("The model before and after its cuts.", &gains);
+            Ok(())
+        })
     });
 }
 
 /// The configuration, folded.
-pub(super) fn write_config(page: &mut Page, run: &Run) {
+pub(crate) fn write_config(page: &mut Page, run: &Run) {
     page.section("Configuration");
     let _: Result<(), Infallible> = page.details("config.toml, as it was resolved", |page| {
-        page.raw(&format!(
-            "<pre><code>{}</code></pre>\n",
-            escape(&run.config_text)
-        ));
+        page.add(html! { pre { code { (run.config_text) } } });
         Ok(())
     });
 }
@@ -249,6 +244,6 @@ fn step_times(run: &Run, summary: &SummaryRecord) -> (Option<f64>, Option<f64>) 
     let times = || run.metrics.iter().filter(|line| line.step_ms.is_some());
     let before = times().take_while(|line| uncut(line.step)).last();
     let after = times().next_back();
-    let ms = |line: Option<&super::records::Metrics>| measured(line.and_then(|line| line.step_ms));
+    let ms = |line: Option<&crate::records::Metrics>| measured(line.and_then(|line| line.step_ms));
     (ms(before), ms(after))
 }

@@ -1,17 +1,17 @@
 //! Whether the ranking of the states lasts: rank correlations, and Weyl's bound on the change of a spectrum.
 
-use super::ReportError;
-use super::axis::Axis;
-use super::chart::{Chart, HALF, Mark, Series, Shape};
-use super::color::{self, ALERT};
-use super::html::Page;
-use super::number::{count, plural};
-use super::records::{LayerRecord, Run};
-use super::spectra::{Flow, for_layers};
-use super::training::{keys, marks};
+use crate::ReportError;
+use crate::axis::Axis;
+use crate::chart::{Chart, HALF, Mark, Series, Shape};
+use crate::color::{self, ALERT};
+use crate::html::Page;
+use crate::number::{count, plural};
+use crate::records::{LayerRecord, Run};
+use crate::spectra::{Flow, for_layers};
+use crate::training::{keys, marks};
 
 /// The section on stability.
-pub(super) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
+pub(crate) fn write(page: &mut Page, run: &Run) -> Result<(), ReportError> {
     page.section("Stability of the ranking");
     correlations(page, run)?;
     let layers: Vec<(usize, Vec<Change>)> = run
