@@ -21,7 +21,6 @@ mod model;
 pub mod optimizer;
 pub mod predict;
 pub mod progress;
-pub mod report;
 pub mod run_dir;
 mod seeds;
 pub mod step;
