@@ -42,7 +42,7 @@ pub fn train_step<B: TrainingBackend>(
 mod tests {
     use burn::backend::{Autodiff, Flex};
     use datasets::digits::DigitsOptions;
-    use datasets::{Dataset, LoadOptions};
+    use datasets::{Dataset, Digits, LoadOptions, Source};
     use ssm_core::{Architecture, Encoder, Head, LayerSettings, LruInit};
     use subnormals::{forget_operands, met_operand};
 
@@ -53,15 +53,12 @@ mod tests {
     type Cpu = Autodiff<Flex>;
 
     fn digits() -> Dataset {
-        let options = LoadOptions {
-            digits: DigitsOptions {
-                train_examples: 400,
-                test_examples: 1,
-                ..DigitsOptions::default()
-            },
-            ..LoadOptions::default()
+        let options = DigitsOptions {
+            train_examples: 400,
+            test_examples: 1,
+            seed: 0,
         };
-        datasets::load("digits", &options).unwrap()
+        Digits::load(&options, &LoadOptions::default()).unwrap()
     }
 
     #[test]
