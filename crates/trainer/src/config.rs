@@ -8,9 +8,9 @@
 //! 4. assignments `section.key=value`, the `--set` flags of the command line.
 //!
 //! The last two are read as TOML values, words without quotes as strings. Unknown keys and wrong types are errors in
-//! every layer. So is a key that nothing reads: not the kind of model, data set, policy and schedule chosen in its own
-//! layer and those below, nor those of a later layer. The result is saved with the run ([`Config::to_toml`]), with the
-//! keys that it reads, and reads back equal.
+//! every layer. So is a key that nothing reads: not the kind of model, data set, objective, policy and schedule chosen in
+//! its own layer and those below, nor those of a later layer. The result is saved with the run ([`Config::to_toml`]),
+//! with the keys that it reads, and reads back equal.
 //!
 //! # Sections and tables
 //! A section is a module of this one: its keys with their defaults, the one range check of each, and its `RULES`, who
@@ -67,7 +67,7 @@ pub use model::{LayerKind, ModelConfig};
 use readers::Choices;
 pub use run::{BackendKind, RunConfig};
 pub use ssm_core::{GramianEstimate, Realization, Reduction};
-pub use training::{LearningRateSchedule, TrainingConfig};
+pub use training::{LearningRateSchedule, ObjectiveKind, TrainingConfig};
 
 /// Everything that decides what a run does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -152,6 +152,8 @@ fn mean<B: Backend>(lengths: &[usize], length: usize, device: &B::Device) -> Rea
 
 /// The examples of every training step: epochs of whole batches, each in an order of its own.
 ///
+/// A step of this order is one batch; an update that is made of several batches takes as many of its steps.
+///
 /// A pure function of seed and step, so that a resumed run needs no position and no random state.
 #[derive(Debug)]
 pub struct BatchOrder {

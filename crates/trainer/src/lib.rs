@@ -18,6 +18,7 @@ pub mod history;
 pub mod interrupt;
 pub mod learning_rate;
 mod model;
+pub mod objective;
 pub mod optimizer;
 pub mod predict;
 pub mod progress;

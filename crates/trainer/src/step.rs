@@ -5,20 +5,105 @@ use burn::tensor::{Int, Tensor};
 use ssm_core::{Dropout, Model, TrainingBackend};
 
 use crate::data::Batch;
-use crate::evaluate::{correct, cross_entropy};
+use crate::evaluate::correct;
 use crate::gradients::NamedGradients;
+use crate::objective::{CrossEntropy, Objective, StepLoss};
 use crate::optimizer::{AdamW, LearningRates};
 
 /// What a step leaves besides the new weights, still on the device.
 #[derive(Debug, Clone)]
 pub struct StepOutcome<B: AutodiffBackend> {
-    /// Mean cross-entropy of the batch before the update, `[1]`.
+    /// Mean cross-entropy of the batches before the update, whatever the objective is, `[1]`.
     pub loss: Tensor<B::InnerBackend, 1>,
     /// Number of answers whose largest logit was the right one, `[1]`.
     pub hits: Tensor<B::InnerBackend, 1, Int>,
 }
 
-/// Forward, loss, backward, AdamW and running statistics on one batch.
+/// How a step is made of batches.
+#[derive(Debug)]
+pub struct Step<'a, B: TrainingBackend> {
+    /// What becomes smaller.
+    pub objective: &'a dyn Objective<B>,
+    /// Largest norm of the gradient, if there is one.
+    pub clip: Option<f64>,
+    /// Of the update.
+    pub rates: LearningRates,
+}
+
+impl<B: TrainingBackend> Step<'_, B> {
+    /// Forward, loss, backward and running statistics on each batch, at least one of them and all of as many answers; then
+    /// one update with the mean of their gradients.
+    pub fn run(
+        &self,
+        model: &mut Model<B>,
+        optimizer: &mut AdamW<B>,
+        batches: impl IntoIterator<Item = (Batch<B>, Option<Dropout>)>,
+    ) -> StepOutcome<B> {
+        let mut batches = batches.into_iter();
+        let mut pass = |(batch, dropout)| self.pass(model, batch, dropout);
+        let first = batches.next().expect("a step has a batch");
+        let (mut sum, mut count) = (pass(first), 1);
+        for batch in batches {
+            sum.add(pass(batch));
+            count += 1;
+        }
+        let Pass {
+            mut gradients,
+            outcome,
+        } = sum.mean(count);
+        self.objective.add_gradients(model, &mut gradients);
+        if let Some(limit) = self.clip {
+            gradients.clip(limit);
+        }
+        *model = optimizer.step(self.rates, model.clone(), gradients);
+        outcome
+    }
+
+    fn pass(&self, model: &mut Model<B>, batch: Batch<B>, dropout: Option<Dropout>) -> Pass<B> {
+        let (input, readout) = (batch.input.clone(), batch.readout.clone());
+        let (logits, statistics) = model.forward_train(input, readout, dropout);
+        let hits = correct(logits.clone().inner(), batch.labels.clone().inner());
+        let StepLoss {
+            loss,
+            cross_entropy,
+        } = self.objective.loss(logits, &batch);
+        let gradients = NamedGradients::take(model, loss.backward());
+        model.update_statistics(statistics);
+        let outcome = StepOutcome {
+            loss: cross_entropy,
+            hits,
+        };
+        Pass { gradients, outcome }
+    }
+}
+
+/// What a backward pass leaves, or the sum over several.
+struct Pass<B: TrainingBackend> {
+    gradients: NamedGradients<B::InnerBackend>,
+    outcome: StepOutcome<B>,
+}
+
+impl<B: TrainingBackend> Pass<B> {
+    fn add(&mut self, other: Self) {
+        self.gradients.add_all(other.gradients);
+        let sum = &mut self.outcome;
+        sum.loss = sum.loss.clone() + other.outcome.loss;
+        sum.hits = sum.hits.clone() + other.outcome.hits;
+    }
+
+    /// Of a sum over `count` passes: means of gradients and losses, and the number of all hits.
+    fn mean(mut self, count: u64) -> Self {
+        // One pass is its own mean, and costs nothing.
+        if count > 1 {
+            let share = 1.0 / count as f64;
+            self.gradients.scale(share);
+            self.outcome.loss = self.outcome.loss * share;
+        }
+        self
+    }
+}
+
+/// A step on one batch that makes its cross-entropy smaller.
 pub fn train_step<B: TrainingBackend>(
     model: &mut Model<B>,
     optimizer: &mut AdamW<B>,
@@ -26,28 +111,30 @@ pub fn train_step<B: TrainingBackend>(
     dropout: Option<Dropout>,
     rates: LearningRates,
 ) -> StepOutcome<B> {
-    let (logits, statistics) = model.forward_train(batch.input, batch.readout, dropout);
-    let hits = correct(logits.clone().inner(), batch.labels.clone().inner());
-    let loss = cross_entropy(logits, batch.labels);
-    let gradients = NamedGradients::take(model, loss.backward());
-    *model = optimizer.step(rates, model.clone(), gradients);
-    model.update_statistics(statistics);
-    StepOutcome {
-        loss: loss.inner(),
-        hits,
-    }
+    let step = Step {
+        objective: &CrossEntropy {},
+        clip: None,
+        rates,
+    };
+    step.run(model, optimizer, [(batch, dropout)])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use burn::backend::{Autodiff, Flex};
     use datasets::digits::DigitsOptions;
-    use datasets::{Dataset, Digits, LoadOptions, Source};
-    use ssm_core::{Architecture, Encoder, Head, LayerSettings, LruInit};
+    use datasets::selective_copy::SelectiveCopyOptions;
+    use datasets::{Dataset, Digits, LoadOptions, SelectiveCopy, SequenceSet, Source};
+    use ssm_core::{
+        Architecture, Encoder, Head, LayerSettings, LruInit, NamedTensors, SelectiveSettings,
+    };
     use subnormals::{forget_operands, met_operand};
 
     use super::*;
     use crate::data::{BatchOrder, batch};
+    use crate::objective::LabelSmoothing;
     use crate::optimizer::AdamWConfig;
 
     type Cpu = Autodiff<Flex>;
@@ -95,5 +182,201 @@ mod tests {
         pool.broadcast(|_| forget_operands());
         pool.install(|| step(15));
         assert!(!pool.broadcast(|_| met_operand()).contains(&Some(true)));
+    }
+
+    const STILL: LearningRates = LearningRates {
+        main: 0.0,
+        recurrent: 0.0,
+    };
+
+    fn tokens() -> SequenceSet {
+        let options = SelectiveCopyOptions {
+            length: 20,
+            copies: 3,
+            vocabulary: 7,
+            train_examples: 20,
+            test_examples: 1,
+            ..SelectiveCopyOptions::default()
+        };
+        let set = SelectiveCopy::load(&options, &LoadOptions::default());
+        set.unwrap().train
+    }
+
+    fn model(layer: LayerSettings) -> Model<Cpu> {
+        let architecture = Architecture {
+            encoder: Encoder::Embedding { vocabulary: 7 },
+            hidden_dim: 8,
+            state_dims: vec![6, 4],
+            layer,
+            head: Head::Tokens { tied: false },
+        };
+        Model::init(&architecture, 1, &Default::default())
+    }
+
+    /// Without batch statistics.
+    fn mamba() -> Model<Cpu> {
+        model(LayerSettings::Mamba(SelectiveSettings::default()))
+    }
+
+    /// With batch statistics.
+    fn lru() -> Model<Cpu> {
+        model(LayerSettings::Lru(LruInit::default()))
+    }
+
+    /// One step on the examples of these batches with a new optimizer, which it returns.
+    fn step(
+        model: &mut Model<Cpu>,
+        (objective, clip): (&dyn Objective<Cpu>, Option<f64>),
+        batches: &[Range<usize>],
+    ) -> (StepOutcome<Cpu>, NamedTensors) {
+        let set = tokens();
+        let of = |examples: &Range<usize>| batch(&set, examples.clone(), &Default::default());
+        let batches = batches.iter().map(|examples| (of(examples), None));
+        let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.0 });
+        let step = Step {
+            objective,
+            clip,
+            rates: STILL,
+        };
+        let outcome = step.run(model, &mut optimizer, batches);
+        (outcome, optimizer.to_tensors())
+    }
+
+    /// The gradient of a step, one vector for each parameter: ten times its first moments.
+    fn gradient(
+        objective: &dyn Objective<Cpu>,
+        clip: Option<f64>,
+        batches: &[Range<usize>],
+    ) -> Vec<(String, Vec<f64>)> {
+        let (_, moments) = step(&mut mamba(), (objective, clip), batches);
+        let first = moments.0.into_iter().filter_map(|(name, moments)| {
+            let values = moments
+                .values
+                .into_iter()
+                .map(|value| 10.0 * f64::from(value));
+            let name = name.strip_prefix("first.")?.to_owned();
+            Some((name, values.collect()))
+        });
+        first.collect()
+    }
+
+    fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
+        values
+            .into_iter()
+            .map(|value| value * value)
+            .sum::<f64>()
+            .sqrt()
+    }
+
+    /// Of sums over some hundred steps and examples in f32, of a gradient of this norm.
+    fn rounding(norm: f64) -> f64 {
+        200.0 * f64::from(f32::EPSILON) * norm
+    }
+
+    #[test]
+    fn half_batches_have_the_gradients_of_the_whole_one() {
+        let smoothing = LabelSmoothing { epsilon: 0.2 };
+        let objectives: [&dyn Objective<Cpu>; 2] = [&CrossEntropy {}, &smoothing];
+        for objective in objectives {
+            let whole = gradient(objective, None, &[0..12]);
+            for parts in [&[0..6, 6..12][..], &[0..3, 3..6, 6..9, 9..12]] {
+                let parts = gradient(objective, None, parts);
+                for ((name, whole), (_, parts)) in whole.iter().zip(&parts) {
+                    for (whole, parts) in whole.iter().zip(parts) {
+                        assert!(
+                            (whole - parts).abs() <= rounding(1.0),
+                            "{name}: {whole} {parts}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn loss_and_hits_of_a_step_are_those_of_all_its_batches() {
+        let plain: (&dyn Objective<Cpu>, _) = (&CrossEntropy {}, None);
+        let (whole, _) = step(&mut mamba(), plain, &[0..12]);
+        let (parts, _) = step(&mut mamba(), plain, &[0..4, 4..8, 8..12]);
+        let [whole_loss, parts_loss] = [whole.loss, parts.loss].map(|loss| loss.into_scalar());
+        assert!(
+            (whole_loss - parts_loss).abs() < 1e-5,
+            "{whole_loss} {parts_loss}"
+        );
+        assert_eq!(whole.hits.into_scalar(), parts.hits.into_scalar());
+        // Of another objective, too, it is the cross-entropy.
+        let smoothing = LabelSmoothing { epsilon: 0.5 };
+        let (smoothed, _) = step(&mut mamba(), (&smoothing, None), &[0..12]);
+        assert_eq!(smoothed.loss.into_scalar(), whole_loss);
+    }
+
+    #[test]
+    fn every_batch_moves_the_running_statistics() {
+        let plain: (&dyn Objective<Cpu>, _) = (&CrossEntropy {}, None);
+        let mut together = lru();
+        step(&mut together, plain, &[0..5, 5..9]);
+        let mut one_by_one = lru();
+        step(&mut one_by_one, plain, &[0..5]);
+        step(&mut one_by_one, plain, &[5..9]);
+        let [together, one_by_one] = [together, one_by_one].map(|model| model.to_tensors());
+        assert_eq!(together, one_by_one);
+        assert_ne!(together, lru().to_tensors());
+    }
+
+    #[test]
+    fn a_limit_shortens_the_gradient_of_all_batches_together() {
+        let batches = [0..6, 6..12];
+        let free = gradient(&CrossEntropy {}, None, &batches);
+        let free_norm = norm(free.iter().flat_map(|(_, values)| values));
+        for limit in [0.1 * free_norm, 2.0 * free_norm] {
+            let clipped = gradient(&CrossEntropy {}, Some(limit), &batches);
+            let factor = (limit / (free_norm + 1e-6)).min(1.0);
+            for ((name, free), (_, clipped)) in free.iter().zip(&clipped) {
+                for (free, clipped) in free.iter().zip(clipped) {
+                    let difference = (factor * free - clipped).abs();
+                    assert!(difference <= rounding(limit.min(free_norm)), "{name}");
+                }
+            }
+            let clipped_norm = norm(clipped.iter().flat_map(|(_, values)| values));
+            assert!(
+                clipped_norm <= limit * (1.0 + 1e-5),
+                "{clipped_norm} {limit}"
+            );
+        }
+    }
+
+    /// Cross-entropy, and a pull of 3 on every entry of the bias of a convolution.
+    #[derive(Debug)]
+    struct Pull;
+
+    const PULLED: &str = "backbone.layers.0.mixer.conv1d.bias";
+
+    impl Objective<Cpu> for Pull {
+        fn loss(&self, logits: Tensor<Cpu, 2>, batch: &Batch<Cpu>) -> StepLoss<Cpu> {
+            CrossEntropy {}.loss(logits, batch)
+        }
+
+        fn add_gradients(&self, _: &Model<Cpu>, gradients: &mut NamedGradients<Flex>) {
+            let bias = gradients.get::<1>(PULLED).unwrap();
+            gradients.add(PULLED, bias.ones_like() * 3.0);
+        }
+    }
+
+    #[test]
+    fn what_an_objective_adds_counts_once_for_each_update_and_is_clipped_with_the_rest() {
+        let batches = [0..6, 6..12];
+        let plain = gradient(&CrossEntropy {}, None, &batches);
+        let pulled = gradient(&Pull, None, &batches);
+        for ((name, plain), (_, pulled)) in plain.iter().zip(&pulled) {
+            let pull = if name == PULLED { 3.0 } else { 0.0 };
+            for (plain, pulled) in plain.iter().zip(pulled) {
+                assert!(
+                    (plain + pull - pulled).abs() < 1e-5,
+                    "{name}: {plain} {pulled}"
+                );
+            }
+        }
+        let clipped = gradient(&Pull, Some(0.5), &batches);
+        assert!(norm(clipped.iter().flat_map(|(_, values)| values)) <= 0.5 * (1.0 + 1e-5));
     }
 }

@@ -204,6 +204,7 @@ impl Job for Start<'_> {
             metrics: dir.metrics(restored.written).map_err(TrainError::Write)?,
             hsv: dir.hsv(restored.written).map_err(TrainError::Write)?,
             order: BatchOrder::new(examples, batch_size, config.training.seed),
+            objective: config.training.objective(),
             model: restored.model,
             optimizer: restored.optimizer,
             best: restored.best,

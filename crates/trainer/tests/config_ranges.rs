@@ -11,6 +11,7 @@ fn set(sets: &[&str]) -> Result<Config, ConfigError> {
 /// Choices under which a key is read.
 fn readers(key: &str) -> &'static [&'static str] {
     match key {
+        "training.label-smoothing.epsilon" => &["training.objective=label-smoothing"],
         "data.length" | "data.copies" | "data.vocabulary" => &["data.dataset=selective-copy"],
         "data.imdb.length" => &["data.dataset=imdb"],
         key if key.starts_with("data.selective-copy.") => &["data.dataset=selective-copy"],
@@ -64,6 +65,13 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
         ("model.dropout=-0.1", "at least 0"),
         ("training.steps=0", "at least 1"),
         ("training.batch_size=0", "at least 1"),
+        ("training.accumulate=0", "at least 1"),
+        ("training.clip=0.0", "above 0"),
+        ("training.clip=inf", "finite"),
+        ("training.clip=nan", "finite"),
+        ("training.label-smoothing.epsilon=1.0", "below 1"),
+        ("training.label-smoothing.epsilon=-0.1", "at least 0"),
+        ("training.label-smoothing.epsilon=nan", "below 1"),
         ("training.lr=0.0", "above 0"),
         ("training.lr=inf", "finite"),
         ("training.lr=nan", "finite"),
@@ -112,7 +120,7 @@ fn heads_divide_the_channels() {
 }
 
 /// Every key that is a number.
-const NUMBERS: [&str; 52] = [
+const NUMBERS: [&str; 55] = [
     "data.validation_fraction",
     "data.imdb.length",
     "data.digits.train_examples",
@@ -140,6 +148,9 @@ const NUMBERS: [&str; 52] = [
     "model.head_dim",
     "training.steps",
     "training.batch_size",
+    "training.accumulate",
+    "training.clip",
+    "training.label-smoothing.epsilon",
     "training.lr",
     "training.weight_decay",
     "training.ssm_lr_factor",

@@ -69,6 +69,11 @@ fn a_key_beside_a_choice_that_does_not_read_it_is_refused_with_both() {
             "warmup-cosine",
         ),
         (
+            "training.objective=cross-entropy",
+            "training.label-smoothing.epsilon=0.1",
+            "`training.objective` = label-smoothing",
+        ),
+        (
             "compress.policy=none",
             "compress.tau=0.1",
             "tolerance | auto",

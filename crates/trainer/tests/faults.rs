@@ -312,6 +312,42 @@ fn a_run_goes_back_to_before_a_cut_and_on_with_other_settings() {
 }
 
 #[test]
+fn a_run_of_several_batches_a_step_goes_on_to_the_end_of_the_unbroken_one() {
+    let folder = TempDir::new().unwrap();
+    let settings = [
+        "training.objective=label-smoothing",
+        "training.label-smoothing.epsilon=0.2",
+        "training.accumulate=3",
+        "training.batch_size=4",
+        "training.clip=0.5",
+        // 200 of them: a second epoch begins in the midst of a step.
+        "data.train_examples=223",
+    ];
+    let [whole, broken] = ["whole", "broken"].map(|name| folder.path().join(name));
+    stdout(&train(&whole, &settings));
+    stdout(&train(&broken, &settings));
+    stdout(&run(&["revert", text(&broken), "--to", "20", "--no-train"]));
+    stdout(&resume(&broken).output().unwrap());
+    assert_same(&broken, &whole);
+
+    // Each of the settings makes it another run.
+    for other in [
+        "training.clip=0.1",
+        "training.accumulate=2",
+        "training.label-smoothing.epsilon=0.3",
+    ] {
+        let output = folder.path().join("other");
+        stdout(&train(&output, &[&settings[..], &[other]].concat()));
+        assert_ne!(
+            result(&output)["metrics"],
+            result(&whole)["metrics"],
+            "{other}"
+        );
+        fs::remove_dir_all(&output).unwrap();
+    }
+}
+
+#[test]
 fn damaged_and_foreign_checkpoints_are_named_and_the_others_left_alone() {
     let folder = TempDir::new().unwrap();
     let (output, foreign) = (folder.path().join("run"), folder.path().join("foreign"));

@@ -128,6 +128,32 @@ fn states_are_scored_and_chosen_in_every_way() {
 }
 
 #[test]
+fn half_batches_twice_a_step_train_as_whole_ones_do() {
+    let folder = TempDir::new().unwrap();
+    let learned = |name: &str, batches: [&'static str; 2]| -> Vec<Value> {
+        let output = folder.path().join(name);
+        let plain = ["compress.policy=none", "compress.snapshot_every=0"];
+        let settings = [settings("mamba"), plain.to_vec(), batches.to_vec()].concat();
+        stdout(&train(&output, &settings));
+        json_lines(&output.join("metrics.jsonl"))
+    };
+    let whole = learned("whole", ["training.batch_size=10", "training.accumulate=1"]);
+    let halves = learned("halves", ["training.batch_size=5", "training.accumulate=2"]);
+    assert_eq!(whole.len(), 2);
+    for (whole, halves) in whole.iter().zip(&halves) {
+        assert_eq!(whole["step"], halves["step"]);
+        for key in ["train_loss", "train_accuracy", "val_loss"] {
+            let [whole, halves] = [whole, halves].map(|line| line[key].as_f64().unwrap());
+            // Rounding, magnified by some tens of steps.
+            assert!(
+                (whole - halves).abs() < 1e-3 * whole,
+                "{key}: {whole} {halves}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_verdict_on_a_cut_of_a_selective_model_is_carried_out() {
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");

@@ -8,7 +8,7 @@ use ssm_core::{Block, LayerSettings, Settings, Surroundings};
 
 use crate::{
     differences::Cpu,
-    subject::{HIDDEN, Subject},
+    subject::{HIDDEN, STATE, Subject},
 };
 
 /// A width that the sizes of any settings divide.

@@ -8,8 +8,8 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
 use ssm_core::{Dropout, Kernel, Model, Operation, Recorded, TrainingBackend};
 use trainer::data::{Batch, BatchOrder, batch};
-use trainer::evaluate::cross_entropy;
 use trainer::gradients::NamedGradients;
+use trainer::objective::cross_entropy;
 use trainer::optimizer::{AdamW, AdamWConfig, LearningRates};
 use trainer::step::train_step;
 

@@ -9,7 +9,7 @@ use ssm_core::{
 };
 use trainer::backend::Job;
 use trainer::data::Batch;
-use trainer::evaluate::cross_entropy;
+use trainer::objective::cross_entropy;
 
 use crate::clock::{Clock, DROPOUT, bytes, resident_mib};
 

@@ -16,17 +16,18 @@ use super::state::{Best, BestWeights, Progress, parameters, save_best};
 use super::{Ending, TrainError};
 use crate::bridge::{self, Calibration, Examined, LayerReport, Treatment};
 use crate::checkpoint::{Checkpoint, Moment};
-use crate::config::{Config, Selection};
+use crate::config::{Config, Selection, TrainingConfig};
 use crate::data::{self, BatchOrder};
 use crate::evaluate::{Scores, evaluate};
 use crate::files::{JsonLines, write_json};
 use crate::interrupt;
 use crate::learning_rate::learning_rate;
+use crate::objective::Objective;
 use crate::optimizer::{AdamW, LearningRates};
 use crate::progress::Reporter;
 use crate::run_dir::RunDir;
 use crate::seeds::{Purpose, derive};
-use crate::step::{StepOutcome, train_step};
+use crate::step::{Step, StepOutcome};
 use crate::summary::{Evaluated, Summary};
 
 /// Steps between two looks at the loss: the only time the host waits for the device.
@@ -84,6 +85,7 @@ pub(super) struct Training<'a, B: TrainingBackend> {
     pub hsv: JsonLines,
     pub reporter: Reporter,
     pub order: BatchOrder,
+    pub objective: Box<dyn Objective<B>>,
     pub model: Model<B>,
     pub optimizer: AdamW<B>,
     pub best: BestWeights,
@@ -124,22 +126,35 @@ impl<B: TrainingBackend> Training<'_, B> {
         self.finish()
     }
 
-    /// The next optimizer step.
+    /// The next optimizer step, on the batches that are next.
     fn train_step(&mut self) -> StepOutcome<B> {
         let (config, step) = (self.config, self.progress.step);
-        let batch = data::batch::<B>(&self.data.train, self.order.step(step), &self.device);
-        let dropout = (config.model.dropout > 0.0).then(|| {
-            let seed = derive(config.training.seed, Purpose::Dropout);
-            let probability = config.model.dropout;
-            Dropout { probability, seed }.stream(step)
+        let TrainingConfig {
+            accumulate,
+            clip,
+            lr,
+            ssm_lr_factor,
+            ..
+        } = config.training;
+        let probability = config.model.dropout;
+        let seed = derive(config.training.seed, Purpose::Dropout);
+        let dropout = (probability > 0.0).then_some(Dropout { probability, seed });
+        let (order, train, device) = (&mut self.order, &self.data.train, &self.device);
+        let first = step * accumulate;
+        let batches = (first..first + accumulate).map(|number| {
+            let batch = data::batch::<B>(train, order.step(number), device);
+            (batch, dropout.map(|dropout| dropout.stream(number)))
         });
-        let peak = config.training.lr;
-        let rates = LearningRates {
-            main: learning_rate(&config.training, peak, step),
-            recurrent: learning_rate(&config.training, peak * config.training.ssm_lr_factor, step),
+        let step = Step {
+            objective: self.objective.as_ref(),
+            clip,
+            rates: LearningRates {
+                main: learning_rate(&config.training, lr, step),
+                recurrent: learning_rate(&config.training, lr * ssm_lr_factor, step),
+            },
         };
         self.progress.step += 1;
-        train_step(&mut self.model, &mut self.optimizer, batch, dropout, rates)
+        step.run(&mut self.model, &mut self.optimizer, batches)
     }
 
     /// Waits for the device, takes the time and looks at the losses.
@@ -162,8 +177,9 @@ impl<B: TrainingBackend> Training<'_, B> {
             tally.loss += loss;
         }
         tally.correct += hits;
-        let answers = self.config.training.batch_size * self.data.shape.labels();
-        tally.answers += (steps as usize * answers) as i64;
+        let training = &self.config.training;
+        let answers = training.batch_size * self.data.shape.labels();
+        tally.answers += (steps * training.accumulate) as i64 * answers as i64;
         let message = format!(
             "loss {:.3}  val {}  state {}",
             losses.iter().sum::<f64>() / steps as f64,
