@@ -25,8 +25,10 @@ mod stroke;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DatasetError, Part};
+use crate::option::{OptionFault, require_examples, require_seed};
 use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, Shape, Target};
@@ -51,12 +53,13 @@ const SHAPE: Shape = Shape {
 };
 
 /// Sizes and seed of the generated set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DigitsOptions {
     /// Training examples including those held out for validation, 1 to [`LIMIT`].
-    pub train: usize,
+    pub train_examples: usize,
     /// Test examples, 1 to [`LIMIT`].
-    pub test: usize,
+    pub test_examples: usize,
     /// Chooses the drawings. Separate from the seed of a run, so that runs of several seeds share one data set.
     pub seed: u64,
 }
@@ -65,10 +68,19 @@ impl Default for DigitsOptions {
     /// 20,000 training and 4,000 test examples of seed 0.
     fn default() -> Self {
         Self {
-            train: 20_000,
-            test: 4_000,
+            train_examples: 20_000,
+            test_examples: 4_000,
             seed: 0,
         }
+    }
+}
+
+impl DigitsOptions {
+    /// # Errors
+    /// For the first option out of its range.
+    pub fn check(&self) -> Result<(), OptionFault> {
+        require_examples(self.train_examples, self.test_examples, LIMIT)?;
+        require_seed(self.seed)
     }
 }
 
@@ -113,9 +125,17 @@ pub fn render(seed: u64, part: Part, index: u64) -> [u8; SIDE * SIDE] {
 }
 
 pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
-    let DigitsOptions { train, test, seed } = options.digits;
-    let all = draw(seed, Part::Train, train)?;
-    let test = draw(seed, Part::Test, test)?;
+    options
+        .digits
+        .check()
+        .map_err(|fault| DatasetError::of_option(NAME, fault))?;
+    let DigitsOptions {
+        train_examples,
+        test_examples,
+        seed,
+    } = options.digits;
+    let all = draw(seed, Part::Train, train_examples)?;
+    let test = draw(seed, Part::Test, test_examples)?;
     let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
     Ok(Dataset {
         name: NAME,
@@ -127,14 +147,6 @@ pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
 }
 
 fn draw(seed: u64, part: Part, len: usize) -> Result<SequenceSet, DatasetError> {
-    if !(1..=LIMIT).contains(&len) {
-        return Err(DatasetError::GeneratedSize {
-            dataset: NAME,
-            part,
-            seen: len,
-            limit: LIMIT,
-        });
-    }
     let mut bytes = vec![0; len * SHAPE.values()];
     bytes
         .par_chunks_mut(SHAPE.values())
@@ -287,8 +299,8 @@ mod tests {
 
     fn options(train: usize, test: usize) -> LoadOptions {
         let digits = DigitsOptions {
-            train,
-            test,
+            train_examples: train,
+            test_examples: test,
             ..DigitsOptions::default()
         };
         LoadOptions {
@@ -299,8 +311,11 @@ mod tests {
 
     #[test]
     fn the_default_sizes_give_the_classes_equal_shares() {
-        let DigitsOptions { train, test, .. } = DigitsOptions::default();
-        assert_eq!((train, test), (20_000, 4_000));
+        let options = DigitsOptions::default();
+        assert_eq!(
+            (options.train_examples, options.test_examples),
+            (20_000, 4_000)
+        );
         let set = draw(0, Part::Test, 200).unwrap();
         assert_eq!((set.shape(), set.class_counts()), (SHAPE, vec![20; 10]));
     }
@@ -379,13 +394,13 @@ mod tests {
     #[test]
     fn sizes_that_cannot_be_are_refused() {
         for (train, test, wrong) in [
-            (0, 10, Part::Train),
-            (10, 0, Part::Test),
-            (usize::MAX, 10, Part::Train),
+            (0, 10, "train_examples"),
+            (10, 0, "test_examples"),
+            (usize::MAX, 10, "train_examples"),
         ] {
             let error = load(&options(train, test)).unwrap_err();
             assert!(
-                matches!(error, DatasetError::GeneratedSize { part, .. } if part == wrong),
+                matches!(&error, DatasetError::Option { fault, .. } if fault.key == wrong),
                 "{error}"
             );
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 mod download;
 mod fault;
 
+use crate::option::OptionFault;
 pub use download::{Attempt, DownloadProblem};
 pub use fault::{FileFault, ReviewFault};
 
@@ -48,52 +49,14 @@ pub enum DatasetError {
         fraction: f64,
     },
 
-    /// A generated set was asked for at a size it cannot have.
-    #[error("{dataset} cannot have {seen} {part} examples; use 1 to {limit}")]
-    GeneratedSize {
+    /// A data set was asked for with an option that it cannot have.
+    #[error("data set `{dataset}`: {fault}")]
+    Option {
         /// Name of the data set.
         dataset: &'static str,
-        /// The part of that size.
-        part: Part,
-        /// Number of examples asked for.
-        seen: usize,
-        /// Largest number allowed.
-        limit: usize,
-    },
-
-    /// `selective-copy` was asked for with a vocabulary in which there is nothing to copy, or that bytes cannot hold.
-    #[error(
-        "selective-copy cannot have a vocabulary of {seen} tokens; use {smallest} to {largest}: a blank, a marker, and \
-         at least two data tokens"
-    )]
-    SelectiveCopyVocabulary {
-        /// Size that was given.
-        seen: usize,
-        /// Smallest size.
-        smallest: usize,
-        /// Largest size.
-        largest: usize,
-    },
-
-    /// `selective-copy` was asked for with longer examples than it makes.
-    #[error("selective-copy cannot have examples of {seen} steps; use at most {longest}")]
-    SelectiveCopyLength {
-        /// Steps that were asked for.
-        seen: usize,
-        /// Most steps.
-        longest: usize,
-    },
-
-    /// `selective-copy` was asked for with nothing to copy, or with more than its examples can hold twice.
-    #[error(
-        "selective-copy cannot have {seen} copies in {length} steps; use at least one, and a length of at least twice \
-         the copies"
-    )]
-    SelectiveCopyCopies {
-        /// Copies that were asked for.
-        seen: usize,
-        /// Steps of an example.
-        length: usize,
+        /// The option, and what is accepted.
+        #[source]
+        fault: OptionFault,
     },
 
     /// Tokens are stored as bytes, and the vocabulary has none or more than a byte can tell apart.
@@ -241,17 +204,6 @@ pub enum DatasetError {
         fault: FileFault,
     },
 
-    /// `imdb` was asked for with reviews cut to nothing, or to more than any review has.
-    #[error(
-        "imdb reviews cannot be cut at {seen} bytes; use 1 to {limit}, which is more than any of them has"
-    )]
-    ImdbLength {
-        /// Length that was asked for, in bytes.
-        seen: usize,
-        /// Greatest length.
-        limit: usize,
-    },
-
     /// A folder of reviews does not hold as many as were published.
     #[error(
         "{} holds {seen} reviews, not {expected}; remove that copy and run `cargo xtask data fetch imdb`",
@@ -302,6 +254,12 @@ pub enum DatasetError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+impl DatasetError {
+    pub(crate) fn of_option(dataset: &'static str, fault: OptionFault) -> Self {
+        Self::Option { dataset, fault }
+    }
 }
 
 /// A part of a data set.

@@ -4,7 +4,7 @@
 //! test on, half of either negative (1 to 4 stars of 10, class 0) and half positive (7 to 10 stars, class 1). The
 //! bytes of a review are its tokens, without any preparation: UTF-8 with a few HTML line breaks, 1,325 bytes in the
 //! mean. Token 0 occurs in no review and stands for "behind the end" alone. A review longer than
-//! [`ImdbOptions::max_length`] is cut there, if need be within a character; at 4096 bytes that befalls fewer than 3 in
+//! [`ImdbOptions::length`] is cut there, if need be within a character; at 4096 bytes that befalls fewer than 3 in
 //! 100.
 //!
 //! Read from the folder `aclImdb` that the published archive unpacks to, or from the archive as it is. The order of the
@@ -22,8 +22,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{DatasetError, ReviewFault};
 use crate::manifest::Manifest;
+use crate::option::{OptionFault, require};
 use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, Shape, Target};
@@ -69,16 +72,31 @@ pub(crate) static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
 });
 
 /// How much of the reviews to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct ImdbOptions {
     /// Bytes after which a review is cut, 1 to [`LONGEST`].
-    pub max_length: usize,
+    pub length: usize,
 }
 
 impl Default for ImdbOptions {
     /// 4096 bytes.
     fn default() -> Self {
-        Self { max_length: 4096 }
+        Self { length: 4096 }
+    }
+}
+
+impl ImdbOptions {
+    /// # Errors
+    /// For a length out of its range.
+    pub fn check(&self) -> Result<(), OptionFault> {
+        let length = self.length;
+        require((1..=LONGEST).contains(&length), "length", length, || {
+            format!(
+                "it is the bytes after which a review is cut, at least 1 and at most {LONGEST}, which is more than any of \
+                 them has"
+            )
+        })
     }
 }
 
@@ -88,13 +106,11 @@ pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
 
 /// Loads parts that have `reviews` of each sentiment.
 fn load_parts(options: &LoadOptions, reviews: usize) -> Result<Dataset, DatasetError> {
-    let max_length = options.imdb.max_length;
-    if !(1..=LONGEST).contains(&max_length) {
-        return Err(DatasetError::ImdbLength {
-            seen: max_length,
-            limit: LONGEST,
-        });
-    }
+    options
+        .imdb
+        .check()
+        .map_err(|fault| DatasetError::of_option(NAME, fault))?;
+    let max_length = options.imdb.length;
     let (root, mut files) = source::find(options.data_dir.as_deref())?.read()?;
     let all = take_part(&mut files, &root.join(TRAIN), max_length, reviews)?;
     let test = take_part(&mut files, &root.join(TEST), max_length, reviews)?;
@@ -239,7 +255,7 @@ mod tests {
         let options = LoadOptions {
             data_dir: Some(dir.into()),
             validation_fraction: 0.5,
-            imdb: ImdbOptions { max_length },
+            imdb: ImdbOptions { length: max_length },
             ..LoadOptions::default()
         };
         load_parts(&options, 3)
@@ -501,7 +517,7 @@ mod tests {
         for max_length in [0, LONGEST + 1] {
             let error = load_from(Path::new("no/such/folder"), max_length).unwrap_err();
             assert!(
-                matches!(error, DatasetError::ImdbLength { seen, limit: LONGEST } if seen == max_length),
+                matches!(&error, DatasetError::Option { fault, .. } if fault.key == "length" && fault.value == max_length.to_string()),
                 "{error}"
             );
         }

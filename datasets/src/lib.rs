@@ -20,7 +20,7 @@
 //! use datasets::{LoadOptions, digits::DigitsOptions};
 //!
 //! let options = LoadOptions {
-//!     digits: DigitsOptions { train: 40, test: 10, ..DigitsOptions::default() },
+//!     digits: DigitsOptions { train_examples: 40, test_examples: 10, ..DigitsOptions::default() },
 //!     ..LoadOptions::default()
 //! };
 //! let set = datasets::load("digits", &options)?;
@@ -55,6 +55,7 @@ mod idx;
 pub mod imdb;
 mod manifest;
 mod mnist;
+mod option;
 mod registry;
 pub mod selective_copy;
 mod sequence_set;
@@ -64,6 +65,7 @@ mod shuffle;
 pub use error::{Attempt, DatasetError, DownloadProblem, FileFault, Part, ReviewFault};
 pub use fetch::{FetchedFile, Origin, Progress};
 pub use manifest::{FileCheck, FileStatus, Manifest, ManifestFile};
+pub use option::OptionFault;
 pub use registry::{
     DATA_DIR_VARIABLE, Dataset, LoadOptions, data_dir_from_env, fetch, load, manifest, names,
     verify,

@@ -110,17 +110,14 @@ pub fn names() -> &'static [&'static str] {
 /// - [`DatasetError::ValidationFraction`] and [`DatasetError::EmptySplit`] as in [`SequenceSet::split_validation`];
 /// - for sets read from files [`DatasetError::DataDirUnset`], [`DatasetError::FilesNotFound`] and
 ///   [`DatasetError::BadFile`];
-/// - for `imdb` also [`DatasetError::ImdbLength`], [`DatasetError::ReviewCount`], [`DatasetError::BadReview`] and
-///   [`DatasetError::Io`];
-/// - for generated sets [`DatasetError::GeneratedSize`];
-/// - for `selective-copy` also [`DatasetError::SelectiveCopyVocabulary`], [`DatasetError::SelectiveCopyLength`] and
-///   [`DatasetError::SelectiveCopyCopies`].
+/// - for `imdb` also [`DatasetError::ReviewCount`], [`DatasetError::BadReview`] and [`DatasetError::Io`];
+/// - for sets with options [`DatasetError::Option`].
 ///
 /// # Examples
 /// ```
 /// use datasets::{LoadOptions, digits::DigitsOptions};
 ///
-/// let small = DigitsOptions { train: 50, test: 10, ..DigitsOptions::default() };
+/// let small = DigitsOptions { train_examples: 50, test_examples: 10, ..DigitsOptions::default() };
 /// let set = datasets::load("digits", &LoadOptions { digits: small, ..LoadOptions::default() })?;
 /// assert_eq!((set.train.len(), set.validation.len(), set.test.len()), (45, 5, 10));
 /// assert_eq!((set.shape.length, set.shape.channels, set.shape.classes), (784, 1, 10));

@@ -25,8 +25,10 @@
 //! visited in epochs: ask for more examples where a model learns these by heart.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DatasetError, Part};
+use crate::option::{OptionFault, require, require_examples, require_seed};
 use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, LARGEST_VOCABULARY, Shape, Target};
@@ -47,7 +49,8 @@ pub const LIMIT: usize = 1 << 30;
 const SMALLEST_VOCABULARY: usize = 4;
 
 /// Size of the examples, how many, and which.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SelectiveCopyOptions {
     /// Steps of an example including the markers, twice `copies` to [`LONGEST`].
     pub length: usize,
@@ -56,9 +59,9 @@ pub struct SelectiveCopyOptions {
     /// Number of tokens including the blank and the marker, 4 to 256.
     pub vocabulary: usize,
     /// Training examples including those held out for validation, 1 to [`LIMIT`] / `length`.
-    pub train: usize,
+    pub train_examples: usize,
     /// Test examples, 1 to [`LIMIT`] / `length`.
-    pub test: usize,
+    pub test_examples: usize,
     /// Chooses the examples. Separate from the seed of a run, so that runs of several seeds share one data set.
     pub seed: u64,
 }
@@ -70,8 +73,8 @@ impl Default for SelectiveCopyOptions {
             length: 256,
             copies: 16,
             vocabulary: 16,
-            train: 20_000,
-            test: 2_000,
+            train_examples: 20_000,
+            test_examples: 2_000,
             seed: 0,
         }
     }
@@ -95,52 +98,46 @@ impl SelectiveCopyOptions {
         }
     }
 
-    fn check(&self) -> Result<(), DatasetError> {
+    /// # Errors
+    /// For the first option out of its range.
+    pub fn check(&self) -> Result<(), OptionFault> {
         let Self {
             length,
             copies,
             vocabulary,
             ..
         } = *self;
-        if !(SMALLEST_VOCABULARY..=LARGEST_VOCABULARY).contains(&vocabulary) {
-            return Err(DatasetError::SelectiveCopyVocabulary {
-                seen: vocabulary,
-                smallest: SMALLEST_VOCABULARY,
-                largest: LARGEST_VOCABULARY,
-            });
-        }
-        if length > LONGEST {
-            return Err(DatasetError::SelectiveCopyLength {
-                seen: length,
-                longest: LONGEST,
-            });
-        }
-        if !(1..=length / 2).contains(&copies) {
-            return Err(DatasetError::SelectiveCopyCopies {
-                seen: copies,
-                length,
-            });
-        }
-        for (part, seen) in [(Part::Train, self.train), (Part::Test, self.test)] {
-            let limit = LIMIT / length;
-            if !(1..=limit).contains(&seen) {
-                return Err(DatasetError::GeneratedSize {
-                    dataset: NAME,
-                    part,
-                    seen,
-                    limit,
-                });
-            }
-        }
-        Ok(())
+        let tokens = SMALLEST_VOCABULARY..=LARGEST_VOCABULARY;
+        require(
+            tokens.contains(&vocabulary),
+            "vocabulary",
+            vocabulary,
+            || {
+                format!(
+                    "it must be at least {SMALLEST_VOCABULARY}, a blank, a marker and two data tokens, and at most \
+                 {LARGEST_VOCABULARY}"
+                )
+            },
+        )?;
+        require((2..=LONGEST).contains(&length), "length", length, || {
+            format!(
+                "it must be at least 2, one step to copy and one to repeat it, and at most {LONGEST}"
+            )
+        })?;
+        require((1..=length / 2).contains(&copies), "copies", copies, || {
+            format!("it must be at least 1 and at most half of the length of {length}")
+        })?;
+        require_examples(self.train_examples, self.test_examples, LIMIT / length)?;
+        require_seed(self.seed)
     }
 }
 
 pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
     let task = &options.selective_copy;
-    task.check()?;
-    let all = generate(task, Part::Train, task.train)?;
-    let test = generate(task, Part::Test, task.test)?;
+    task.check()
+        .map_err(|fault| DatasetError::of_option(NAME, fault))?;
+    let all = generate(task, Part::Train, task.train_examples)?;
+    let test = generate(task, Part::Test, task.test_examples)?;
     let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
     Ok(Dataset {
         name: NAME,
@@ -207,8 +204,8 @@ mod tests {
         length: 12,
         copies: 4,
         vocabulary: 8,
-        train: 40,
-        test: 10,
+        train_examples: 40,
+        test_examples: 10,
         seed: 3,
     };
 
@@ -228,13 +225,13 @@ mod tests {
 
     fn any_task() -> impl Strategy<Value = SelectiveCopyOptions> {
         let sizes = (1_usize..12).prop_flat_map(|copies| (2 * copies..80, Just(copies)));
-        (sizes, 4_usize..=256, any::<u64>()).prop_map(|((length, copies), vocabulary, seed)| {
+        (sizes, 4_usize..=256, 0..1_u64 << 63).prop_map(|((length, copies), vocabulary, seed)| {
             SelectiveCopyOptions {
                 length,
                 copies,
                 vocabulary,
-                train: 5,
-                test: 3,
+                train_examples: 5,
+                test_examples: 3,
                 seed,
             }
         })
@@ -262,12 +259,19 @@ mod tests {
             length,
             copies,
             vocabulary,
-            train,
-            test,
+            train_examples,
+            test_examples,
             seed,
         } = SelectiveCopyOptions::default();
         assert_eq!(
-            (length, copies, vocabulary, train, test, seed),
+            (
+                length,
+                copies,
+                vocabulary,
+                train_examples,
+                test_examples,
+                seed
+            ),
             (256, 16, 16, 20_000, 2_000, 0)
         );
     }
@@ -342,60 +346,54 @@ mod tests {
     }
 
     #[test]
-    fn options_that_cannot_be_are_refused_with_what_to_change() {
-        let refusal = |task: SelectiveCopyOptions| load_task(&task).unwrap_err().to_string();
-        for (task, expected) in [
+    fn options_that_cannot_be_are_refused_with_key_value_and_what_to_change() {
+        let wrong = |change: fn(&mut SelectiveCopyOptions)| {
+            let mut task = SMALL;
+            change(&mut task);
+            load_task(&task).unwrap_err().to_string()
+        };
+        for (refusal, expected) in [
             (
-                SelectiveCopyOptions {
-                    vocabulary: 3,
-                    ..SMALL
-                },
-                "selective-copy cannot have a vocabulary of 3 tokens; use 4 to 256: a blank, a marker, and at least \
-                 two data tokens",
+                wrong(|task| task.vocabulary = 3),
+                "`vocabulary` = 3 cannot be used: it must be at least 4, a blank",
             ),
             (
-                SelectiveCopyOptions {
-                    vocabulary: 257,
-                    ..SMALL
-                },
-                "selective-copy cannot have a vocabulary of 257 tokens; use 4 to 256: a blank, a marker, and at least \
-                 two data tokens",
+                wrong(|task| task.vocabulary = 257),
+                "`vocabulary` = 257 cannot be used: it must be at least 4, a blank",
             ),
             (
-                SelectiveCopyOptions {
-                    length: LONGEST + 1,
-                    ..SMALL
-                },
-                "selective-copy cannot have examples of 1048577 steps; use at most 1048576",
+                wrong(|task| task.length = LONGEST + 1),
+                "`length` = 1048577 cannot be used: it must be at least 2",
             ),
             (
-                SelectiveCopyOptions { copies: 0, ..SMALL },
-                "selective-copy cannot have 0 copies in 12 steps; use at least one, and a length of at least twice the \
-                 copies",
+                wrong(|task| task.length = 0),
+                "`length` = 0 cannot be used: it must be at least 2",
             ),
             (
-                SelectiveCopyOptions { copies: 7, ..SMALL },
-                "selective-copy cannot have 7 copies in 12 steps; use at least one, and a length of at least twice the \
-                 copies",
+                wrong(|task| task.copies = 0),
+                "`copies` = 0 cannot be used: it must be at least 1 and at most half",
             ),
             (
-                SelectiveCopyOptions { length: 0, ..SMALL },
-                "selective-copy cannot have 4 copies in 0 steps; use at least one, and a length of at least twice the \
-                 copies",
+                wrong(|task| task.copies = 7),
+                "`copies` = 7 cannot be used: it must be at least 1 and at most half",
             ),
             (
-                SelectiveCopyOptions { train: 0, ..SMALL },
-                "selective-copy cannot have 0 train examples; use 1 to 89478485",
+                wrong(|task| task.train_examples = 0),
+                "`train_examples` = 0 cannot be used: it must be at least 1",
             ),
             (
-                SelectiveCopyOptions {
-                    test: 89_478_486,
-                    ..SMALL
-                },
-                "selective-copy cannot have 89478486 test examples; use 1 to 89478485",
+                wrong(|task| task.test_examples = 89_478_486),
+                "`test_examples` = 89478486 cannot be used: it must be at least 1 and at most 89478485",
+            ),
+            (
+                wrong(|task| task.seed = u64::MAX),
+                "`seed` = 18446744073709551615 cannot be used",
             ),
         ] {
-            assert_eq!(refusal(task), expected);
+            assert!(
+                refusal.contains(expected) && refusal.contains(NAME),
+                "{refusal}"
+            );
         }
     }
 }

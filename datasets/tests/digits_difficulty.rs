@@ -61,8 +61,8 @@ impl Softmax {
 #[test]
 fn a_linear_classifier_learns_something_and_stays_far_from_perfect() {
     let digits = DigitsOptions {
-        train: 5000,
-        test: 1000,
+        train_examples: 5000,
+        test_examples: 1000,
         ..DigitsOptions::default()
     };
     let options = LoadOptions {

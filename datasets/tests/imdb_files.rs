@@ -15,7 +15,7 @@ fn load(max_length: usize, validation_fraction: f64) -> Option<(Dataset, PathBuf
     let options = LoadOptions {
         data_dir: Some(dir.clone()),
         validation_fraction,
-        imdb: ImdbOptions { max_length },
+        imdb: ImdbOptions { length: max_length },
         ..LoadOptions::default()
     };
     match datasets::load("imdb", &options) {

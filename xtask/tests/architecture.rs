@@ -108,3 +108,65 @@ fn no_crate_uses_one_that_the_map_does_not_give_it() {
         );
     }
 }
+
+/// Code of every source file under a folder: without comments, and up to its tests.
+fn code(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a source file");
+                let (code, _) = text
+                    .split_once("#[cfg(test)]\nmod tests")
+                    .unwrap_or((&text, ""));
+                let lines = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"));
+                found.push((path, lines.collect::<Vec<_>>().join("\n")));
+            }
+        }
+    }
+    found
+}
+
+/// Whether a word stands in code, not as a part of another.
+fn names(code: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_part) && !after.is_some_and(is_part)
+    })
+}
+
+#[test]
+fn trainer_names_no_kind_of_layer() {
+    // The one test module that is a file of its own builds layers to cut.
+    let code = code("crates/trainer/src").into_iter();
+    for (path, code) in code.filter(|(path, _)| !path.ends_with("bridge/idle_states.rs")) {
+        for word in [
+            "Lru",
+            "S5",
+            "S4d",
+            "Mamba",
+            "Mamba2",
+            "SelectiveMixer",
+            "DualMixer",
+        ] {
+            assert!(!names(&code, word), "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn ssm_core_knows_no_optimizer() {
+    for (path, code) in code("crates/ssm-core/src") {
+        for word in ["optimizer", "Optimizer", "AdamW", "moments", "Moments"] {
+            assert!(!names(&code, word), "{} names {word}", path.display());
+        }
+    }
+}

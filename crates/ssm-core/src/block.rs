@@ -1,4 +1,4 @@
-//! One residual block: normalization, recurrence, gated unit, skip connection.
+//! One residual block: normalization, a layer that mixes steps, perhaps a gated unit, skip connection.
 
 use burn::{
     module::{Module, Param},
@@ -11,8 +11,10 @@ use crate::{
     batch_norm::{batch_norm, normalize},
     dropout::Dropout,
     gated_unit::{GatedUnitTensors, gated_unit},
+    layer::{Frame, Layer, LayerSettings, LayerShape, Surroundings},
     linear::Linear,
-    lru::{Lru, LruInit},
+    mamba::RmsNorm,
+    model::names::{NORM, UNIT},
     parameter::constant,
     tensors::{NamedTensors, WeightsError},
 };
@@ -90,88 +92,139 @@ impl<B: BurnBackend> Glu<B> {
     }
 }
 
-/// x + drop(GLU(drop(GELU(LRU(norm(x)))))).
+impl<B: BurnBackend> Glu<B> {
+    fn init(hidden: usize, rng: &mut ChaCha8Rng, device: &B::Device) -> Self {
+        Self {
+            w1: Linear::init(hidden, hidden, rng, device),
+            w2: Linear::init(hidden, hidden, rng, device),
+        }
+    }
+
+    fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        hidden: usize,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let square = [hidden, hidden];
+        Ok(Self {
+            w1: Linear::load(tensors, &format!("{prefix}.w1"), square, device)?,
+            w2: Linear::load(tensors, &format!("{prefix}.w2"), square, device)?,
+        })
+    }
+}
+
+/// What normalizes the input of a layer.
+#[derive(Module, Debug)]
+pub enum Norm<B: BurnBackend> {
+    /// Over the batch and all steps.
+    Batch(BatchNorm<B>),
+    /// Over the channels of a step.
+    Rms(RmsNorm<B>),
+}
+
+/// A layer and what stands around it: with a gated unit x + drop(GLU(drop(GELU(layer(norm(x)))))), without one
+/// x + layer(norm(x)).
 #[derive(Module, Debug)]
 pub struct Block<B: BurnBackend> {
     /// Normalization of the block's input.
-    pub norm: BatchNorm<B>,
-    /// The recurrence.
-    pub lru: Lru<B>,
-    /// The gated unit.
-    pub glu: Glu<B>,
+    pub norm: Norm<B>,
+    /// What mixes steps.
+    pub layer: Layer<B>,
+    /// The gated unit, if there is one.
+    pub unit: Option<Glu<B>>,
 }
 
-impl<B: BurnBackend> Block<B> {
-    pub(crate) fn init(
+impl<B: Backend> Block<B> {
+    /// Random weights.
+    pub fn init(
+        around: Surroundings,
         state: usize,
-        hidden: usize,
-        init: LruInit,
+        settings: &LayerSettings,
         rng: &mut ChaCha8Rng,
         device: &B::Device,
     ) -> Self {
+        let hidden = around.hidden;
+        let frame = settings.kind().frame();
         Self {
-            norm: BatchNorm::init(hidden, device),
-            lru: Lru::init(state, hidden, init, rng, device),
-            glu: Glu {
-                w1: Linear::init(hidden, hidden, rng, device),
-                w2: Linear::init(hidden, hidden, rng, device),
+            norm: match frame {
+                Frame::Gated => Norm::Batch(BatchNorm::init(hidden, device)),
+                Frame::Residual => Norm::Rms(RmsNorm::init(hidden, device)),
             },
+            layer: Layer::init(around, state, settings, rng, device),
+            unit: (frame == Frame::Gated).then(|| Glu::init(hidden, rng, device)),
         }
     }
 
     pub(crate) fn load(
         tensors: &mut NamedTensors,
         prefix: &str,
-        [state, hidden]: [usize; 2],
+        hidden: usize,
+        shape: &LayerShape,
         device: &B::Device,
     ) -> Result<Self, WeightsError> {
-        let square = [hidden, hidden];
-        Ok(Self {
-            norm: BatchNorm::load(tensors, &format!("{prefix}.norm"), hidden, device)?,
-            lru: Lru::load(tensors, &format!("{prefix}.lru"), [state, hidden], device)?,
-            glu: Glu {
-                w1: Linear::load(tensors, &format!("{prefix}.glu.w1"), square, device)?,
-                w2: Linear::load(tensors, &format!("{prefix}.glu.w2"), square, device)?,
-            },
-        })
+        let path = |name: &str| format!("{prefix}.{name}");
+        let (kind, norm) = (shape.kind(), path(NORM));
+        let norm = match kind.frame() {
+            Frame::Gated => Norm::Batch(BatchNorm::load(tensors, &norm, hidden, device)?),
+            Frame::Residual => Norm::Rms(RmsNorm::load(tensors, &norm, hidden, device)?),
+        };
+        let layer = Layer::load(tensors, &path(kind.name()), hidden, shape, device)?;
+        let unit = match kind.frame() {
+            Frame::Gated => Some(Glu::load(tensors, &path(UNIT), hidden, device)?),
+            Frame::Residual => None,
+        };
+        Ok(Self { norm, layer, unit })
     }
 
-    /// Moves the running statistics of the normalization towards those of a batch.
-    pub fn update_statistics(&mut self, statistics: Statistics<B>) {
-        self.norm.update(statistics);
-    }
-}
-
-impl<B: Backend> Block<B> {
-    /// What goes into the recurrence in evaluation.
+    /// What goes into the layer in evaluation.
     pub(crate) fn normalized(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.norm.forward(input)
+        match &self.norm {
+            Norm::Batch(norm) => norm.forward(input),
+            Norm::Rms(norm) => norm.forward(input),
+        }
+    }
+
+    /// What comes out of the block, given what goes into it and what that is normalized.
+    fn around(
+        &self,
+        input: Tensor<B, 3>,
+        normalized: Tensor<B, 3>,
+        dropout: Option<Dropout>,
+    ) -> Tensor<B, 3> {
+        let mixed = self.layer.forward(normalized);
+        match &self.unit {
+            Some(unit) => gated_unit(mixed, input, unit.tensors(), dropout),
+            None => input + mixed,
+        }
     }
 
     /// Evaluation: running statistics, no dropout.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
         let normalized = self.normalized(input.clone());
-        gated_unit(
-            self.lru.forward(normalized),
-            input,
-            self.glu.tensors(),
-            None,
-        )
+        self.around(input, normalized, None)
     }
 
-    /// Training: batch statistics (returned) and dropout.
+    /// Training: batch statistics (returned where there are any) and dropout.
     pub fn forward_train(
         &self,
         input: Tensor<B, 3>,
         dropout: Option<Dropout>,
-    ) -> (Tensor<B, 3>, Statistics<B>) {
-        let (normalized, mean, var) = batch_norm(input.clone(), BATCH_NORM_EPSILON);
-        let output = gated_unit(
-            self.lru.forward(normalized),
-            input,
-            self.glu.tensors(),
-            dropout,
-        );
-        (output, (mean, var))
+    ) -> (Tensor<B, 3>, Option<Statistics<B>>) {
+        let (normalized, statistics) = match &self.norm {
+            Norm::Batch(_) => {
+                let (normalized, mean, var) = batch_norm(input.clone(), BATCH_NORM_EPSILON);
+                (normalized, Some((mean, var)))
+            }
+            Norm::Rms(norm) => (norm.forward(input.clone()), None),
+        };
+        (self.around(input, normalized, dropout), statistics)
+    }
+
+    /// Moves the running statistics of the normalization towards those of a batch.
+    pub fn update_statistics(&mut self, statistics: Option<Statistics<B>>) {
+        if let (Norm::Batch(norm), Some(statistics)) = (&mut self.norm, statistics) {
+            norm.update(statistics);
+        }
     }
 }

@@ -1,39 +1,113 @@
 //! The diagonal state space map (u, Λ, B, C, D) → y: the operation that training time goes into.
 
-pub(crate) mod autodiff;
-pub(crate) mod composed;
-pub(crate) mod flex;
-mod native;
+mod composed;
+mod flex;
+pub(crate) mod native;
 
-use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, s};
+use burn::tensor::{Tensor, backend::Backend as BurnBackend, ops::FloatTensor, s};
+use burn_flex::FlexTensor;
 
-use crate::{backend::Backend, scan::zero_state};
+use crate::{
+    backend::{Backend, Kernels},
+    cpu::Real,
+    operation::{Operation, Pullback, Run},
+    primitive::{primitive, tensor},
+    scan::zero_state,
+};
 
-/// Parameters of a discrete diagonal system with complex states and real inputs and outputs.
-///
-/// `T` is a tensor for layers and a backend's primitive for kernels.
-#[derive(Clone, Debug)]
-pub struct DiagonalSsm<T> {
-    /// Re λ, `[state]`.
-    pub lambda_re: T,
-    /// Im λ, `[state]`.
-    pub lambda_im: T,
-    /// Re B, `[state, hidden]`; any input normalization is already in it.
-    pub input_re: T,
-    /// Im B, `[state, hidden]`.
-    pub input_im: T,
-    /// Re C, `[hidden, state]`.
-    pub output_re: T,
-    /// Im C, `[hidden, state]`.
-    pub output_im: T,
-    /// D, `[hidden]`.
-    pub feedthrough: T,
+/// Of u, Re λ, Im λ, Re B, Im B, Re C, Im C, D and x_{-1} to y, the state after the last step, and the states before the first
+/// step of every chunk, in whatever order a kernel has them: see [`diagonal_ssm_from`](crate::diagonal_ssm_from()).
+#[derive(Clone, Copy, Debug)]
+pub struct DiagonalSsm;
+
+impl Operation<9> for DiagonalSsm {
+    const NAME: &'static str = "diagonal_ssm";
+    const LENT: bool = true;
+
+    type Settings = ();
+    type Outputs<T> = [T; 3];
+    /// The inputs with the states of chunks instead of the initial one.
+    type Saved<T> = [T; 9];
+
+    fn save<T: Clone>(mut inputs: [T; 9], [.., chunk_states]: &[T; 3]) -> [T; 9] {
+        inputs[8] = chunk_states.clone();
+        inputs
+    }
+
+    fn forward<B: Backend>(inputs: [FloatTensor<B>; 9], _: &()) -> [FloatTensor<B>; 3] {
+        let [input, system @ .., initial_state] = inputs;
+        composed::forward::<B>(input, DiagonalSystem::of_parts(system), initial_state)
+    }
+
+    fn backward<B: Kernels>(
+        back: Pullback<[FloatTensor<B>; 9], FloatTensor<B>, 9>,
+        _: &(),
+    ) -> [Option<FloatTensor<B>>; 9] {
+        let [input, system @ .., chunk_states] = back.saved;
+        let system = DiagonalSystem::of_parts(system);
+        composed::backward::<B>(input, system, chunk_states, back.gradient).map(Some)
+    }
+
+    fn native_forward<T: Real>(inputs: [FlexTensor; 9], _: &()) -> [FlexTensor; 3] {
+        let [input, system @ .., initial_state] = inputs;
+        flex::forward::<T>(&input, &DiagonalSystem::of_parts(system), &initial_state)
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<[FlexTensor; 9], FlexTensor, 9>,
+        _: &(),
+    ) -> [Option<FlexTensor>; 9] {
+        let [input, system @ .., chunk_states] = back.saved;
+        let system = DiagonalSystem::of_parts(system);
+        flex::backward::<T>(&input, &system, &chunk_states, &back.gradient).map(Some)
+    }
 }
 
-impl<T> DiagonalSsm<T> {
+/// Parameters of a discrete diagonal system with complex states and real inputs and outputs.
+#[derive(Clone, Debug)]
+pub(crate) struct DiagonalSystem<T> {
+    /// Re λ, `[state]`.
+    pub(crate) lambda_re: T,
+    /// Im λ, `[state]`.
+    pub(crate) lambda_im: T,
+    /// Re B, `[state, hidden]`; any input normalization is already in it.
+    pub(crate) input_re: T,
+    /// Im B, `[state, hidden]`.
+    pub(crate) input_im: T,
+    /// Re C, `[hidden, state]`.
+    pub(crate) output_re: T,
+    /// Im C, `[hidden, state]`.
+    pub(crate) output_im: T,
+    /// D, `[hidden]`.
+    pub(crate) feedthrough: T,
+}
+
+impl<T> DiagonalSystem<T> {
+    /// From parts in the order of the fields.
+    fn of_parts(parts: [T; 7]) -> Self {
+        let [
+            lambda_re,
+            lambda_im,
+            input_re,
+            input_im,
+            output_re,
+            output_im,
+            feedthrough,
+        ] = parts;
+        Self {
+            lambda_re,
+            lambda_im,
+            input_re,
+            input_im,
+            output_re,
+            output_im,
+            feedthrough,
+        }
+    }
+
     /// Every parameter through `f`.
-    pub fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSsm<U> {
-        DiagonalSsm {
+    fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> DiagonalSystem<U> {
+        DiagonalSystem {
             lambda_re: f(&self.lambda_re),
             lambda_im: f(&self.lambda_im),
             input_re: f(&self.input_re),
@@ -45,7 +119,7 @@ impl<T> DiagonalSsm<T> {
     }
 }
 
-/// The same parameters as tensors.
+/// The parameters as tensors.
 #[derive(Clone, Debug)]
 pub struct DiagonalSsmTensors<B: BurnBackend> {
     /// Λ as real and imaginary part, `[state]` each.
@@ -56,35 +130,6 @@ pub struct DiagonalSsmTensors<B: BurnBackend> {
     pub output_matrix: [Tensor<B, 2>; 2],
     /// D, `[hidden]`.
     pub feedthrough: Tensor<B, 1>,
-}
-
-/// Output of the map, and the state it ends in.
-#[derive(Clone, Debug)]
-pub struct DiagonalSsmOutput<T> {
-    /// y, `[batch, length, hidden]`.
-    pub output: T,
-    /// State after the last step, `[batch, 2 * state]` (real parts, then imaginary); not differentiated through.
-    pub final_state: T,
-}
-
-/// What a forward kernel leaves behind.
-#[derive(Clone, Debug)]
-pub struct DiagonalSsmForward<T> {
-    /// Output and final state.
-    pub result: DiagonalSsmOutput<T>,
-    /// States before the first step of every chunk, in whatever order the kernel has them.
-    pub chunk_states: T,
-}
-
-/// Gradients of every input.
-#[derive(Clone, Debug)]
-pub struct DiagonalSsmGradients<T> {
-    /// Gradient of u.
-    pub input: T,
-    /// Gradients of the parameters.
-    pub system: DiagonalSsm<T>,
-    /// Gradient of the initial state, `[batch, 2 * state]`.
-    pub initial_state: T,
 }
 
 /// y_k = Re(C x_k) + D ∘ u_k with x_k = Λ x_{k-1} + B u_k and x_{-1} = 0.
@@ -122,26 +167,22 @@ pub fn diagonal_ssm_from<B: Backend>(
 ) -> (Tensor<B, 3>, Tensor<B, 2>) {
     let width = 2 * system.lambda[0].dims()[0];
     let initial_state = initial_state.unwrap_or_else(|| zero_state(&input, width));
-    let [lambda_re, lambda_im] = system.lambda.map(|t| t.into_primitive().tensor());
-    let [input_re, input_im] = system.input_matrix.map(|t| t.into_primitive().tensor());
-    let [output_re, output_im] = system.output_matrix.map(|t| t.into_primitive().tensor());
-    let result = B::diagonal_ssm(
-        input.into_primitive().tensor(),
-        DiagonalSsm {
-            lambda_re,
-            lambda_im,
-            input_re,
-            input_im,
-            output_re,
-            output_im,
-            feedthrough: system.feedthrough.into_primitive().tensor(),
-        },
-        initial_state.into_primitive().tensor(),
-    );
-    (
-        Tensor::from_primitive(TensorPrimitive::Float(result.output)),
-        Tensor::from_primitive(TensorPrimitive::Float(result.final_state)),
-    )
+    let [lambda_re, lambda_im] = system.lambda.map(primitive);
+    let [input_re, input_im] = system.input_matrix.map(primitive);
+    let [output_re, output_im] = system.output_matrix.map(primitive);
+    let inputs = [
+        primitive(input),
+        lambda_re,
+        lambda_im,
+        input_re,
+        input_im,
+        output_re,
+        output_im,
+        primitive(system.feedthrough),
+        primitive(initial_state),
+    ];
+    let [output, final_state, _] = <B as Run<DiagonalSsm, 9>>::run(inputs, &());
+    (tensor(output), tensor(final_state))
 }
 
 /// The output of [`diagonal_ssm_from`] in plain tensor operations: the twin that every kernel is tested against.

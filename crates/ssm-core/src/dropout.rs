@@ -4,12 +4,20 @@
 //! threads, and a resumed run draws the masks the unbroken run would have drawn.
 
 #[cfg(feature = "cube")]
-pub(crate) mod cube;
+mod cube;
 
-use burn::tensor::{DType, Shape, TensorData, backend::Backend, ops::FloatTensor};
+#[cfg(feature = "cube")]
+use burn::tensor::{DType, Shape};
+use burn::tensor::{TensorData, TensorMetadata, ops::FloatTensor};
 use rayon::prelude::*;
 
-use crate::cpu::vectorized;
+#[cfg(feature = "cube")]
+use crate::operation::OnCube;
+use crate::{
+    backend::Backend,
+    cpu::vectorized,
+    operation::{ByHand, Operation},
+};
 
 /// Which elements to drop: each one independently with `probability`, by a hash of `seed` and its position.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,16 +81,42 @@ impl Dropout {
     }
 }
 
-/// The mask worked out on the host and sent to the device: for backends without a kernel of their own.
-pub(crate) fn factors_from_host<B: Backend>(
-    dropout: Dropout,
-    shape: Shape,
-    device: &B::Device,
-    dtype: DType,
-) -> FloatTensor<B> {
-    let factors = dropout.factors(shape.num_elements());
-    let data = TensorData::new(factors, shape).convert_dtype(dtype);
-    B::float_from_data(data, device)
+/// A factor for every element of a tensor like the input, in row-major order: bit for bit [`Dropout::factor`].
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutFactors;
+
+impl Operation<1> for DropoutFactors {
+    const NAME: &'static str = "dropout_factors";
+    const BACKWARD: ByHand = ByHand::Nowhere;
+
+    type Settings = Dropout;
+    type Outputs<T> = [T; 1];
+    type Saved<T> = [T; 0];
+
+    fn save<T: Clone>(_: [T; 1], _: &[T; 1]) -> [T; 0] {
+        []
+    }
+
+    /// Worked out on the host and sent to the device.
+    fn forward<B: Backend>([like]: [FloatTensor<B>; 1], dropout: &Dropout) -> [FloatTensor<B>; 1] {
+        let shape = like.shape();
+        let factors = dropout.factors(shape.num_elements());
+        let data = TensorData::new(factors, shape).convert_dtype(like.dtype());
+        [B::float_from_data(data, &B::float_device(&like))]
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_outputs([like]: &[Shape; 1], dtype: DType, _: &Dropout) -> Option<[(Shape, DType); 1]> {
+        Some([(like.clone(), dtype)])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_forward<B: OnCube>(
+        [like]: [FloatTensor<B>; 1],
+        dropout: &Dropout,
+    ) -> [FloatTensor<B>; 1] {
+        [cube::factors(*dropout, &like)]
+    }
 }
 
 /// Worked-out constants of a [`Dropout`].

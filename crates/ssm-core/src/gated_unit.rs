@@ -3,33 +3,130 @@
 //! As one operation it reads and writes every activation once; as a dozen tensor operations under autodiff it
 //! would cost more than a compressed recurrence and hide what compression gains.
 
-pub(crate) mod autodiff;
-pub(crate) mod composed;
+mod composed;
 pub(crate) mod flex;
 
 use burn::tensor::{
-    Tensor, TensorData, TensorPrimitive, activation::sigmoid, backend::Backend as BurnBackend,
+    Tensor, TensorData, activation::sigmoid, backend::Backend as BurnBackend, ops::FloatTensor,
+};
+use burn_flex::FlexTensor;
+
+use crate::{
+    backend::{Backend, Kernels},
+    cpu::Real,
+    dropout::Dropout,
+    operation::{Operation, Pullback, Run},
+    primitive::{primitive, tensor},
 };
 
-use crate::{backend::Backend, dropout::Dropout};
+/// Of input, skip, W₁, b₁, W₂ and b₂, with dropout: see [`gated_unit`](crate::gated_unit()).
+#[derive(Clone, Copy, Debug)]
+pub struct GatedUnit;
+
+/// W₁ a + b₁ and W₂ a + b₂, `[batch, length, hidden]` each, as the kernel has them, where keeping them costs less than
+/// computing them again.
+type Branches<T> = Option<[T; 2]>;
+
+impl Operation<6> for GatedUnit {
+    const NAME: &'static str = "gated_unit";
+
+    type Settings = Option<Dropout>;
+    type Outputs<T> = ([T; 1], Branches<T>);
+    /// The inputs without skip.
+    type Saved<T> = ([T; 5], Branches<T>);
+
+    fn save<T: Clone>(
+        [input, _, value_weight, value_bias, gate_weight, gate_bias]: [T; 6],
+        (_, branches): &([T; 1], Branches<T>),
+    ) -> ([T; 5], Branches<T>) {
+        let inputs = [input, value_weight, value_bias, gate_weight, gate_bias];
+        (inputs, branches.clone())
+    }
+
+    fn forward<B: Backend>(
+        [input, skip, weights @ ..]: [FloatTensor<B>; 6],
+        dropout: &Option<Dropout>,
+    ) -> ([FloatTensor<B>; 1], Branches<FloatTensor<B>>) {
+        let weights = GatedUnitWeights::of_parts(weights);
+        composed::forward::<B>(input, skip, &weights, *dropout)
+    }
+
+    fn backward<B: Kernels>(
+        back: Pullback<([FloatTensor<B>; 5], Branches<FloatTensor<B>>), FloatTensor<B>, 6>,
+        dropout: &Option<Dropout>,
+    ) -> [Option<FloatTensor<B>>; 6] {
+        let ([input, weights @ ..], branches) = back.saved;
+        let (weights, gradient) = (GatedUnitWeights::of_parts(weights), back.gradient);
+        let [input, weights @ ..] =
+            composed::backward::<B>(input, &weights, *dropout, branches, gradient.clone());
+        with_skip(input, gradient, weights)
+    }
+
+    fn native_forward<T: Real>(
+        [input, skip, weights @ ..]: [FlexTensor; 6],
+        dropout: &Option<Dropout>,
+    ) -> ([FlexTensor; 1], Branches<FlexTensor>) {
+        let weights = GatedUnitWeights::of_parts(weights);
+        let (output, branches) = flex::forward::<T>(&input, &skip, &weights, *dropout);
+        ([output], branches)
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<([FlexTensor; 5], Branches<FlexTensor>), FlexTensor, 6>,
+        dropout: &Option<Dropout>,
+    ) -> [Option<FlexTensor>; 6] {
+        let ([input, weights @ ..], branches) = back.saved;
+        let (weights, gradient) = (GatedUnitWeights::of_parts(weights), back.gradient);
+        let [input, weights @ ..] =
+            flex::backward::<T>(&input, &weights, *dropout, branches.as_ref(), &gradient);
+        with_skip(input, gradient, weights)
+    }
+}
+
+/// All gradients: that of what is added to the output is the output's.
+fn with_skip<T>(
+    input: T,
+    skip: T,
+    [value_weight, value_bias, gate_weight, gate_bias]: [T; 4],
+) -> [Option<T>; 6] {
+    [
+        input,
+        skip,
+        value_weight,
+        value_bias,
+        gate_weight,
+        gate_bias,
+    ]
+    .map(Some)
+}
 
 /// Weights of the gated linear unit, (W₁ a + b₁) ∘ σ(W₂ a + b₂).
 #[derive(Clone, Debug)]
-pub struct GatedUnit<T> {
+pub(crate) struct GatedUnitWeights<T> {
     /// W₁, `[hidden, hidden]` as `[output, input]`.
-    pub value_weight: T,
+    value_weight: T,
     /// b₁, `[hidden]`.
-    pub value_bias: T,
+    value_bias: T,
     /// W₂, `[hidden, hidden]` as `[output, input]`.
-    pub gate_weight: T,
+    gate_weight: T,
     /// b₂, `[hidden]`.
-    pub gate_bias: T,
+    gate_bias: T,
 }
 
-impl<T> GatedUnit<T> {
+impl<T> GatedUnitWeights<T> {
+    /// From parts in the order of the fields.
+    fn of_parts([value_weight, value_bias, gate_weight, gate_bias]: [T; 4]) -> Self {
+        Self {
+            value_weight,
+            value_bias,
+            gate_weight,
+            gate_bias,
+        }
+    }
+
     /// Every weight through `f`.
-    pub fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> GatedUnit<U> {
-        GatedUnit {
+    fn map<'a, U>(&'a self, f: impl Fn(&'a T) -> U) -> GatedUnitWeights<U> {
+        GatedUnitWeights {
             value_weight: f(&self.value_weight),
             value_bias: f(&self.value_bias),
             gate_weight: f(&self.gate_weight),
@@ -38,31 +135,13 @@ impl<T> GatedUnit<T> {
     }
 }
 
-/// The same weights as tensors.
+/// The weights as tensors.
 #[derive(Clone, Debug)]
 pub struct GatedUnitTensors<B: BurnBackend> {
     /// W₁ and W₂, `[hidden, hidden]` as `[output, input]`.
     pub weights: [Tensor<B, 2>; 2],
     /// b₁ and b₂, `[hidden]`.
     pub biases: [Tensor<B, 1>; 2],
-}
-
-/// Output of the gated unit and what its backward pass may want of it.
-#[derive(Clone, Debug)]
-pub struct GatedUnitForward<T> {
-    /// `[batch, length, hidden]`.
-    pub output: T,
-    /// W₁ a + b₁ and W₂ a + b₂, `[batch, length, hidden]` each, where keeping them costs less than computing them again.
-    pub branches: Option<[T; 2]>,
-}
-
-/// Gradients of the input and of the weights.
-#[derive(Clone, Debug)]
-pub struct GatedUnitGradients<T> {
-    /// Gradient of the input.
-    pub input: T,
-    /// Gradients of the weights.
-    pub weights: GatedUnit<T>,
 }
 
 /// √(2/π) of GELU's tanh form, and its cubic coefficient.
@@ -82,20 +161,18 @@ pub fn gated_unit<B: Backend>(
     weights: GatedUnitTensors<B>,
     dropout: Option<Dropout>,
 ) -> Tensor<B, 3> {
-    let [value_weight, gate_weight] = weights.weights.map(|t| t.into_primitive().tensor());
-    let [value_bias, gate_bias] = weights.biases.map(|t| t.into_primitive().tensor());
-    let output = B::gated_unit(
-        input.into_primitive().tensor(),
-        skip.into_primitive().tensor(),
-        GatedUnit {
-            value_weight,
-            value_bias,
-            gate_weight,
-            gate_bias,
-        },
-        dropout,
-    );
-    Tensor::from_primitive(TensorPrimitive::Float(output))
+    let [value_weight, gate_weight] = weights.weights.map(primitive);
+    let [value_bias, gate_bias] = weights.biases.map(primitive);
+    let inputs = [
+        primitive(input),
+        primitive(skip),
+        value_weight,
+        value_bias,
+        gate_weight,
+        gate_bias,
+    ];
+    let ([output], _) = <B as Run<GatedUnit, 6>>::run(inputs, &dropout);
+    tensor(output)
 }
 
 /// The same in plain tensor operations: the twin of the kernels.

@@ -1,8 +1,8 @@
 //! State space layers on [burn](https://burn.dev), with fused kernels, and a way to make a layer smaller.
 //!
 //! A layer here is a linear system inside a network. While it trains it is parameters and tensors; when it is to be cut
-//! it becomes a system of [`hsv`] ([`Reducible::to_system`]), and a smaller layer is built from what comes back
-//! ([`Reducible::reduced`]).
+//! it becomes a system of [`hsv`] ([`LinearLayer::to_system`]), and a smaller layer is built from what comes back
+//! ([`LinearLayer::reduced`]).
 //!
 //! # Glossary
 //! | symbol | meaning | shape |
@@ -18,10 +18,10 @@
 //! reduces.
 //!
 //! # Backends
-//! Layers are generic over [`Backend`]: a burn backend with this crate's operations. `Autodiff` around any backend with
-//! [`Kernels`] differentiates each operation as one node of the graph, by a hand-written backward pass. A backend must
-//! bring a plain scan; everything else is composed around it, and replaced where a kernel of its own pays. burn's Flex has
-//! native kernels for all of it; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
+//! Layers are generic over [`Backend`]: a burn backend with this crate's [`operations`]. Each of these is an [`Operation`]:
+//! tensor operations forward and backward, which any backend can run, and kernels where they pay. `Autodiff` around any
+//! backend with [`Kernels`] differentiates an operation as one node of the graph, by a hand-written backward pass. burn's
+//! Flex has native kernels for all of them; LibTorch (feature `libtorch`) shares those of the recurrence on the CPU.
 //! [`diagonal_ssm_reference`] and its kind are the same operations in plain tensor code: the oracle of the tests.
 //!
 //! # Example
@@ -30,7 +30,7 @@
 //! use burn::tensor::{Distribution, Tensor};
 //! use hsv::LinearSystem;
 //! use rand::SeedableRng;
-//! use ssm_core::{Lru, LruInit, Reducible};
+//! use ssm_core::{LinearLayer, Lru, LruInit};
 //!
 //! let (device, mut rng) = (Default::default(), rand_chacha::ChaCha8Rng::seed_from_u64(1));
 //! let init = LruInit { r_min: 0.9, r_max: 0.999, max_phase: 6.0 };
@@ -40,7 +40,7 @@
 //! let system = layer.to_system()?;
 //! let truncation = system.hankel()?.balanced_truncation(10)?;
 //! let small = layer.reduced(&truncation.diagonalize()?.system)?;
-//! assert_eq!(small.state_dim(), 10);
+//! assert_eq!(small.nu_log.dims(), [10]);
 //!
 //! let input = Tensor::<Flex, 3>::random([2, 100, 4], Distribution::Default, &device);
 //! assert_eq!(small.forward(input).dims(), [2, 100, 4]);
@@ -61,7 +61,8 @@ mod backend;
 mod batch_norm;
 mod block;
 mod causal_conv;
-mod classifier;
+mod channel_ssm;
+mod compression;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
@@ -69,12 +70,10 @@ mod cube;
 mod device;
 mod diagonal_ssm;
 mod dropout;
-#[cfg(feature = "cube")]
-mod fusion;
+mod encoder;
 mod gated_unit;
-mod kept_rows;
-#[cfg(feature = "libtorch")]
-mod libtorch;
+mod head;
+mod layer;
 mod linear;
 mod lru;
 mod mamba;
@@ -85,22 +84,28 @@ mod operation;
 mod parameter;
 mod primitive;
 mod readout;
-mod reduction;
 mod rms_norm;
+mod s4d;
+mod s5;
 mod scan;
 mod selective_scan;
 mod ssd;
 mod streaming;
+mod system;
 mod tensors;
 #[cfg(test)]
 mod testing;
 
-pub use affine::{AffineGradients, affine, affine_reference};
-pub use backend::{Backend, Kernels, TrainingBackend};
-pub use batch_norm::{Normalized, batch_norm, batch_norm_reference, normalize};
-pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Statistics};
-pub use causal_conv::{CausalConvGradients, causal_conv, causal_conv_reference};
-pub use classifier::{Classifier, ClassifierConfig, Embedding, Encoder, Sequences};
+pub use affine::{affine, affine_reference};
+pub use backend::{Backend, Kernels, TrainingBackend, operations};
+pub use batch_norm::{batch_norm, batch_norm_reference, normalize};
+pub use block::{BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM, BatchNorm, Block, Glu, Norm, Statistics};
+pub use causal_conv::{causal_conv, causal_conv_reference};
+pub use channel_ssm::{ChannelSsmTensors, channel_ssm, channel_ssm_reference};
+pub use compression::{
+    BasisChange, Carry, CompressionError, Drift, GradientKind, GradientMap, KeptRows, Method,
+    OutputBound, Ranking, Realization, Reduced, Reduction, Seen, States,
+};
 #[cfg(feature = "cube")]
 pub use device::DeviceError;
 #[cfg(feature = "cuda")]
@@ -108,36 +113,38 @@ pub use device::probe_cuda;
 #[cfg(feature = "wgpu")]
 pub use device::probe_wgpu;
 pub use diagonal_ssm::{
-    DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput, DiagonalSsmTensors,
-    diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
+    DiagonalSsmTensors, diagonal_ssm, diagonal_ssm_from, diagonal_ssm_reference,
 };
 pub use dropout::Dropout;
-pub use gated_unit::{
-    GatedUnit, GatedUnitForward, GatedUnitGradients, GatedUnitTensors, gated_unit,
-    gated_unit_reference,
+pub use encoder::{Embedding, Encoder, EncoderLayer, Sequences};
+pub use gated_unit::{GatedUnitTensors, gated_unit, gated_unit_reference};
+pub use head::{Head, HeadLayer, PairHead, TokenHead};
+pub use layer::{
+    Compressible, Frame, Group, Layer, LayerBasis, LayerKind, LayerSettings, LayerShape,
+    OutOfRange, SequenceLayer, Settings, Surroundings,
 };
-pub use kept_rows::KeptRows;
-#[cfg(feature = "libtorch")]
-pub use libtorch::libtorch_device;
 pub use linear::Linear;
-pub use lru::{GradientKind, Lru, LruGradient, LruInit};
+pub use lru::{Lru, LruGradient, LruInit, LruShape};
 pub use mamba::{
-    Backbone, Conv1d, DualMixer, GramianEstimate, HeadBasis, HeadGramians, Mamba, MambaConfig,
-    MambaHead, MambaLayer, Mixer, MixerKind, Projection, RMS_NORM_EPSILON, RmsNorm, SelectiveMixer,
+    Conv1d, DualBasis, DualMixer, DualSettings, DualShape, GramianEstimate, HeadBasis,
+    HeadGramians, Projection, RMS_NORM_EPSILON, RmsNorm, SelectiveMixer, SelectiveSettings,
+    SelectiveShape,
 };
 pub use mean_over_time::mean_over_time;
-pub use model::{Model, ModelConfig};
+pub use model::{Architecture, Model, ModelSizes, NamedMapper, NamedVisitor};
 pub use module_path::ModulePath;
+#[cfg(feature = "cube")]
+pub use operation::OnCube;
+#[cfg(feature = "libtorch")]
+pub use operation::libtorch_device;
+pub use operation::{ByHand, Kernel, Operation, Pullback, Recorded, Run, Tensors};
 pub use readout::{Readout, read_out};
-pub use reduction::{MapPair, Reducible, ReductionError, StateMaps};
-pub use rms_norm::{RmsNormGradients, rms_norm, rms_norm_reference};
-pub use scan::{
-    Decay, DecayTensor, Field, LinearScan, LinearScanGradients, linear_scan, linear_scan_reference,
-};
-pub use selective_scan::{
-    SelectiveScan, SelectiveScanForward, SelectiveScanTensors, selective_scan,
-    selective_scan_reference,
-};
-pub use ssd::{Ssd, SsdForward, SsdTensors, ssd, ssd_reference};
-pub use streaming::{ClassifierStream, LruStream, MambaStream};
+pub use rms_norm::{rms_norm, rms_norm_reference};
+pub use s4d::{S4d, S4dInit, S4dSettings, S4dShape};
+pub use s5::{Discretization, S5, S5Settings, S5Shape};
+pub use scan::{Decay, DecayTensor, Field, linear_scan, linear_scan_reference};
+pub use selective_scan::{SelectiveScanTensors, selective_scan, selective_scan_reference};
+pub use ssd::{SsdTensors, ssd, ssd_reference};
+pub use streaming::{ChannelStream, DiagonalStream, LayerStream, ModelStream};
+pub use system::{LinearLayer, MapPair, ReductionError, StateMaps};
 pub use tensors::{Axes, ExpectedShape, NamedTensor, NamedTensors, WeightsError};

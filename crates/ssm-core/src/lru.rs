@@ -1,9 +1,11 @@
 //! The linear recurrent unit.
 
 mod gradient;
-mod system;
+mod linear;
 
-pub use gradient::{GradientKind, LruGradient};
+pub use gradient::LruGradient;
+
+use std::f64::consts::TAU;
 
 use burn::{
     module::{Module, Param},
@@ -11,18 +13,26 @@ use burn::{
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     backend::Backend,
+    compression::{CompressionError, Drift, Method, Ranking, Reduced, Seen},
     diagonal_ssm::{DiagonalSsmTensors, diagonal_ssm},
-    kept_rows::KeptRows,
+    layer::{Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings, require},
     parameter::{normal, parameter},
-    reduction::Reducible,
+    streaming::LayerStream,
+    system::{self, LinearLayer},
     tensors::{NamedTensors, WeightsError},
 };
 
 /// Ring of the eigenvalues at initialization.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table of keys, as in `[model.lru]`"
+)]
 pub struct LruInit {
     /// Smallest modulus, in `[0, 1)`.
     pub r_min: f64,
@@ -59,10 +69,6 @@ pub struct Lru<B: BurnBackend> {
 }
 
 impl<B: BurnBackend> Lru<B> {
-    /// Parameters of the recurrence, which train with their own learning rate and without weight decay.
-    pub const RECURRENT_PARAMETERS: [&'static str; 5] =
-        ["nu_log", "theta_log", "gamma_log", "B_re", "B_im"];
-
     /// Eigenvalues uniform on the ring, B ~ N(0, 1/(2 hidden)) and C ~ N(0, 1/state) per part, D ~ N(0, 1),
     /// Γ = √(1 - |λ|²).
     pub fn init(
@@ -112,54 +118,6 @@ impl<B: BurnBackend> Lru<B> {
         }
     }
 
-    pub(crate) fn load(
-        tensors: &mut NamedTensors,
-        prefix: &str,
-        [state, hidden]: [usize; 2],
-        device: &B::Device,
-    ) -> Result<Self, WeightsError> {
-        let mut take = tensors.prefixed(prefix);
-        let (n, h) = (state, hidden);
-        Ok(Self {
-            nu_log: parameter(take("nu_log", &[n])?, [n], device),
-            theta_log: parameter(take("theta_log", &[n])?, [n], device),
-            B_re: parameter(take("B_re", &[n, h])?, [n, h], device),
-            B_im: parameter(take("B_im", &[n, h])?, [n, h], device),
-            C_re: parameter(take("C_re", &[h, n])?, [h, n], device),
-            C_im: parameter(take("C_im", &[h, n])?, [h, n], device),
-            D: parameter(take("D", &[h])?, [h], device),
-            gamma_log: parameter(take("gamma_log", &[n])?, [n], device),
-        })
-    }
-
-    /// How the layer looks with the modes at `kept` only, in this order.
-    pub fn selection(&self, kept: &[usize]) -> Vec<KeptRows> {
-        let state = self.state_dim();
-        let rows = ["nu_log", "theta_log", "gamma_log", "B_re", "B_im"]
-            .map(|name| KeptRows::rows(name, state, kept.to_vec()));
-        let columns = ["C_re", "C_im"].map(|name| KeptRows::columns(name, state, kept.to_vec()));
-        rows.into_iter().chain(columns).collect()
-    }
-
-    /// The layer with the modes at `kept` only, in this order. What they do is what they did, bit for bit, which the way
-    /// through a system in `f64` and back ([`Reducible`]) would not keep: there γ and the phase are made anew.
-    pub fn selected(&self, kept: &[usize]) -> Self {
-        let [nu, theta, gamma, b_re, b_im, c_re, c_im]: [KeptRows; 7] = self
-            .selection(kept)
-            .try_into()
-            .expect("the seven tensors whose shape depends on the state");
-        Self {
-            nu_log: nu.of(&self.nu_log),
-            theta_log: theta.of(&self.theta_log),
-            gamma_log: gamma.of(&self.gamma_log),
-            B_re: b_re.of(&self.B_re),
-            B_im: b_im.of(&self.B_im),
-            C_re: c_re.of(&self.C_re),
-            C_im: c_im.of(&self.C_im),
-            D: self.D.clone(),
-        }
-    }
-
     /// Λ as real and imaginary part, and Γ B likewise: the system that the kernel runs.
     pub(crate) fn system_tensors(&self) -> DiagonalSsmTensors<B> {
         let modulus = self.nu_log.val().exp().neg().exp();
@@ -178,5 +136,166 @@ impl<B: Backend> Lru<B> {
     /// `[batch, length, hidden]` to the same shape, from a zero state.
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
         diagonal_ssm(input, self.system_tensors())
+    }
+}
+
+impl Default for LruInit {
+    /// As published.
+    fn default() -> Self {
+        Self {
+            r_min: 0.9,
+            r_max: 0.999,
+            max_phase: PUBLISHED_MAX_PHASE,
+        }
+    }
+}
+
+#[allow(
+    clippy::approx_constant,
+    reason = "the published value is 6.28, not two pi"
+)]
+const PUBLISHED_MAX_PHASE: f64 = 6.28;
+
+impl Settings for LruInit {
+    fn check(&self, _hidden: usize, _state: usize) -> Result<(), OutOfRange> {
+        let (r_min, r_max) = (self.r_min, self.r_max);
+        require(
+            (0.0..1.0).contains(&r_max),
+            "r_max",
+            r_max,
+            "an eigenvalue on or outside the unit circle is unstable: it must be above r_min and below 1",
+        )?;
+        require(
+            r_min >= 0.0 && r_min < r_max,
+            "r_min",
+            r_min,
+            "it must be at least 0 and below r_max",
+        )?;
+        require(
+            // The layer holds logarithms of shares of it.
+            (1e-30..=TAU).contains(&self.max_phase),
+            "max_phase",
+            self.max_phase,
+            "it is an angle in radians, above 0 (at least 1e-30) and at most 2 pi",
+        )
+    }
+
+    fn parameters(&self, hidden: f64, state: f64) -> f64 {
+        // B and C are complex; the gated unit has two maps.
+        4.0 * state * hidden + 2.0 * hidden * hidden
+    }
+}
+
+/// What is the same for all Linear Recurrent Units of a width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LruShape {}
+
+impl<B: Backend> SequenceLayer<B> for Lru<B> {
+    const NAME: &'static str = "lru";
+    const FRAME: Frame = Frame::Gated;
+    const RECURRENT: &'static [&'static str] =
+        &["nu_log", "theta_log", "gamma_log", "B_re", "B_im"];
+    type Settings = LruInit;
+    type Shape = LruShape;
+
+    fn shape_of(_settings: &LruInit, _hidden: usize) -> LruShape {
+        LruShape {}
+    }
+
+    fn init(
+        around: Surroundings,
+        state: usize,
+        settings: &LruInit,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Self {
+        Self::init(state, around.hidden, *settings, rng, device)
+    }
+
+    fn is_described_by(tensors: &NamedTensors, prefix: &str) -> bool {
+        tensors.has_any(prefix)
+    }
+
+    fn sizes(
+        tensors: &NamedTensors,
+        prefix: &str,
+        _hidden: usize,
+    ) -> Result<(LruShape, usize), WeightsError> {
+        let [state] = tensors.sizes(&format!("{prefix}.nu_log"), &["state"])?;
+        Ok((LruShape {}, state))
+    }
+
+    fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        hidden: usize,
+        _shape: &LruShape,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let (_, n) = <Self as SequenceLayer<B>>::sizes(tensors, prefix, hidden)?;
+        let mut take = tensors.prefixed(prefix);
+        let h = hidden;
+        Ok(Self {
+            nu_log: parameter(take("nu_log", &[n])?, [n], device),
+            theta_log: parameter(take("theta_log", &[n])?, [n], device),
+            B_re: parameter(take("B_re", &[n, h])?, [n, h], device),
+            B_im: parameter(take("B_im", &[n, h])?, [n, h], device),
+            C_re: parameter(take("C_re", &[h, n])?, [h, n], device),
+            C_im: parameter(take("C_im", &[h, n])?, [h, n], device),
+            D: parameter(take("D", &[h])?, [h], device),
+            gamma_log: parameter(take("gamma_log", &[n])?, [n], device),
+        })
+    }
+
+    fn shape(&self) -> LruShape {
+        LruShape {}
+    }
+
+    fn state_dim(&self) -> usize {
+        self.nu_log.dims()[0]
+    }
+
+    fn parameters_per_state(&self) -> usize {
+        // ν, θ and γ, and a row of B and a column of C, both complex.
+        3 + 4 * self.D.dims()[0]
+    }
+
+    fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.forward(input)
+    }
+
+    fn stream(&self) -> Box<dyn LayerStream> {
+        Box::new(self.stream())
+    }
+}
+
+impl<B: Backend> Compressible<B> for Lru<B> {
+    const RANKED_ON_DATA: bool = false;
+    const METHOD: &'static [&'static str] = &["realization", "reduction"];
+    type Basis = Ranking;
+
+    fn rank(&self, _seen: Option<&Seen<B>>, method: Method) -> Result<Ranking, CompressionError> {
+        system::rank(self, method)
+    }
+
+    fn spectrum(basis: &Ranking) -> Vec<f64> {
+        basis.values()
+    }
+
+    fn drift(basis: &Ranking, before: &Self, _seen: Option<&Seen<B>>, _: Method) -> Option<Drift> {
+        system::drift(basis, before)
+    }
+
+    fn reduce(
+        &self,
+        basis: &Ranking,
+        order: usize,
+        method: Method,
+    ) -> Result<Reduced<Self>, CompressionError> {
+        system::reduce(self, basis, order, method)
+    }
+
+    fn selected(&self, kept: &[usize]) -> Self {
+        LinearLayer::selected(self, kept)
     }
 }

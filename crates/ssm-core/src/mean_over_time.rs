@@ -1,15 +1,61 @@
 //! Mean over time: what a classifier pools with.
 
-pub(crate) mod autodiff;
-pub(crate) mod flex;
+mod flex;
 
-use burn::tensor::{Tensor, backend::Backend as BurnBackend, ops::FloatTensor};
+use burn::tensor::{Tensor, ops::FloatTensor};
+use burn_flex::FlexTensor;
 
 use crate::{
     axis_sum::mean_along,
-    backend::Backend,
+    backend::{Backend, Kernels},
+    cpu::Real,
+    operation::{Operation, Pullback, Run},
     primitive::{primitive, tensor},
 };
+
+/// Of the input: see [`mean_over_time`](crate::mean_over_time()).
+#[derive(Clone, Copy, Debug)]
+pub struct MeanOverTime;
+
+impl Operation<1> for MeanOverTime {
+    const NAME: &'static str = "mean_over_time";
+
+    type Settings = ();
+    type Outputs<T> = [T; 1];
+    type Saved<T> = [T; 0];
+
+    fn save<T: Clone>(_: [T; 1], _: &[T; 1]) -> [T; 0] {
+        []
+    }
+
+    fn forward<B: Backend>([input]: [FloatTensor<B>; 1], _: &()) -> [FloatTensor<B>; 1] {
+        let mean: Tensor<B, 2> = mean_along(tensor::<B, 3>(input), 1).squeeze_dim(1);
+        [primitive(mean)]
+    }
+
+    /// Every step's share of the gradient.
+    fn backward<B: Kernels>(
+        back: Pullback<[FloatTensor<B>; 0], FloatTensor<B>, 1>,
+        _: &(),
+    ) -> [Option<FloatTensor<B>>; 1] {
+        let gradient: Tensor<B, 2> = tensor(back.gradient);
+        let [batch, length, hidden] = back.shapes[0].dims();
+        let share: Tensor<B, 3> = (gradient / length as f64).unsqueeze_dim(1);
+        [Some(primitive(share.expand([batch, length, hidden])))]
+    }
+
+    fn native_forward<T: Real>([input]: [FlexTensor; 1], _: &()) -> [FlexTensor; 1] {
+        [flex::forward::<T>(&input)]
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<[FlexTensor; 0], FlexTensor, 1>,
+        _: &(),
+    ) -> [Option<FlexTensor>; 1] {
+        let [_, length, _] = back.shapes[0].dims();
+        [Some(flex::backward::<T>(&back.gradient, length))]
+    }
+}
 
 /// Mean over the steps of a sequence.
 ///
@@ -17,22 +63,6 @@ use crate::{
 /// - `input`: `[batch, length, hidden]`
 /// - returns `[batch, hidden]`
 pub fn mean_over_time<B: Backend>(input: Tensor<B, 3>) -> Tensor<B, 2> {
-    tensor(B::mean_over_time(primitive(input)))
-}
-
-/// The same in plain tensor operations: what backends without a kernel run, and the twin of those with one.
-pub(crate) fn plain_forward<B: BurnBackend>(input: FloatTensor<B>) -> FloatTensor<B> {
-    let mean: Tensor<B, 2> = mean_along(tensor::<B, 3>(input), 1).squeeze_dim(1);
-    primitive(mean)
-}
-
-/// Every step's share of the gradient `[batch, hidden]`.
-pub(crate) fn plain_backward<B: BurnBackend>(
-    gradient: FloatTensor<B>,
-    length: usize,
-) -> FloatTensor<B> {
-    let gradient: Tensor<B, 2> = tensor(gradient);
-    let [batch, hidden] = gradient.dims();
-    let share: Tensor<B, 3> = (gradient / length as f64).unsqueeze_dim(1);
-    primitive(share.expand([batch, length, hidden]))
+    let [mean] = <B as Run<MeanOverTime, 1>>::run([primitive(input)], &());
+    tensor(mean)
 }

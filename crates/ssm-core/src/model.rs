@@ -1,184 +1,238 @@
-//! A model of any kind, as something to train, to keep and to ask.
+//! A model of any kind: encoder, blocks, head, and the published names of its tensors.
+
+pub(crate) mod names;
+mod sizes;
+
+pub use sizes::{Architecture, ModelSizes};
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{Tensor, backend::Backend as BurnBackend},
 };
-use serde::{Deserialize, Serialize};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
+use self::names::Names;
 use crate::{
     backend::Backend,
-    block::Statistics,
-    classifier::{Classifier, ClassifierConfig, Encoder, Sequences},
+    block::{Block, Statistics},
     dropout::Dropout,
-    mamba::{Mamba, MambaConfig, MambaHead},
-    readout::Readout,
-    tensors::{NamedTensors, WeightsError},
+    encoder::{EncoderLayer, Sequences},
+    head::HeadLayer,
+    layer::{Frame, LayerKind, Surroundings},
+    mamba::RmsNorm,
+    module_path::ModulePath,
+    readout::{Readout, read_out},
+    tensors::{NamedTensor, NamedTensors, WeightsError},
 };
 
-/// Sizes of a model: enough to tell which weights it has.
+/// Sequences to logits.
 ///
-/// The kind is not written down with them, since the sizes of each kind have names of their own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum ModelConfig {
-    /// Of blocks around Linear Recurrent Units.
-    Lru(ClassifierConfig),
-    /// Of Mamba or Mamba-2.
-    Mamba(MambaConfig),
-}
-
-impl ModelConfig {
-    /// Reads kind and sizes off the weights.
-    ///
-    /// # Errors
-    /// When a tensor that tells a size is missing, empty or has the wrong rank.
-    pub fn infer(tensors: &NamedTensors) -> Result<Self, WeightsError> {
-        match Mamba::<burn_flex::Flex>::is_described_by(tensors) {
-            true => MambaConfig::infer(tensors).map(Self::Mamba),
-            false => ClassifierConfig::infer(tensors).map(Self::Lru),
-        }
-    }
-
-    /// What goes into the model at every step.
-    pub fn encoder(&self) -> Encoder {
-        match self {
-            Self::Lru(config) => config.encoder,
-            Self::Mamba(config) => config.encoder,
-        }
-    }
-
-    /// Classes of the head; those of a language model are its tokens.
-    pub fn classes(&self) -> usize {
-        match self {
-            Self::Lru(config) => config.classes,
-            Self::Mamba(config) => config.outputs(),
-        }
-    }
-
-    /// Whether the answer of the model is the next token, at every step.
-    pub fn is_language_model(&self) -> bool {
-        match self {
-            Self::Lru(_) => false,
-            Self::Mamba(config) => matches!(config.head, MambaHead::Tokens { .. }),
-        }
-    }
-
-    /// State dimension of every layer, first layer first.
-    pub fn state_dims(&self) -> &[usize] {
-        match self {
-            Self::Lru(config) => &config.state_dims,
-            Self::Mamba(config) => &config.state_dims,
-        }
-    }
-
-    /// Whether a model of these sizes becomes one of the other's when its states are cut, or grow: kind, number of layers
-    /// and every size but the state dimensions are the same.
-    pub fn equals_but_for_states(&self, other: &Self) -> bool {
-        if self.state_dims().len() != other.state_dims().len() {
-            return false;
-        }
-        match (self, other) {
-            (Self::Lru(config), Self::Lru(other)) => {
-                let state_dims = other.state_dims.clone();
-                let config = config.clone();
-                ClassifierConfig {
-                    state_dims,
-                    ..config
-                } == *other
-            }
-            (Self::Mamba(config), Self::Mamba(other)) => {
-                let state_dims = other.state_dims.clone();
-                let config = config.clone();
-                MambaConfig {
-                    state_dims,
-                    ..config
-                } == *other
-            }
-            _ => false,
-        }
-    }
-}
-
-/// A model of any kind, sequences to logits. The kind is no part of the names of its parameters.
+/// Sequences of unequal length in a batch are padded behind their end. What a step answers depends on no later step, and
+/// a [readout](Readout) leaves padding out, but the batch normalization of training counts padded steps like any others,
+/// as published code does.
+///
+/// # Source
+/// `LRU23` and `CompreSSM26` (gated blocks), `GD23` and `DG24` (residual layers).
 #[derive(Module, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a handful exist, and nothing moves them around"
-)]
-pub enum Model<B: BurnBackend> {
-    /// Blocks around Linear Recurrent Units.
-    Lru(Classifier<B>),
-    /// Mamba or Mamba-2.
-    Mamba(Mamba<B>),
+pub struct Model<B: BurnBackend> {
+    /// From the input to the residual stream.
+    pub encoder: EncoderLayer<B>,
+    /// Residual blocks, at least one, all of one kind.
+    pub blocks: Vec<Block<B>>,
+    /// After the last of them, if they are residual layers.
+    pub norm: Option<RmsNorm<B>>,
+    /// From what is read out to logits.
+    pub head: HeadLayer<B>,
 }
 
-impl<B: BurnBackend> Model<B> {
+impl<B: Backend> Model<B> {
+    /// Random weights that depend on the architecture and the seed alone, not on the backend.
+    ///
+    /// # Panics
+    /// Without layers, or with a head over tokens on an encoder that takes none.
+    pub fn init(architecture: &Architecture, seed: u64, device: &B::Device) -> Self {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        let Architecture {
+            encoder,
+            hidden_dim: hidden,
+            state_dims,
+            layer,
+            head,
+        } = architecture;
+        assert!(!state_dims.is_empty(), "a model has at least one layer");
+        let (encoder, hidden, frame) = (*encoder, *hidden, layer.kind().frame());
+        let around = Surroundings {
+            hidden,
+            layers: state_dims.len(),
+        };
+        Self {
+            encoder: EncoderLayer::init(encoder, hidden, frame, rng, device),
+            blocks: state_dims
+                .iter()
+                .map(|&state| Block::init(around, state, layer, rng, device))
+                .collect(),
+            norm: (frame == Frame::Residual).then(|| RmsNorm::init(hidden, device)),
+            head: HeadLayer::init(*head, encoder, hidden, rng, device),
+        }
+    }
+
     /// The model that `tensors` describe; kind and sizes are read off them, every tensor must be used.
+    ///
+    /// The table of tokens may have the name of other authors' code, and a head that repeats it is left out.
     ///
     /// # Errors
     /// [`WeightsError`] names the first tensor that is missing, misshapen, not finite or unknown.
-    pub fn from_tensors(tensors: NamedTensors, device: &B::Device) -> Result<Self, WeightsError> {
-        match Mamba::<B>::is_described_by(&tensors) {
-            true => Mamba::from_tensors(tensors, device).map(Self::Mamba),
-            false => Classifier::from_tensors(tensors, device).map(Self::Lru),
+    pub fn from_tensors(
+        mut tensors: NamedTensors,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let ModelSizes {
+            encoder,
+            hidden_dim: hidden,
+            state_dims,
+            layer,
+            head,
+        } = ModelSizes::infer(&tensors)?;
+        let names = Names::of(layer.kind().frame());
+        let all = &mut tensors;
+        let model = Self {
+            encoder: EncoderLayer::load(all, names, encoder, hidden, device)?,
+            head: HeadLayer::load(all, head, encoder, hidden, device)?,
+            blocks: (0..state_dims.len())
+                .map(|index| Block::load(all, &names.block(index), hidden, &layer, device))
+                .collect::<Result<_, _>>()?,
+            norm: names
+                .last_norm
+                .map(|name| RmsNorm::load(all, name, hidden, device))
+                .transpose()?,
+        };
+        match tensors.0.is_empty() {
+            true => Ok(model),
+            false => Err(WeightsError::Unknown {
+                names: tensors.0.into_keys().collect(),
+            }),
         }
     }
 
-    /// Every parameter and statistic by its published name.
-    pub fn to_tensors(&self) -> NamedTensors {
-        NamedTensors::of(self)
+    /// Kind of its layers.
+    pub fn kind(&self) -> LayerKind {
+        self.blocks[0].layer.kind()
     }
 
     /// Sizes of this model, as they are now.
-    pub fn config(&self) -> ModelConfig {
-        match self {
-            Self::Lru(model) => ModelConfig::Lru(model.config()),
-            Self::Mamba(model) => ModelConfig::Mamba(model.config()),
+    pub fn sizes(&self) -> ModelSizes {
+        ModelSizes {
+            encoder: self.encoder.sizes(),
+            hidden_dim: self.hidden_dim(),
+            state_dims: self.state_dims(),
+            layer: self.blocks[0].layer.shape(),
+            head: self.head.sizes(),
         }
     }
 
-    /// What goes into the model at every step.
-    pub fn encoder(&self) -> Encoder {
-        self.config().encoder()
+    /// Width of the residual stream.
+    pub fn hidden_dim(&self) -> usize {
+        match &self.encoder {
+            EncoderLayer::Linear(linear) => linear.weight.dims()[0],
+            EncoderLayer::Embedding(table) => table.weight.dims()[1],
+        }
     }
 
     /// State dimension of every layer, first layer first.
     pub fn state_dims(&self) -> Vec<usize> {
-        match self {
-            Self::Lru(model) => model.state_dims(),
-            Self::Mamba(model) => model.state_dims(),
-        }
+        let blocks = self.blocks.iter();
+        blocks.map(|block| block.layer.state_dim()).collect()
     }
 
     /// The numbers that one state adds to the model's parameters, for every layer.
     pub fn parameters_per_state(&self) -> Vec<usize> {
-        match self {
-            Self::Lru(model) => model.parameters_per_state(),
-            Self::Mamba(model) => model.parameters_per_state(),
-        }
+        let blocks = self.blocks.iter();
+        blocks
+            .map(|block| block.layer.parameters_per_state())
+            .collect()
+    }
+
+    /// Path of the layer of a block, before the names of its parameters.
+    pub fn layer_path(&self, index: usize) -> String {
+        let kind = self.kind();
+        Names::of(kind.frame()).layer(index, kind)
+    }
+
+    /// Every parameter and statistic by its published name.
+    pub fn to_tensors(&self) -> NamedTensors {
+        let mut tensors = NamedTensors::default();
+        self.visit_named(&mut tensors);
+        tensors
+    }
+
+    /// Visits every parameter and statistic with its published name.
+    pub fn visit_named(&self, visitor: &mut impl NamedVisitor<B>) {
+        self.visit(&mut Named {
+            path: ModulePath::default(),
+            kind: self.kind(),
+            inner: visitor,
+        });
+    }
+
+    /// The model with every parameter and statistic replaced, each with its published name at hand.
+    pub fn map_named(self, mapper: &mut impl NamedMapper<B>) -> Self {
+        let kind = self.kind();
+        self.map(&mut Named {
+            path: ModulePath::default(),
+            kind,
+            inner: mapper,
+        })
     }
 
     /// Moves running statistics towards those of a batch, as [`forward_train`](Self::forward_train) gave them.
-    pub fn update_statistics(&mut self, statistics: Vec<Statistics<B>>) {
-        match self {
-            Self::Lru(model) => model.update_statistics(statistics),
-            Self::Mamba(_) => {}
+    pub fn update_statistics(&mut self, statistics: Vec<Option<Statistics<B>>>) {
+        for (block, statistics) in self.blocks.iter_mut().zip(statistics) {
+            block.update_statistics(statistics);
         }
     }
-}
 
-impl<B: Backend> Model<B> {
-    /// Logits `[batch * answers, classes]` with running statistics and without dropout.
+    /// What comes out of the last block, and is normalized if the model has a norm there; `[batch, length, hidden]`.
+    fn last(&self, features: Tensor<B, 3>) -> Tensor<B, 3> {
+        match &self.norm {
+            Some(norm) => norm.forward(features),
+            None => features,
+        }
+    }
+
+    /// What the head reads, `[batch, length, hidden]`, with running statistics and without dropout.
     ///
     /// # Panics
-    /// When the input is not of the kind that [`encoder`](Self::encoder) says, or as
-    /// [`read_out`](crate::read_out).
-    pub fn forward(&self, input: Sequences<B>, readout: Readout<B>) -> Tensor<B, 2> {
-        match self {
-            Self::Lru(model) => model.forward(input, readout),
-            Self::Mamba(model) => model.forward(input, readout),
+    /// When the input is not of the kind that the model encodes.
+    pub fn features(&self, input: Sequences<B>) -> Tensor<B, 3> {
+        let encoded = self.encoder.forward(input);
+        let blocks = self.blocks.iter();
+        self.last(blocks.fold(encoded, |x, block| block.forward(x)))
+    }
+
+    /// What the head reads in training, and the statistics of every block.
+    fn features_train(
+        &self,
+        input: Sequences<B>,
+        dropout: Option<Dropout>,
+    ) -> (Tensor<B, 3>, Vec<Option<Statistics<B>>>) {
+        let mut statistics = Vec::with_capacity(self.blocks.len());
+        let mut features = self.encoder.forward(input);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let dropout = dropout.map(|dropout| dropout.stream(index as u64));
+            let (output, batch) = block.forward_train(features, dropout);
+            features = output;
+            statistics.push(batch);
         }
+        (self.last(features), statistics)
+    }
+
+    /// Logits `[batch * answers, classes or tokens]` with running statistics and without dropout.
+    ///
+    /// # Panics
+    /// When the input is not of the kind that the model encodes, or as [`read_out`].
+    pub fn forward(&self, input: Sequences<B>, readout: Readout<B>) -> Tensor<B, 2> {
+        self.logits(read_out(self.features(input), readout))
     }
 
     /// Logits with batch statistics and dropout, and the statistics for
@@ -191,80 +245,226 @@ impl<B: Backend> Model<B> {
         input: Sequences<B>,
         readout: Readout<B>,
         dropout: Option<Dropout>,
-    ) -> (Tensor<B, 2>, Vec<Statistics<B>>) {
-        match self {
-            Self::Lru(model) => model.forward_train(input, readout, dropout),
-            // No layer of it normalizes by statistics or drops anything.
-            Self::Mamba(model) => (model.forward(input, readout), Vec::new()),
+    ) -> (Tensor<B, 2>, Vec<Option<Statistics<B>>>) {
+        let (features, statistics) = self.features_train(input, dropout);
+        (self.logits(read_out(features, readout)), statistics)
+    }
+
+    /// Logits of what is read out, `[rows, hidden]`, or `[rows, 2 hidden]` of a head over pairs.
+    pub fn logits(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.head.forward(features, &self.encoder)
+    }
+
+    /// What goes into every layer in evaluation, each `[batch, length, hidden]`, first layer first.
+    ///
+    /// # Panics
+    /// When the input is not of the kind that the model encodes.
+    pub fn layer_inputs(&self, input: Sequences<B>) -> Vec<Tensor<B, 3>> {
+        let mut features = self.encoder.forward(input);
+        let mut inputs = Vec::with_capacity(self.blocks.len());
+        for (index, block) in self.blocks.iter().enumerate() {
+            inputs.push(block.normalized(features.clone()));
+            if index + 1 < self.blocks.len() {
+                features = block.forward(features);
+            }
         }
+        inputs
+    }
+}
+
+/// Looks at the parameters of a [`Model`] by their published names.
+pub trait NamedVisitor<B: BurnBackend> {
+    /// Looks at one of them.
+    fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>);
+}
+
+/// Replaces the parameters of a [`Model`], which it knows by their published names.
+pub trait NamedMapper<B: BurnBackend> {
+    /// Replaces one of them.
+    fn map<const D: usize>(
+        &mut self,
+        name: String,
+        param: Param<Tensor<B, D>>,
+    ) -> Param<Tensor<B, D>>;
+}
+
+/// Follows burn through a model.
+struct Named<'a, T> {
+    path: ModulePath,
+    kind: LayerKind,
+    inner: &'a mut T,
+}
+
+impl<T> Named<'_, T> {
+    fn name(&self) -> String {
+        names::published(self.path.elements(), self.kind)
+    }
+}
+
+impl<B: BurnBackend, T: NamedVisitor<B>> ModuleVisitor<B> for Named<'_, T> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.inner.visit(self.name(), param);
+    }
+}
+
+impl<B: BurnBackend, T: NamedMapper<B>> ModuleMapper<B> for Named<'_, T> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        self.inner.map(self.name(), param)
+    }
+}
+
+impl<B: BurnBackend> NamedVisitor<B> for NamedTensors {
+    fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<B, D>>) {
+        self.0.insert(name, NamedTensor::of(param.val()));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::lru::LruInit;
     use burn::backend::Flex;
 
-    fn sizes(state_dims: &[usize]) -> ClassifierConfig {
-        ClassifierConfig {
+    use super::*;
+    use crate::{
+        encoder::Encoder,
+        head::Head,
+        layer::{Group, LayerSettings},
+        lru::LruInit,
+        mamba::{DualSettings, SelectiveSettings},
+        s4d::S4dSettings,
+        s5::S5Settings,
+    };
+
+    fn architecture(layer: LayerSettings, state_dims: &[usize]) -> Architecture {
+        Architecture {
             encoder: Encoder::Embedding { vocabulary: 5 },
             hidden_dim: 4,
             state_dims: state_dims.to_vec(),
-            classes: 3,
+            layer,
+            head: Head::Classes { classes: 3 },
         }
     }
 
-    fn classifier() -> Classifier<Flex> {
-        let init = LruInit {
-            r_min: 0.5,
-            r_max: 0.9,
-            max_phase: 6.0,
+    /// One of every kind.
+    fn kinds() -> Vec<LayerSettings> {
+        let dual = DualSettings {
+            head_dim: 4,
+            ..DualSettings::default()
         };
-        Classifier::init(&sizes(&[3, 2]), init, 1, &Default::default())
+        let all = vec![
+            LayerSettings::Lru(LruInit::default()),
+            LayerSettings::S5(S5Settings::default()),
+            LayerSettings::S4d(S4dSettings::default()),
+            LayerSettings::Mamba(SelectiveSettings::default()),
+            LayerSettings::Mamba2(dual),
+        ];
+        assert_eq!(all.len(), LayerKind::ALL.len());
+        all
+    }
+
+    fn model(architecture: &Architecture) -> Model<Flex> {
+        Model::init(architecture, 1, &Default::default())
     }
 
     #[test]
-    fn a_model_has_the_tensors_of_its_kind_and_comes_back_from_them() {
-        let classifier = classifier();
-        let tensors = classifier.to_tensors();
-        let model = Model::Lru(classifier);
-        assert_eq!(model.to_tensors(), tensors);
-        let again = Model::<Flex>::from_tensors(tensors.clone(), &Default::default()).unwrap();
-        assert_eq!(again.to_tensors(), tensors);
-        assert_eq!(again.config(), ModelConfig::Lru(sizes(&[3, 2])));
-    }
-
-    #[test]
-    fn sizes_are_written_as_those_of_the_kind() {
-        let json = serde_json::to_string(&sizes(&[3, 2])).unwrap();
-        let config: ModelConfig = serde_json::from_str(&json).unwrap();
-        assert_eq!(config, ModelConfig::Lru(sizes(&[3, 2])));
-        assert_eq!(serde_json::to_string(&config).unwrap(), json);
+    fn a_model_comes_back_from_its_tensors() {
+        for layer in kinds() {
+            for head in [
+                Head::Classes { classes: 3 },
+                Head::Pair { classes: 3 },
+                Head::Tokens { tied: true },
+                Head::Tokens { tied: false },
+            ] {
+                let architecture = Architecture {
+                    head,
+                    ..architecture(layer.clone(), &[3, 2])
+                };
+                let tensors = model(&architecture).to_tensors();
+                let again = Model::<Flex>::from_tensors(tensors.clone(), &Default::default());
+                let again = again.unwrap();
+                assert_eq!(again.to_tensors(), tensors);
+                assert_eq!(again.sizes(), architecture.sizes());
+            }
+        }
     }
 
     #[test]
     fn one_state_more_adds_as_many_parameters_as_it_says() {
-        let model = Model::Lru(classifier());
-        let init = LruInit {
-            r_min: 0.5,
-            r_max: 0.9,
-            max_phase: 6.0,
-        };
-        let grown = Classifier::<Flex>::init(&sizes(&[4, 2]), init, 1, &Default::default());
-        let added = grown.num_params() - model.num_params();
-        assert_eq!(model.parameters_per_state(), [added, added]);
+        for layer in kinds() {
+            let small = model(&architecture(layer.clone(), &[3, 2]));
+            let large = model(&architecture(layer, &[4, 2]));
+            let added = large.num_params() - small.num_params();
+            assert_eq!(small.parameters_per_state(), [added, added]);
+        }
     }
 
     #[test]
     fn only_states_may_differ() {
-        let config = ModelConfig::Lru(sizes(&[3, 2]));
-        assert!(config.equals_but_for_states(&ModelConfig::Lru(sizes(&[1, 2]))));
-        assert!(!config.equals_but_for_states(&ModelConfig::Lru(sizes(&[3]))));
-        let wider = ClassifierConfig {
-            hidden_dim: 5,
-            ..sizes(&[3, 2])
-        };
-        assert!(!config.equals_but_for_states(&ModelConfig::Lru(wider)));
+        for layer in kinds() {
+            let sizes = architecture(layer.clone(), &[3, 2]).sizes();
+            let of = |state_dims: &[usize]| architecture(layer.clone(), state_dims).sizes();
+            assert!(sizes.equals_but_for_states(&of(&[1, 2])));
+            assert!(!sizes.equals_but_for_states(&of(&[3])));
+            let wider = ModelSizes {
+                hidden_dim: 8,
+                ..sizes.clone()
+            };
+            assert!(!sizes.equals_but_for_states(&wider));
+        }
+    }
+
+    #[test]
+    fn the_parameters_of_the_recurrence_are_a_group_of_their_own() {
+        let layers = kinds();
+        for (layer, recurrent, main) in [
+            (
+                &layers[0],
+                vec![
+                    "blocks.0.lru.nu_log",
+                    "blocks.12.lru.B_im",
+                    "blocks.1.lru.gamma_log",
+                ],
+                vec![
+                    "blocks.0.lru.C_re",
+                    "blocks.0.lru.D",
+                    "blocks.0.glu.w1.weight",
+                    "nu_log",
+                ],
+            ),
+            (
+                &layers[3],
+                vec![
+                    "backbone.layers.0.mixer.A_log",
+                    "backbone.layers.0.mixer.dt_proj.bias",
+                ],
+                vec![
+                    "backbone.layers.0.mixer.dt_proj.weight",
+                    "backbone.layers.0.mixer.conv1d.bias",
+                ],
+            ),
+        ] {
+            let kind = layer.kind();
+            for name in recurrent {
+                assert_eq!(kind.group_of(name), Group::Recurrent, "{name}");
+            }
+            for name in main {
+                assert_eq!(kind.group_of(name), Group::Main, "{name}");
+            }
+        }
     }
 }

@@ -1,26 +1,73 @@
 //! Normalization of every step by the root mean square of its channels.
 
-pub(crate) mod autodiff;
-pub(crate) mod composed;
-pub(crate) mod flex;
+mod composed;
+mod flex;
 
-use burn::tensor::{Tensor, activation::silu, backend::Backend as BurnBackend};
+use burn::tensor::{Tensor, activation::silu, backend::Backend as BurnBackend, ops::FloatTensor};
+use burn_flex::FlexTensor;
 
 use crate::{
     axis_sum::mean_along,
-    backend::Backend,
+    backend::{Backend, Kernels},
+    cpu::Real,
+    operation::{Operation, Pullback, Run, leading, with_optional},
     primitive::{primitive, tensor},
 };
 
-/// Gradients of what goes into [`rms_norm`].
-#[derive(Clone, Debug)]
-pub struct RmsNormGradients<T> {
-    /// Gradient of x, `[batch, length, channels]`.
-    pub input: T,
-    /// Gradient of the gate, if there is one, of the same shape.
-    pub gate: Option<T>,
-    /// Gradient of w, `[channels]`.
-    pub weight: T,
+/// Of input, weight and gate, or of input and weight, with epsilon: see [`rms_norm`](crate::rms_norm()).
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNorm;
+
+impl<const N: usize> Operation<N> for RmsNorm {
+    const NAME: &'static str = "rms_norm";
+
+    type Settings = f64;
+    type Outputs<T> = [T; 1];
+    type Saved<T> = [T; N];
+
+    fn save<T: Clone>(inputs: [T; N], _: &[T; 1]) -> [T; N] {
+        inputs
+    }
+
+    fn forward<B: Backend>(inputs: [FloatTensor<B>; N], epsilon: &f64) -> [FloatTensor<B>; 1] {
+        let ([input, weight], gate) = with_optional(inputs);
+        let (input, gate, weight) = (tensor(input), gate.map(tensor), tensor(weight));
+        [primitive(rms_norm_reference::<B>(
+            input, gate, weight, *epsilon,
+        ))]
+    }
+
+    fn backward<B: Kernels>(
+        back: Pullback<[FloatTensor<B>; N], FloatTensor<B>, N>,
+        epsilon: &f64,
+    ) -> [Option<FloatTensor<B>>; N] {
+        let (inputs, gate) = with_optional(back.saved);
+        leading(composed::backward::<B>(
+            inputs,
+            gate,
+            *epsilon,
+            back.gradient,
+        ))
+    }
+
+    fn native_forward<T: Real>(inputs: [FlexTensor; N], epsilon: &f64) -> [FlexTensor; 1] {
+        let ([input, weight], gate) = with_optional(inputs.each_ref());
+        [flex::forward::<T>(input, gate, weight, *epsilon)]
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<[FlexTensor; N], FlexTensor, N>,
+        epsilon: &f64,
+    ) -> [Option<FlexTensor>; N] {
+        let ([input, weight], gate) = with_optional(back.saved.each_ref());
+        leading(flex::backward::<T>(
+            input,
+            gate,
+            weight,
+            *epsilon,
+            &back.gradient,
+        ))
+    }
 }
 
 /// x / √(mean x² + ε) ∘ w, the mean over the channels of a step (`ZS19`); x is the input, or with a gate z the input ∘ SiLU(z).
@@ -34,8 +81,12 @@ pub fn rms_norm<B: Backend>(
     weight: Tensor<B, 1>,
     epsilon: f64,
 ) -> Tensor<B, 3> {
-    let (input, gate, weight) = (primitive(input), gate.map(primitive), primitive(weight));
-    tensor(B::rms_norm(input, gate, weight, epsilon))
+    let (input, weight) = (primitive(input), primitive(weight));
+    let [output] = match gate {
+        Some(gate) => <B as Run<RmsNorm, 3>>::run([input, weight, primitive(gate)], &epsilon),
+        None => <B as Run<RmsNorm, 2>>::run([input, weight], &epsilon),
+    };
+    tensor(output)
 }
 
 /// The same in plain tensor operations: the twin of the kernels.

@@ -1,15 +1,97 @@
 //! The plain scan h_k = a_k ∘ h_{k-1} + b_k, for layers that need the states themselves.
 
-pub(crate) mod autodiff;
-#[cfg(any(test, feature = "libtorch"))]
-pub(crate) mod blocked;
+mod blocked;
 #[cfg(feature = "cube")]
 pub(crate) mod cube;
-pub(crate) mod flex;
+mod flex;
 
-use burn::tensor::{Tensor, TensorPrimitive, backend::Backend as BurnBackend, ops::FloatTensor, s};
+#[cfg(feature = "cube")]
+use burn::tensor::{DType, Shape};
+use burn::tensor::{Tensor, TensorMetadata, backend::Backend as BurnBackend, ops::FloatTensor, s};
+use burn_flex::FlexTensor;
 
-use crate::backend::Backend;
+#[cfg(feature = "cube")]
+use crate::operation::OnCube;
+use crate::{
+    backend::{Backend, Kernels},
+    cpu::Real,
+    operation::{Kernel, Operation, Pullback, Run},
+    primitive::{primitive, tensor},
+};
+
+/// Of factors, input and initial state, with the kind of factors and of entries: see [`linear_scan`](crate::linear_scan()).
+#[derive(Clone, Copy, Debug)]
+pub struct LinearScan;
+
+impl Operation<3> for LinearScan {
+    const NAME: &'static str = "linear_scan";
+    const LENT: bool = true;
+
+    type Settings = (Decay<()>, Field);
+    type Outputs<T> = [T; 1];
+    /// Factors, states and initial state.
+    type Saved<T> = [T; 3];
+
+    fn save<T: Clone>([decay, _, initial_state]: [T; 3], [states]: &[T; 1]) -> [T; 3] {
+        [decay, states.clone(), initial_state]
+    }
+
+    fn forward<B: Backend>(
+        inputs: [FloatTensor<B>; 3],
+        kind: &(Decay<()>, Field),
+    ) -> [FloatTensor<B>; 1] {
+        [blocked::forward::<B>(&ScanParts::new(inputs, kind))]
+    }
+
+    fn backward<B: Kernels>(
+        back: Pullback<[FloatTensor<B>; 3], FloatTensor<B>, 3>,
+        kind: &(Decay<()>, Field),
+    ) -> [Option<FloatTensor<B>>; 3] {
+        let scanned = ScanParts::new(back.saved, kind);
+        blocked::backward::<B>(&scanned, &back.gradient).map(Some)
+    }
+
+    fn native_forward<T: Real>(
+        inputs: [FlexTensor; 3],
+        kind: &(Decay<()>, Field),
+    ) -> [FlexTensor; 1] {
+        [flex::forward::<T>(&ScanParts::new(inputs, kind))]
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<[FlexTensor; 3], FlexTensor, 3>,
+        kind: &(Decay<()>, Field),
+    ) -> [Option<FlexTensor>; 3] {
+        let scanned = ScanParts::new(back.saved, kind);
+        flex::backward::<T>(&scanned, &back.gradient).map(Some)
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_outputs(
+        [_, input, _]: &[Shape; 3],
+        dtype: DType,
+        _: &(Decay<()>, Field),
+    ) -> Option<[(Shape, DType); 1]> {
+        Some([(input.clone(), dtype)])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_forward<B: OnCube>(
+        inputs: [FloatTensor<B>; 3],
+        kind: &(Decay<()>, Field),
+    ) -> [FloatTensor<B>; 1] {
+        [cube::forward(&ScanParts::new(inputs, kind))]
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_backward<B: OnCube>(
+        back: Pullback<[FloatTensor<B>; 3], FloatTensor<B>, 3>,
+        kind: &(Decay<()>, Field),
+    ) -> [Option<FloatTensor<B>>; 3] {
+        let scanned = ScanParts::new(back.saved, kind);
+        cube::backward(&scanned, &back.gradient).map(Some)
+    }
+}
 
 /// What the entries of a scan are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,28 +128,61 @@ impl<T> Decay<T> {
     }
 }
 
-/// Everything that goes into a scan, as a backend's primitives.
+/// Everything that goes into a scan, or into its backward pass, as a backend's primitives.
 #[derive(Clone, Debug)]
-pub struct LinearScan<T> {
+pub(crate) struct ScanParts<T> {
     /// a.
-    pub decay: Decay<T>,
-    /// b, `[batch, length, width]`.
-    pub input: T,
+    pub(crate) decay: Decay<T>,
+    /// b, `[batch, length, width]`; on the way back the states instead, of the same shape.
+    pub(crate) sequence: T,
     /// h_{-1}, `[batch, width]`.
-    pub initial_state: T,
+    pub(crate) initial_state: T,
     /// How the last axis is read.
-    pub field: Field,
+    pub(crate) field: Field,
 }
 
-/// Gradients of everything that goes into a scan.
-#[derive(Clone, Debug)]
-pub struct LinearScanGradients<T> {
-    /// Gradient of a, in its shape.
-    pub decay: T,
-    /// Gradient of b.
-    pub input: T,
-    /// Gradient of h_{-1}.
-    pub initial_state: T,
+impl<T> ScanParts<T> {
+    fn new(parts: [T; 3], (decay, field): &(Decay<()>, Field)) -> Self {
+        let [factors, sequence, initial_state] = parts;
+        Self {
+            decay: decay.with(factors),
+            sequence,
+            initial_state,
+            field: *field,
+        }
+    }
+
+    fn kind(&self) -> (Decay<()>, Field) {
+        (self.decay.with(()), self.field)
+    }
+}
+
+impl<T: Clone> ScanParts<T> {
+    fn primitives(&self) -> [T; 3] {
+        [self.decay.tensor(), &self.sequence, &self.initial_state].map(Clone::clone)
+    }
+}
+
+/// All states, for operations that are composed around a scan.
+pub(crate) fn scan_states<B: Backend>(scan: &ScanParts<FloatTensor<B>>) -> FloatTensor<B> {
+    let [states] = <B as Run<LinearScan, 3>>::run(scan.primitives(), &scan.kind());
+    states
+}
+
+/// Gradients of factors, input and initial state from that of the `states`.
+pub(crate) fn scan_gradients<B: Kernels>(
+    scan: &ScanParts<FloatTensor<B>>,
+    states: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+) -> [FloatTensor<B>; 3] {
+    let back = Pullback {
+        shapes: scan.primitives().map(|part| part.shape()),
+        saved: LinearScan::save(scan.primitives(), &[states]),
+        gradient,
+        wanted: [true; 3],
+    };
+    let gradients = <B as Kernel<LinearScan, 3>>::backward(back, &scan.kind());
+    gradients.map(|gradient| gradient.expect("all of them are wanted"))
 }
 
 /// The factors a_k as tensors.
@@ -80,10 +195,10 @@ pub enum DecayTensor<B: BurnBackend> {
 }
 
 impl<B: BurnBackend> DecayTensor<B> {
-    fn into_primitive(self) -> Decay<FloatTensor<B>> {
+    fn into_primitive(self) -> (FloatTensor<B>, Decay<()>) {
         match self {
-            Self::Constant(a) => Decay::Constant(a.into_primitive().tensor()),
-            Self::PerStep(a) => Decay::PerStep(a.into_primitive().tensor()),
+            Self::Constant(a) => (primitive(a), Decay::Constant(())),
+            Self::PerStep(a) => (primitive(a), Decay::PerStep(())),
         }
     }
 
@@ -128,13 +243,10 @@ pub fn linear_scan<B: Backend>(
         [batch, width],
         "one state per batch row"
     );
-    let states = B::linear_scan(LinearScan {
-        decay: decay.into_primitive(),
-        input: input.into_primitive().tensor(),
-        initial_state: initial_state.into_primitive().tensor(),
-        field,
-    });
-    Tensor::from_primitive(TensorPrimitive::Float(states))
+    let (decay, kind) = decay.into_primitive();
+    let inputs = [decay, primitive(input), primitive(initial_state)];
+    let [states] = <B as Run<LinearScan, 3>>::run(inputs, &(kind, field));
+    tensor(states)
 }
 
 /// The state before the first input of every row of `input`, when nothing is known of it.

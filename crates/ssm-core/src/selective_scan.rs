@@ -1,55 +1,121 @@
 //! The selective scan: a diagonal state space map whose step size, input and output vectors come from the input.
 
-pub(crate) mod autodiff;
-pub(crate) mod composed;
+mod composed;
 #[cfg(feature = "cube")]
-pub(crate) mod cube;
-pub(crate) mod flex;
+mod cube;
+mod flex;
 
 use burn::tensor::{
     Tensor, activation::silu, backend::Backend as BurnBackend, ops::FloatTensor, s,
 };
 
+#[cfg(feature = "cube")]
+use burn::tensor::{DType, Shape};
+#[cfg(feature = "cube")]
+use burn_cubecl::kernel::into_contiguous;
+use burn_flex::FlexTensor;
+
+#[cfg(feature = "cube")]
+use crate::operation::OnCube;
 use crate::{
-    backend::Backend,
+    backend::{Backend, Kernels},
+    cpu::Real,
+    operation::{Operation, Pullback, Run},
     primitive::{primitive, tensor},
 };
 
-/// Everything that goes into a selective scan, as a backend's primitives.
-#[derive(Clone, Debug)]
-pub struct SelectiveScan<T> {
-    /// u, `[batch, length, channels]`.
-    pub input: T,
-    /// Δ before softplus, `[batch, length, channels]`.
-    pub step: T,
-    /// A, negative, `[channels, state]`.
-    pub decay: T,
-    /// B, `[batch, length, state]`.
-    pub input_vector: T,
-    /// C, `[batch, length, state]`.
-    pub output_vector: T,
-    /// D, `[channels]`.
-    pub feedthrough: T,
-    /// z before SiLU, `[batch, length, channels]`.
-    pub gate: T,
-}
+/// Of u, Δ, A, B, C, D and z to y and the states that the way back restarts from, in a layout of the kernel's own: see
+/// [`selective_scan`](crate::selective_scan()).
+#[derive(Clone, Copy, Debug)]
+pub struct SelectiveScan;
 
-impl<T> SelectiveScan<T> {
-    /// The parts in the order of the fields.
-    pub(crate) fn parts(&self) -> [&T; 7] {
-        [
-            &self.input,
-            &self.step,
-            &self.decay,
-            &self.input_vector,
-            &self.output_vector,
-            &self.feedthrough,
-            &self.gate,
-        ]
+impl Operation<7> for SelectiveScan {
+    const NAME: &'static str = "selective_scan";
+    const LENT: bool = true;
+
+    type Settings = ();
+    type Outputs<T> = [T; 2];
+    /// The inputs and the states.
+    type Saved<T> = [T; 8];
+
+    fn save<T: Clone>([u, step, a, b, c, d, z]: [T; 7], [_, states]: &[T; 2]) -> [T; 8] {
+        [u, step, a, b, c, d, z, states.clone()]
     }
 
+    fn forward<B: Backend>(inputs: [FloatTensor<B>; 7], _: &()) -> [FloatTensor<B>; 2] {
+        composed::forward::<B>(&SelectiveParts::of_parts(inputs))
+    }
+
+    fn backward<B: Kernels>(
+        back: Pullback<[FloatTensor<B>; 8], FloatTensor<B>, 7>,
+        _: &(),
+    ) -> [Option<FloatTensor<B>>; 7] {
+        let [parts @ .., chunk_states] = back.saved;
+        let scan = SelectiveParts::of_parts(parts);
+        composed::backward::<B>(&scan, chunk_states, back.gradient).map(Some)
+    }
+
+    fn native_forward<T: Real>(inputs: [FlexTensor; 7], _: &()) -> [FlexTensor; 2] {
+        flex::forward::<T>(&SelectiveParts::of_parts(inputs))
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<[FlexTensor; 8], FlexTensor, 7>,
+        _: &(),
+    ) -> [Option<FlexTensor>; 7] {
+        let [parts @ .., chunk_states] = back.saved;
+        let scan = SelectiveParts::of_parts(parts);
+        flex::backward::<T>(&scan, &chunk_states, &back.gradient).map(Some)
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_outputs(
+        [input, _, decay, ..]: &[Shape; 7],
+        dtype: DType,
+        _: &(),
+    ) -> Option<[(Shape, DType); 2]> {
+        let states = cube::chunk_states(input, decay, dtype);
+        Some([(input.clone(), dtype), states])
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_forward<B: OnCube>(inputs: [FloatTensor<B>; 7], _: &()) -> [FloatTensor<B>; 2] {
+        cube::forward(SelectiveParts::of_parts(inputs.map(into_contiguous)))
+    }
+
+    #[cfg(feature = "cube")]
+    fn cube_backward<B: OnCube>(
+        back: Pullback<[FloatTensor<B>; 8], FloatTensor<B>, 7>,
+        _: &(),
+    ) -> [Option<FloatTensor<B>>; 7] {
+        let [parts @ .., chunk_states] = back.saved;
+        let scan = SelectiveParts::of_parts(parts.map(into_contiguous));
+        cube::backward(scan, chunk_states, back.gradient).map(Some)
+    }
+}
+
+/// Everything that goes into a selective scan, as a backend's primitives.
+#[derive(Clone, Debug)]
+pub(crate) struct SelectiveParts<T> {
+    /// u, `[batch, length, channels]`.
+    input: T,
+    /// Δ before softplus, `[batch, length, channels]`.
+    step: T,
+    /// A, negative, `[channels, state]`.
+    decay: T,
+    /// B, `[batch, length, state]`.
+    input_vector: T,
+    /// C, `[batch, length, state]`.
+    output_vector: T,
+    /// D, `[channels]`.
+    feedthrough: T,
+    /// z before SiLU, `[batch, length, channels]`.
+    gate: T,
+}
+
+impl<T> SelectiveParts<T> {
     /// From parts in the order of the fields.
-    pub(crate) fn of_parts(parts: [T; 7]) -> Self {
+    fn of_parts(parts: [T; 7]) -> Self {
         let [
             input,
             step,
@@ -69,15 +135,6 @@ impl<T> SelectiveScan<T> {
             gate,
         }
     }
-}
-
-/// What the forward pass of a selective scan leaves.
-#[derive(Clone, Debug)]
-pub struct SelectiveScanForward<T> {
-    /// `[batch, length, channels]`.
-    pub output: T,
-    /// States that the backward pass restarts from, in a layout of the backend's own.
-    pub chunk_states: T,
 }
 
 /// Everything that goes into a selective scan, as tensors.
@@ -113,16 +170,16 @@ impl<B: BurnBackend> SelectiveScanTensors<B> {
         assert_eq!(self.feedthrough.dims(), [channels], "D per channel");
     }
 
-    fn into_primitives(self) -> SelectiveScan<FloatTensor<B>> {
-        SelectiveScan {
-            input: primitive(self.input),
-            step: primitive(self.step),
-            decay: primitive(self.decay),
-            input_vector: primitive(self.input_vector),
-            output_vector: primitive(self.output_vector),
-            feedthrough: primitive(self.feedthrough),
-            gate: primitive(self.gate),
-        }
+    fn into_primitives(self) -> [FloatTensor<B>; 7] {
+        [
+            primitive(self.input),
+            primitive(self.step),
+            primitive(self.decay),
+            primitive(self.input_vector),
+            primitive(self.output_vector),
+            primitive(self.feedthrough),
+            primitive(self.gate),
+        ]
     }
 }
 
@@ -140,7 +197,8 @@ impl<B: BurnBackend> SelectiveScanTensors<B> {
 /// `GD23`, algorithm 2 and section 3.3.
 pub fn selective_scan<B: Backend>(scan: SelectiveScanTensors<B>) -> Tensor<B, 3> {
     scan.check_shapes();
-    tensor(B::selective_scan(scan.into_primitives()))
+    let [output, _] = <B as Run<SelectiveScan, 7>>::run(scan.into_primitives(), &());
+    tensor(output)
 }
 
 /// log(1 + e^x) with all digits: burn's own adds e^x to one first.

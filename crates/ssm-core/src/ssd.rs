@@ -1,50 +1,90 @@
 //! The map of Mamba-2: a state space map with one decay for all states of a head.
 
-pub(crate) mod autodiff;
-pub(crate) mod composed;
-pub(crate) mod flex;
+mod composed;
+mod flex;
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend, ops::FloatTensor, s};
 
+use burn_flex::FlexTensor;
+
 use crate::{
     backend::Backend,
+    cpu::Real,
+    operation::{ByHand, Operation, Pullback, Run},
     primitive::{primitive, tensor},
 };
 
-/// Everything that goes into the map, as a backend's primitives.
-#[derive(Clone, Debug)]
-pub struct Ssd<T> {
-    /// x, `[batch, length, heads, width]`.
-    pub input: T,
-    /// Δ, `[batch, length, heads]`.
-    pub step: T,
-    /// A, negative, `[heads]`.
-    pub decay: T,
-    /// B, `[batch, length, groups · state]`.
-    pub input_vector: T,
-    /// C, likewise.
-    pub output_vector: T,
-    /// D, `[heads]`.
-    pub feedthrough: T,
-    /// Groups of B and C: one for all heads, or one for each.
-    pub groups: usize,
-}
+/// Of x, Δ, A, B, C and D, with the number of groups, to y and, of a kernel, the states that the way back restarts from: see
+/// [`ssd`](crate::ssd()).
+#[derive(Clone, Copy, Debug)]
+pub struct Ssd;
 
-impl<T> Ssd<T> {
-    /// The parts in the order of the fields.
-    pub(crate) fn parts(&self) -> [&T; 6] {
-        [
-            &self.input,
-            &self.step,
-            &self.decay,
-            &self.input_vector,
-            &self.output_vector,
-            &self.feedthrough,
-        ]
+impl Operation<6> for Ssd {
+    const NAME: &'static str = "ssd";
+    const BACKWARD: ByHand = ByHand::Natively;
+    const LENT: bool = true;
+
+    type Settings = usize;
+    type Outputs<T> = ([T; 1], Option<[T; 1]>);
+    /// The inputs and the states.
+    type Saved<T> = [T; 7];
+
+    fn save<T: Clone>(
+        [x, step, a, b, c, d]: [T; 6],
+        (_, states): &([T; 1], Option<[T; 1]>),
+    ) -> [T; 7] {
+        let [states] = states.clone().expect("the kernel leaves its states");
+        [x, step, a, b, c, d, states]
     }
 
+    fn forward<B: Backend>(
+        inputs: [FloatTensor<B>; 6],
+        groups: &usize,
+    ) -> ([FloatTensor<B>; 1], Option<[FloatTensor<B>; 1]>) {
+        let map = SsdTensors::<B>::of_primitives(inputs, *groups);
+        ([primitive(composed::ssd(map))], None)
+    }
+
+    fn native_forward<T: Real>(
+        inputs: [FlexTensor; 6],
+        groups: &usize,
+    ) -> ([FlexTensor; 1], Option<[FlexTensor; 1]>) {
+        let [output, states] = flex::forward::<T>(&SsdParts::of_parts(inputs, *groups));
+        ([output], Some([states]))
+    }
+
+    fn native_backward<T: Real>(
+        back: Pullback<[FlexTensor; 7], FlexTensor, 6>,
+        groups: &usize,
+    ) -> [Option<FlexTensor>; 6] {
+        let [parts @ .., chunk_states] = back.saved;
+        let map = SsdParts::of_parts(parts, *groups);
+        flex::backward::<T>(&map, &chunk_states, &back.gradient).map(Some)
+    }
+}
+
+/// Everything that goes into the map, as the CPU's primitives.
+#[derive(Clone, Debug)]
+struct SsdParts<T> {
+    /// x, `[batch, length, heads, width]`.
+    input: T,
+    /// Δ, `[batch, length, heads]`.
+    step: T,
+    /// A, negative, `[heads]`.
+    decay: T,
+    /// B, `[batch, length, groups · state]`.
+    input_vector: T,
+    /// C, likewise.
+    output_vector: T,
+    /// D, `[heads]`.
+    feedthrough: T,
+    /// Groups of B and C: one for all heads, or one for each.
+    groups: usize,
+}
+
+impl<T> SsdParts<T> {
     /// From parts in the order of the fields.
-    pub(crate) fn of_parts(parts: [T; 6], groups: usize) -> Self {
+    fn of_parts(parts: [T; 6], groups: usize) -> Self {
         let [input, step, decay, input_vector, output_vector, feedthrough] = parts;
         Self {
             input,
@@ -56,15 +96,6 @@ impl<T> Ssd<T> {
             groups,
         }
     }
-}
-
-/// What the forward pass of a kernel leaves.
-#[derive(Clone, Debug)]
-pub struct SsdForward<T> {
-    /// `[batch, length, heads, width]`.
-    pub output: T,
-    /// States that the backward pass restarts from, in a layout of the backend's own.
-    pub chunk_states: T,
 }
 
 /// Everything that goes into the map, as tensors.
@@ -103,28 +134,28 @@ impl<B: BurnBackend> SsdTensors<B> {
         }
     }
 
-    fn of_primitives(map: Ssd<FloatTensor<B>>) -> Self {
+    fn of_primitives(parts: [FloatTensor<B>; 6], groups: usize) -> Self {
+        let [input, step, decay, input_vector, output_vector, feedthrough] = parts;
         Self {
-            input: tensor(map.input),
-            step: tensor(map.step),
-            decay: tensor(map.decay),
-            input_vector: tensor(map.input_vector),
-            output_vector: tensor(map.output_vector),
-            feedthrough: tensor(map.feedthrough),
-            groups: map.groups,
+            input: tensor(input),
+            step: tensor(step),
+            decay: tensor(decay),
+            input_vector: tensor(input_vector),
+            output_vector: tensor(output_vector),
+            feedthrough: tensor(feedthrough),
+            groups,
         }
     }
 
-    fn into_primitives(self) -> Ssd<FloatTensor<B>> {
-        Ssd {
-            input: primitive(self.input),
-            step: primitive(self.step),
-            decay: primitive(self.decay),
-            input_vector: primitive(self.input_vector),
-            output_vector: primitive(self.output_vector),
-            feedthrough: primitive(self.feedthrough),
-            groups: self.groups,
-        }
+    fn into_primitives(self) -> [FloatTensor<B>; 6] {
+        [
+            primitive(self.input),
+            primitive(self.step),
+            primitive(self.decay),
+            primitive(self.input_vector),
+            primitive(self.output_vector),
+            primitive(self.feedthrough),
+        ]
     }
 }
 
@@ -140,7 +171,9 @@ impl<B: BurnBackend> SsdTensors<B> {
 /// `DG24`, sections 3 and 6.
 pub fn ssd<B: Backend>(map: SsdTensors<B>) -> Tensor<B, 4> {
     map.check_shapes();
-    tensor(B::ssd(map.into_primitives()))
+    let groups = map.groups;
+    let ([output], _) = <B as Run<Ssd, 6>>::run(map.into_primitives(), &groups);
+    tensor(output)
 }
 
 /// The same in plain tensor operations, one step after the other: the twin of the kernels.

@@ -3,8 +3,7 @@
 //! A recurrence needs its state and nothing else of the past. A stream copies the weights of a layer or a model out of
 //! its tensors once, laid out for vectors, and then takes one input after the other. It runs on one processor thread
 //! and knows no backend; what it computes is what [`Lru::forward`](crate::Lru::forward),
-//! [`Classifier::forward`](crate::Classifier::forward) and [`Mamba::forward`](crate::Mamba::forward) compute for the
-//! whole sequence, to `f32` rounding.
+//! [`Model::forward`](crate::Model::forward) compute for the whole sequence, to `f32` rounding.
 //!
 //! Clones share the weights and have a state of their own: one per session that is served.
 //!
@@ -33,18 +32,43 @@
 //! ```
 
 mod affine;
-mod classifier;
+mod channel;
+mod diagonal;
 mod encoder;
-mod lru;
 mod mamba;
 mod matrix;
 mod mean;
+mod model;
+mod rms_norm;
 
-pub use classifier::ClassifierStream;
-pub use lru::LruStream;
-pub use mamba::MambaStream;
+pub use channel::ChannelStream;
+pub use diagonal::DiagonalStream;
+pub use model::ModelStream;
+
+use std::fmt::Debug;
 
 use burn::tensor::{Tensor, backend::Backend};
+
+/// A layer of any kind that takes one input after the other. Clones share the weights and have a state of their own.
+pub trait LayerStream: Debug + Send + Sync {
+    /// Takes one input and writes its output, both `[hidden]`, without allocation.
+    ///
+    /// # Panics
+    /// If `input` or `output` has another length.
+    fn step(&mut self, input: &[f32], output: &mut [f32]);
+
+    /// Forgets everything: the next step is the first.
+    fn reset(&mut self);
+
+    /// A clone.
+    fn boxed(&self) -> Box<dyn LayerStream>;
+}
+
+impl Clone for Box<dyn LayerStream> {
+    fn clone(&self) -> Self {
+        self.boxed()
+    }
+}
 
 /// Values of a tensor in row-major order.
 fn values<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {

@@ -132,7 +132,7 @@ pub enum WeightsError {
     #[error("tensors `{}` and `{}` exclude each other; a model has one of them", names[0], names[1])]
     Exclusive {
         /// Their names.
-        names: [&'static str; 2],
+        names: [String; 2],
     },
     /// Tensors that no part of the model uses.
     #[error(
@@ -147,21 +147,21 @@ pub enum WeightsError {
     #[error("no encoder: expected `{}` or `{}`", names[0], names[1])]
     NoEncoder {
         /// The names of both.
-        names: [&'static str; 2],
+        names: [String; 2],
     },
     /// A model of real channels has no head over classes, and cannot have one over tokens.
     #[error("tensor `{head}` is missing: a model on values (`{encoder}`) needs a head of classes")]
     NoClasses {
         /// Name of the head.
-        head: &'static str,
+        head: String,
         /// Name of the encoder.
-        encoder: &'static str,
+        encoder: String,
     },
-    /// The names of the blocks leave a gap, or there is none.
-    #[error("no tensors of block {index} (`blocks.{index}.lru.nu_log`)")]
+    /// There is no block.
+    #[error("no tensors of block 0 (`{}`)", layers.join("`, `"))]
     NoBlock {
-        /// The first block that is missing.
-        index: usize,
+        /// Where its layer could be.
+        layers: Vec<String>,
     },
 }
 
@@ -190,6 +190,15 @@ impl NamedTensors {
     /// Whether there is a tensor of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// Whether there is a tensor under this path.
+    pub(crate) fn has_any(&self, prefix: &str) -> bool {
+        let start = format!("{prefix}.");
+        let mut after = self.0.range(start.clone()..);
+        after
+            .next()
+            .is_some_and(|(name, _)| name.starts_with(&start))
     }
 
     /// The sizes that a tensor tells, of which none is 0: everything that is allocated by them is no larger than the file.
@@ -252,6 +261,15 @@ impl NamedTensors {
 }
 
 impl NamedTensor {
+    /// The values of a tensor.
+    pub(crate) fn of<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Self {
+        let data = tensor.into_data();
+        Self {
+            shape: data.shape.as_slice().to_vec(),
+            values: data.iter::<f32>().collect(),
+        }
+    }
+
     fn check_count(&self, name: &str) -> Result<(), WeightsError> {
         let product = |product: usize, size: &usize| product.checked_mul(*size);
         match self.shape.iter().try_fold(1, product) == Some(self.values.len()) {
@@ -281,11 +299,7 @@ impl<B: Backend> ModuleVisitor<B> for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let data = param.val().into_data();
-        let tensor = NamedTensor {
-            shape: data.shape.as_slice().to_vec(),
-            values: data.iter::<f32>().collect(),
-        };
+        let tensor = NamedTensor::of(param.val());
         self.tensors.0.insert(self.path.name(), tensor);
     }
 }

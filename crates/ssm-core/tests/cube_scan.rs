@@ -6,7 +6,7 @@
 use burn::{
     backend::Wgpu,
     tensor::{
-        DType, Shape, Tensor, TensorData, TensorPrimitive, backend::Backend as BurnBackend,
+        DType, Tensor, TensorData, TensorPrimitive, backend::Backend as BurnBackend,
         ops::FloatTensor,
     },
 };
@@ -14,7 +14,11 @@ use burn_cubecl::CubeBackend;
 use cubecl::wgpu::WgpuRuntime;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{Decay, Dropout, Field, Kernels, LinearScan, probe_wgpu};
+use ssm_core::{
+    Decay, Dropout, Field, Kernels, Recorded, Run,
+    operations::{DropoutFactors, LinearScan},
+    probe_wgpu,
+};
 
 type Fused = Wgpu;
 type Plain = CubeBackend<WgpuRuntime, f32, i32, u32>;
@@ -179,31 +183,30 @@ impl Case {
         let device = device::<B>();
         let shape = [self.batch, self.length, self.width];
         let sequence = |values: &[f64]| upload::<B, 3>(values, shape, strided, &device);
-        let scan = LinearScan {
-            decay: if self.per_step {
-                Decay::PerStep(sequence(&self.decay))
-            } else {
-                Decay::Constant(upload::<B, 1>(&self.decay, [self.width], false, &device))
-            },
-            input: sequence(&self.input),
-            initial_state: upload::<B, 2>(
-                &self.initial,
-                [self.batch, self.width],
-                strided,
-                &device,
-            ),
-            field: self.field,
+        let (decay, kind) = match self.per_step {
+            true => (sequence(&self.decay), Decay::PerStep(())),
+            false => {
+                let decay = upload::<B, 1>(&self.decay, [self.width], false, &device);
+                (decay, Decay::Constant(()))
+            }
         };
-        let states = B::linear_scan_forward(&scan);
-        let gradients = B::linear_scan_backward(&scan, &states, &sequence(&self.weights));
+        let before = [self.batch, self.width];
+        let inputs = [
+            decay,
+            sequence(&self.input),
+            upload::<B, 2>(&self.initial, before, strided, &device),
+        ];
+        let ([states], way_back) = Recorded::<LinearScan, B, 3>::run(inputs, (kind, self.field));
+        let gradients = way_back.backward(sequence(&self.weights), [true; 3]);
+        let [decay, input, initial] = gradients.map(Option::unwrap);
         Results {
             decay: match self.per_step {
-                true => download::<B, 3>(gradients.decay, shape),
-                false => download::<B, 1>(gradients.decay, [self.width]),
+                true => download::<B, 3>(decay, shape),
+                false => download::<B, 1>(decay, [self.width]),
             },
             states: download::<B, 3>(states, shape),
-            input: download::<B, 3>(gradients.input, shape),
-            initial: download::<B, 2>(gradients.initial_state, [self.batch, self.width]),
+            input: download::<B, 3>(input, shape),
+            initial: download::<B, 2>(initial, before),
         }
     }
 
@@ -370,23 +373,14 @@ fn scans_mix_with_fused_operations_and_with_each_other() {
                 let input = upload::<Fused, 3>(&case.input, shape, false, &device);
                 let input = Tensor::<Fused, 3>::from_primitive(TensorPrimitive::Float(input));
                 let half = input.clone() * 0.5;
-                let scan = LinearScan {
-                    decay: Decay::Constant(upload::<Fused, 1>(
-                        &case.decay,
-                        [case.width],
-                        false,
-                        &device,
-                    )),
-                    input: (half.clone() + half).into_primitive().tensor(),
-                    initial_state: upload::<Fused, 2>(
-                        &case.initial,
-                        [case.batch, case.width],
-                        false,
-                        &device,
-                    ),
-                    field: case.field,
-                };
-                let states = Fused::linear_scan_forward(&scan);
+                let before = [case.batch, case.width];
+                let inputs = [
+                    upload::<Fused, 1>(&case.decay, [case.width], false, &device),
+                    (half.clone() + half).into_primitive().tensor(),
+                    upload::<Fused, 2>(&case.initial, before, false, &device),
+                ];
+                let kind = (Decay::Constant(()), case.field);
+                let [states] = <Fused as Run<LinearScan, 3>>::run(inputs, &kind);
                 let states = Tensor::<Fused, 3>::from_primitive(TensorPrimitive::Float(states));
                 let result = (states * 2.0 - input).into_primitive().tensor();
                 let want: Vec<f64> = std::iter::zip(case.sequential(|x| x).states, &case.input)
@@ -417,7 +411,9 @@ fn a_scan_repeats_bit_by_bit() {
 fn the_dropout_mask_is_the_one_of_the_cpu_bit_by_bit() {
     fn check<B: Kernels>(dropout: Dropout, shape: [usize; 3]) {
         let device = device::<B>();
-        let factors = B::dropout_factors(dropout, Shape::from(shape), &device, DType::F32);
+        let like = Tensor::<B, 3>::zeros(shape, (&device, DType::F32));
+        let like = like.into_primitive().tensor();
+        let [factors] = <B as Run<DropoutFactors, 1>>::run([like], &dropout);
         let factors = download::<B, 3>(factors, shape);
         for (position, got) in factors.into_iter().enumerate() {
             let want = f64::from(dropout.factor(position));

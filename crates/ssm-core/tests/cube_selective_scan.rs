@@ -14,7 +14,7 @@ use burn_cubecl::CubeBackend;
 use cubecl::wgpu::WgpuRuntime;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{Kernels, SelectiveScan, probe_wgpu};
+use ssm_core::{Kernels, Recorded, Run, operations::SelectiveScan, probe_wgpu};
 
 type Fused = Wgpu;
 type Plain = CubeBackend<WgpuRuntime, f32, i32, u32>;
@@ -52,12 +52,12 @@ impl Sizes {
 #[derive(Clone)]
 struct Case {
     sizes: Sizes,
-    /// In the order of the fields of [`SelectiveScan`].
+    /// In the order of the inputs of [`SelectiveScan`].
     parts: [Vec<f64>; 7],
     weights: Vec<f64>,
 }
 
-/// The output, then the gradients in the order of the fields of [`SelectiveScan`].
+/// The output, then the gradients in the order of the inputs of [`SelectiveScan`].
 type Results = [Vec<f64>; 8];
 
 const NAMES: [&str; 8] = ["output", "u", "step", "A", "B", "C", "D", "z"];
@@ -106,36 +106,37 @@ impl Case {
         dtype: DType,
         layout: Layout,
         device: &B::Device,
-    ) -> SelectiveScan<FloatTensor<B>> {
+    ) -> [FloatTensor<B>; 7] {
         let (wide, vector) = (self.sizes.wide(), self.sizes.vector());
         let [u, step, a, b, c, d, z] = &self.parts;
         let upload = |values: &[f64], shape| upload::<B, 3>(values, shape, dtype, layout, device);
-        SelectiveScan {
-            input: upload(u, wide),
-            step: upload(step, wide),
-            decay: self::upload::<B, 2>(a, self.sizes.matrix(), dtype, layout, device),
-            input_vector: upload(b, vector),
-            output_vector: upload(c, vector),
-            feedthrough: self::upload::<B, 1>(d, [self.sizes.channels], dtype, layout, device),
-            gate: upload(z, wide),
-        }
+        [
+            upload(u, wide),
+            upload(step, wide),
+            self::upload::<B, 2>(a, self.sizes.matrix(), dtype, layout, device),
+            upload(b, vector),
+            upload(c, vector),
+            self::upload::<B, 1>(d, [self.sizes.channels], dtype, layout, device),
+            upload(z, wide),
+        ]
     }
 
     fn on<B: Kernels>(&self, dtype: DType, layout: Layout, device: &B::Device) -> Results {
         let (wide, vector) = (self.sizes.wide(), self.sizes.vector());
         let scan = self.scan::<B>(dtype, layout, device);
         let weights = upload::<B, 3>(&self.weights, wide, dtype, layout, device);
-        let forward = B::selective_scan_forward(&scan);
-        let found = B::selective_scan_backward(&scan, &forward.chunk_states, &weights);
+        let ([output, _], way_back) = Recorded::<SelectiveScan, B, 7>::run(scan, ());
+        let gradients = way_back.backward(weights, [true; 7]);
+        let [u, step, a, b, c, d, z] = gradients.map(Option::unwrap);
         [
-            download::<B, 3>(forward.output, wide),
-            download::<B, 3>(found.input, wide),
-            download::<B, 3>(found.step, wide),
-            download::<B, 2>(found.decay, self.sizes.matrix()),
-            download::<B, 3>(found.input_vector, vector),
-            download::<B, 3>(found.output_vector, vector),
-            download::<B, 1>(found.feedthrough, [self.sizes.channels]),
-            download::<B, 3>(found.gate, wide),
+            download::<B, 3>(output, wide),
+            download::<B, 3>(u, wide),
+            download::<B, 3>(step, wide),
+            download::<B, 2>(a, self.sizes.matrix()),
+            download::<B, 3>(b, vector),
+            download::<B, 3>(c, vector),
+            download::<B, 1>(d, [self.sizes.channels]),
+            download::<B, 3>(z, wide),
         ]
     }
 
@@ -276,11 +277,11 @@ fn scans_mix_with_fused_operations() {
         let case = Case::new(seed, [2, 30, 4, 3], 0.0);
         let mut scan = case.scan::<Fused>(DType::F32, Layout::Contiguous, &device);
         let half =
-            Tensor::<Fused, 3>::from_primitive(TensorPrimitive::Float(scan.input.clone())) * 0.5;
-        scan.input = (half.clone() + half).into_primitive().tensor();
-        let output = Fused::selective_scan_forward(&scan).output;
+            Tensor::<Fused, 3>::from_primitive(TensorPrimitive::Float(scan[0].clone())) * 0.5;
+        scan[0] = (half.clone() + half).into_primitive().tensor();
+        let input = Tensor::from_primitive(TensorPrimitive::Float(scan[0].clone()));
+        let [output, _] = <Fused as Run<SelectiveScan, 7>>::run(scan, &());
         let output = Tensor::<Fused, 3>::from_primitive(TensorPrimitive::Float(output));
-        let input = Tensor::from_primitive(TensorPrimitive::Float(scan.input));
         let result = (output * 2.0 - input).into_primitive().tensor();
         let want: Vec<f64> = std::iter::zip(&case.on_cpu(DType::F64)[0], &case.parts[0])
             .map(|(output, input)| 2.0 * output - input)

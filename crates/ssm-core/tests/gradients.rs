@@ -17,8 +17,8 @@ use hsv::Mat;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{
-    Block, Classifier, ClassifierConfig, Dropout, DualMixer, Encoder, Lru, LruInit, Mamba,
-    MambaConfig, MambaHead, MambaLayer, Mixer, MixerKind, ModulePath,
+    Architecture, Block, Dropout, DualSettings, Encoder, Head, Layer, LayerSettings, Lru, LruInit,
+    Model, ModulePath, SelectiveSettings,
 };
 
 type Cpu = Autodiff<Flex>;
@@ -172,16 +172,22 @@ fn gradients_of_a_linear_recurrent_unit_are_central_differences() {
     check("lru", &layer, Lru::forward);
 }
 
-#[test]
-fn gradients_of_a_block_are_central_differences_with_dropout_and_without() {
-    let config = ClassifierConfig {
+/// The block of a model that has one.
+fn block(layer: LayerSettings, seed: u64) -> Block<Cpu> {
+    let architecture = Architecture {
         encoder: Encoder::Linear { channels: 1 },
         hidden_dim: HIDDEN,
         state_dims: vec![STATE],
-        classes: 2,
+        layer,
+        head: Head::Classes { classes: 2 },
     };
-    let model = Classifier::<Cpu>::init(&config, INIT, 5, &Default::default());
-    let block = &model.blocks[0];
+    let mut model = Model::init(&architecture, seed, &Default::default());
+    model.blocks.remove(0)
+}
+
+#[test]
+fn gradients_of_a_block_are_central_differences_with_dropout_and_without() {
+    let block = &block(LayerSettings::Lru(INIT), 5);
     check("block in evaluation", block, Block::forward);
     let dropout = Dropout {
         probability: 0.3,
@@ -193,45 +199,47 @@ fn gradients_of_a_block_are_central_differences_with_dropout_and_without() {
     }
 }
 
-fn mamba_layer(mixer: MixerKind) -> MambaLayer<Cpu> {
-    let config = MambaConfig {
-        encoder: Encoder::Linear { channels: 1 },
-        hidden_dim: HIDDEN,
-        state_dims: vec![STATE],
-        channels: 2 * HIDDEN,
-        taps: 4,
-        mixer,
-        head: MambaHead::Classes { classes: 2 },
+fn mamba() -> Block<Cpu> {
+    let settings = SelectiveSettings {
+        expand: 2,
+        conv_kernel: 4,
+        dt_rank: Some(2),
     };
-    let mut model = Mamba::init(&config, 7, &Default::default());
-    model.backbone.layers.remove(0)
+    block(LayerSettings::Mamba(settings), 7)
+}
+
+/// Of three heads.
+fn mamba2() -> Block<Cpu> {
+    let settings = DualSettings {
+        expand: 2,
+        conv_kernel: 4,
+        head_dim: 2 * HIDDEN / 3,
+    };
+    block(LayerSettings::Mamba2(settings), 7)
 }
 
 #[test]
 fn gradients_of_a_mamba_layer_are_central_differences() {
-    let layer = mamba_layer(MixerKind::Selective { step_rank: 2 });
-    check("mamba", &layer, MambaLayer::forward);
+    check("mamba", &mamba(), Block::forward);
 }
 
 #[test]
 fn gradients_of_a_mamba2_layer_are_central_differences() {
-    let layer = mamba_layer(MixerKind::Dual { heads: 3 });
-    check("mamba2", &layer, MambaLayer::forward);
+    check("mamba2", &mamba2(), Block::forward);
 }
 
 #[test]
 fn gradients_of_a_mamba2_layer_whose_heads_have_bases_are_central_differences() {
-    let mut layer = mamba_layer(MixerKind::Dual { heads: 3 });
+    let mut block = mamba2();
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let mut matrix =
         |rows, columns| Mat::from_fn(rows, columns, |_, _| rng.random_range(-1.0..1.0));
     let bases: Vec<_> = (0..3)
         .map(|_| (matrix(STATE, 2), matrix(2, STATE)))
         .collect();
-    let Mixer::Dual(mixer) = &layer.mixer else {
+    let Layer::Mamba2(mixer) = &block.layer else {
         panic!("the layer is of Mamba-2");
     };
-    let balanced: DualMixer<Cpu> = mixer.balanced(&bases);
-    layer.mixer = Mixer::Dual(balanced);
-    check("mamba2 with bases", &layer, MambaLayer::forward);
+    block.layer = Layer::Mamba2(mixer.balanced(&bases));
+    check("mamba2 with bases", &block, Block::forward);
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use burn::{
     backend::{Autodiff, Flex},
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, Param},
     tensor::{
         DType, Int, Tensor, TensorData,
         activation::log_softmax,
@@ -17,7 +17,7 @@ use burn::{
     },
 };
 use safetensors::{Dtype, SafeTensors};
-use ssm_core::{Mamba, ModulePath, NamedTensor, NamedTensors, Readout, Sequences};
+use ssm_core::{Model, NamedTensor, NamedTensors, NamedVisitor, Readout, Sequences};
 
 type Cpu = Autodiff<Flex>;
 
@@ -88,25 +88,16 @@ impl<B: Backend> ModuleMapper<B> for Widen {
     }
 }
 
-/// Gradients of every parameter by its path.
+/// Gradients of every parameter by its published name.
 struct Gradients<'a> {
-    path: ModulePath,
     gradients: &'a <Cpu as AutodiffBackend>::Gradients,
     found: BTreeMap<String, Vec<f64>>,
 }
 
-impl ModuleVisitor<Cpu> for Gradients<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, container_type: &str) {
-        self.path.exit(container_type);
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
+impl NamedVisitor<Cpu> for Gradients<'_> {
+    fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<Cpu, D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
-            self.found.insert(self.path.name(), values(gradient));
+            self.found.insert(name, values(gradient));
         }
     }
 }
@@ -117,7 +108,7 @@ fn check(name: &str) {
         File::open(&format!("{name}_io.safetensors")),
     );
     let device = Default::default();
-    let model = Mamba::<Cpu>::from_tensors(weights.weights(), &device).unwrap();
+    let model = Model::<Cpu>::from_tensors(weights.weights(), &device).unwrap();
     let model = model.map(&mut Widen);
     let (shape, ids) = &io.0["input_ids"];
     let [batch, length]: [usize; 2] = shape.as_slice().try_into().unwrap();
@@ -150,11 +141,10 @@ fn check(name: &str) {
 
     let gradients = loss.backward();
     let mut visitor = Gradients {
-        path: ModulePath::default(),
         gradients: &gradients,
         found: BTreeMap::new(),
     };
-    model.visit(&mut visitor);
+    model.visit_named(&mut visitor);
     let wanted = io.0.keys().filter_map(|name| name.strip_prefix("grad."));
     let wanted: Vec<&str> = wanted.collect();
     assert_eq!(wanted.len(), visitor.found.len());
@@ -168,7 +158,7 @@ fn check(name: &str) {
 fn check_stream(name: &str) {
     let io = File::open(&format!("{name}_io.safetensors"));
     let weights = File::open(&format!("{name}.safetensors")).weights();
-    let model = Mamba::<Flex>::from_tensors(weights, &Default::default()).unwrap();
+    let model = Model::<Flex>::from_tensors(weights, &Default::default()).unwrap();
     let (shape, ids) = &io.0["input_ids"];
     let want = io.values("logits");
     let (length, vocabulary) = (shape[1], want.len() / ids.len());

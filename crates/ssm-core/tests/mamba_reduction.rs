@@ -11,8 +11,8 @@ use burn::{
 };
 use hsv::Mat;
 use ssm_core::{
-    Encoder, GramianEstimate, HeadBasis, HeadGramians, Mamba, MambaConfig, MambaHead, Mixer,
-    MixerKind, Sequences,
+    Architecture, DualMixer, DualSettings, Encoder, GramianEstimate, Head, HeadBasis, HeadGramians,
+    Layer, LayerSettings, Model, SelectiveSettings, Sequences,
 };
 
 /// T and Wᵀ.
@@ -21,23 +21,31 @@ type Projections = (Mat<f64>, Mat<f64>);
 const STATE: usize = 16;
 const LENGTH: usize = 80;
 
-fn model(mixer: MixerKind) -> Mamba<Flex> {
-    let config = MambaConfig {
+fn model(layer: LayerSettings) -> Model<Flex> {
+    let architecture = Architecture {
         encoder: Encoder::Embedding { vocabulary: 20 },
         hidden_dim: 12,
         state_dims: vec![STATE, STATE],
-        channels: 24,
-        taps: 4,
-        mixer,
-        head: MambaHead::Tokens { tied: true },
+        layer,
+        head: Head::Tokens { tied: true },
     };
-    Mamba::init(&config, 3, &Default::default())
+    Model::init(&architecture, 3, &Default::default())
 }
 
-const KINDS: [MixerKind; 2] = [
-    MixerKind::Selective { step_rank: 2 },
-    MixerKind::Dual { heads: 3 },
-];
+const SELECTIVE: LayerSettings = LayerSettings::Mamba(SelectiveSettings {
+    expand: 2,
+    conv_kernel: 4,
+    dt_rank: Some(2),
+});
+
+/// Of three heads.
+const DUAL: LayerSettings = LayerSettings::Mamba2(DualSettings {
+    expand: 2,
+    conv_kernel: 4,
+    head_dim: 8,
+});
+
+const KINDS: [LayerSettings; 2] = [SELECTIVE, DUAL];
 
 fn tokens() -> Sequences<Flex> {
     let tokens: Vec<i32> = (0..4 * LENGTH)
@@ -52,7 +60,7 @@ fn rms(x: Tensor<Flex, 3>) -> f64 {
 }
 
 /// Relative distance of the outputs of two mixers.
-fn distance(a: &Mixer<Flex>, b: &Mixer<Flex>, input: &Tensor<Flex, 3>) -> f64 {
+fn distance(a: &Layer<Flex>, b: &Layer<Flex>, input: &Tensor<Flex, 3>) -> f64 {
     let (a, b) = (a.forward(input.clone()), b.forward(input.clone()));
     rms(a - b.clone()) / rms(b)
 }
@@ -60,9 +68,9 @@ fn distance(a: &Mixer<Flex>, b: &Mixer<Flex>, input: &Tensor<Flex, 3>) -> f64 {
 #[test]
 fn all_states_in_any_order_are_the_same_mixer_and_none_of_them_is_idle() {
     for kind in KINDS {
-        let model = model(kind);
-        let input = model.mixer_inputs(tokens()).remove(1);
-        let mixer = &model.backbone.layers[1].mixer;
+        let model = model(kind.clone());
+        let input = model.layer_inputs(tokens()).remove(1);
+        let mixer = &model.blocks[1].layer;
         let all: Vec<usize> = (0..STATE).collect();
         assert_eq!(distance(&mixer.selected(&all), mixer, &input), 0.0);
         let backwards: Vec<usize> = (0..STATE).rev().collect();
@@ -86,28 +94,23 @@ fn all_states_in_any_order_are_the_same_mixer_and_none_of_them_is_idle() {
 fn a_model_of_fewer_states_goes_through_a_file() {
     for kind in KINDS {
         let mut model = model(kind);
-        for (layer, kept) in model
-            .backbone
-            .layers
-            .iter_mut()
-            .zip([&[0, 3, 5][..], &[1, 2]])
-        {
-            layer.mixer = layer.mixer.selected(kept);
+        for (block, kept) in model.blocks.iter_mut().zip([&[0, 3, 5][..], &[1, 2]]) {
+            block.layer = block.layer.selected(kept);
         }
         assert_eq!(model.state_dims(), [3, 2]);
-        let again = Mamba::<Flex>::from_tensors(model.to_tensors(), &Default::default()).unwrap();
+        let again = Model::<Flex>::from_tensors(model.to_tensors(), &Default::default()).unwrap();
         assert_eq!(again.to_tensors(), model.to_tensors());
-        assert_eq!(again.config(), model.config());
+        assert_eq!(again.sizes(), model.sizes());
     }
 }
 
 /// A Mamba-2 mixer whose B and C have unlike spectra in a basis that is not that of their entries.
-fn uneven() -> (Mamba<Flex>, Tensor<Flex, 3>) {
-    let mut model = model(MixerKind::Dual { heads: 3 });
+fn uneven() -> (DualMixer<Flex>, Tensor<Flex, 3>) {
+    let mut model = model(DUAL);
     let device = Default::default();
     Flex::seed(&device, 5);
     let channels = 24;
-    let Mixer::Dual(mixer) = &mut model.backbone.layers[1].mixer else {
+    let Layer::Mamba2(mixer) = &mut model.blocks[1].layer else {
         unreachable!("the model was made of this kind");
     };
     // SiLU of the filters' biases drowns what the input does: without them B and C are near linear in it.
@@ -140,16 +143,13 @@ fn uneven() -> (Mamba<Flex>, Tensor<Flex, 3>) {
         0,
     );
     mixer.in_proj.weight = burn::module::Param::from_tensor(weight);
-    let input = model.mixer_inputs(tokens()).remove(1);
-    (model, input)
+    let mixer = mixer.clone();
+    (mixer, model.layer_inputs(tokens()).remove(1))
 }
 
 #[test]
 fn a_full_basis_for_every_head_gives_the_output_back() {
-    let (model, input) = uneven();
-    let Mixer::Dual(mixer) = &model.backbone.layers[1].mixer else {
-        unreachable!("the model was made of this kind");
-    };
+    let (mixer, input) = uneven();
     let gramians = mixer.head_gramians(input.clone(), &[LENGTH; 4]);
     let projections: Vec<Projections> = gramians
         .iter()
@@ -159,24 +159,21 @@ fn a_full_basis_for_every_head_gives_the_output_back() {
             balanced.projections(STATE)
         })
         .collect();
-    let whole = Mixer::Dual(mixer.balanced(&projections));
-    let reference = Mixer::Dual(mixer.clone());
+    let whole = mixer.balanced(&projections);
+    let reference = Layer::Mamba2(mixer.clone());
     // f32 maps of a condition of some tens.
-    let error = distance(&whole, &reference, &input);
+    let error = distance(&Layer::Mamba2(whole.clone()), &reference, &input);
     assert!(error < 1e-4, "{error:e}");
 
     // A basis of a basis, and states chosen in it.
-    let Mixer::Dual(whole) = whole else {
-        unreachable!("it was made of this kind");
-    };
     let identity = Mat::<f64>::identity(STATE, STATE);
     let again = whole.balanced(&vec![(identity.clone(), identity); 3]);
     assert_eq!(
-        distance(&Mixer::Dual(again), &Mixer::Dual(whole.clone()), &input),
+        distance(&Layer::Mamba2(again), &Layer::Mamba2(whole.clone()), &input),
         0.0
     );
     let kept: Vec<usize> = (0..8).collect();
-    let chosen = Mixer::Dual(whole.selected(&kept));
+    let chosen = Layer::Mamba2(whole.selected(&kept));
     let projections: Vec<_> = gramians
         .iter()
         .map(|head| {
@@ -184,18 +181,15 @@ fn a_full_basis_for_every_head_gives_the_output_back() {
             balanced.projections(8)
         })
         .collect();
-    let truncated = Mixer::Dual(mixer.balanced(&projections));
+    let truncated = Layer::Mamba2(mixer.balanced(&projections));
     assert_eq!(chosen.state_dim(), 8);
     assert!(distance(&chosen, &truncated, &input) < 1e-5);
 }
 
 #[test]
 fn balanced_heads_lose_less_than_principal_directions_and_chosen_states() {
-    let (model, input) = uneven();
-    let Mixer::Dual(mixer) = &model.backbone.layers[1].mixer else {
-        unreachable!("the model was made of this kind");
-    };
-    let reference = Mixer::Dual(mixer.clone());
+    let (mixer, input) = uneven();
+    let reference = Layer::Mamba2(mixer.clone());
     let gramians = mixer.head_gramians(input.clone(), &[LENGTH; 4]);
     let scores = mixer.state_scores(input.clone(), &[LENGTH; 4], GramianEstimate::Empirical);
     let mut ranking: Vec<usize> = (0..STATE).collect();
@@ -205,7 +199,7 @@ fn balanced_heads_lose_less_than_principal_directions_and_chosen_states() {
             let projections =
                 |head: &HeadGramians| head.in_basis(basis).unwrap().projections(order);
             let projections: Vec<Projections> = gramians.iter().map(projections).collect();
-            let smaller = Mixer::Dual(mixer.balanced(&projections));
+            let smaller = Layer::Mamba2(mixer.balanced(&projections));
             distance(&smaller, &reference, &input)
         };
         let [balanced, keys, queries] =

@@ -13,12 +13,16 @@ use burn::{
     backend::{Autodiff, Flex},
     module::{Module, ModuleMapper, ModuleVisitor, Param},
     tensor::{
-        DType, Int, Tensor, TensorData, activation::log_softmax, activation::softmax,
-        backend::Backend,
+        DType, Int, Tensor, TensorData,
+        activation::{log_softmax, softmax},
+        backend::AutodiffBackend,
     },
 };
 use serde_json::Value;
-use ssm_core::{Classifier, ClassifierConfig, Encoder, Lru, LruInit, Readout, Sequences};
+use ssm_core::{
+    Architecture, Backend, Encoder, Head, LayerSettings, Lru, LruInit, Model, NamedMapper,
+    NamedVisitor, Readout, Sequences,
+};
 
 type Cpu = Autodiff<Flex>;
 
@@ -66,7 +70,7 @@ fn assert_close(name: &str, got: &[f64], want: &[f64], tolerance: f64) {
     }
 }
 
-/// Sets every parameter of a module to the value of its path, in `f64`.
+/// Sets every parameter of a layer to the value of its path, of a model to that of its published name, in `f64`.
 struct Set<'a> {
     path: Vec<String>,
     source: &'a BTreeMap<String, Value>,
@@ -82,8 +86,18 @@ impl<B: Backend> ModuleMapper<B> for Set<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        self.map(self.path.join("."), param)
+    }
+}
+
+impl<B: Backend> NamedMapper<B> for Set<'_> {
+    fn map<const D: usize>(
+        &mut self,
+        name: String,
+        param: Param<Tensor<B, D>>,
+    ) -> Param<Tensor<B, D>> {
         let tracked = param.is_require_grad();
-        let value = tensor(&self.source[&self.path.join(".")]);
+        let value = tensor(&self.source[&name]);
         Param::initialized(param.id, value).set_require_grad(tracked)
     }
 }
@@ -91,7 +105,7 @@ impl<B: Backend> ModuleMapper<B> for Set<'_> {
 /// Gradients of every parameter by its path.
 struct Gradients<'a> {
     path: Vec<String>,
-    gradients: &'a <Cpu as burn::tensor::backend::AutodiffBackend>::Gradients,
+    gradients: &'a <Cpu as AutodiffBackend>::Gradients,
     found: BTreeMap<String, Vec<f64>>,
 }
 
@@ -105,22 +119,28 @@ impl ModuleVisitor<Cpu> for Gradients<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
+        self.visit(self.path.join("."), param);
+    }
+}
+
+impl NamedVisitor<Cpu> for Gradients<'_> {
+    fn visit<const D: usize>(&mut self, name: String, param: &Param<Tensor<Cpu, D>>) {
         if let Some(gradient) = param.val().grad(self.gradients) {
-            self.found.insert(self.path.join("."), values(gradient));
+            self.found.insert(name, values(gradient));
         }
     }
 }
 
-fn gradients_of<M: Module<Cpu>>(
-    module: &M,
-    gradients: &<Cpu as burn::tensor::backend::AutodiffBackend>::Gradients,
+fn found(
+    gradients: &<Cpu as AutodiffBackend>::Gradients,
+    visit: impl FnOnce(&mut Gradients<'_>),
 ) -> BTreeMap<String, Vec<f64>> {
     let mut visitor = Gradients {
         path: vec![],
         gradients,
         found: BTreeMap::new(),
     };
-    module.visit(&mut visitor);
+    visit(&mut visitor);
     visitor.found
 }
 
@@ -158,7 +178,7 @@ fn the_layer_and_all_its_gradients_match_the_reference() {
         // A few hundred operations in f64 on numbers of order one.
         assert_close("y", &values(y.clone()), &numbers(&case["y"]).0, 1e-12);
         let gradients = y.square().sum().backward();
-        let found = gradients_of(&layer, &gradients);
+        let found = found(&gradients, |visitor| layer.visit(visitor));
         for (name, want) in case["grad"].as_object().unwrap() {
             let want = numbers(want).0;
             match name.as_str() {
@@ -195,14 +215,15 @@ fn with_statistics(
     params
 }
 
-fn model<B: Backend>(source: &BTreeMap<String, Value>) -> Classifier<B> {
-    let config = ClassifierConfig {
+fn model<B: Backend>(source: &BTreeMap<String, Value>) -> Model<B> {
+    let architecture = Architecture {
         encoder: Encoder::Linear { channels: 2 },
         hidden_dim: 4,
         state_dims: vec![3, 3],
-        classes: 3,
+        layer: LayerSettings::Lru(INIT),
+        head: Head::Classes { classes: 3 },
     };
-    Classifier::init(&config, INIT, 0, &Default::default()).map(&mut Set {
+    Model::init(&architecture, 0, &Default::default()).map_named(&mut Set {
         path: vec![],
         source,
     })
@@ -227,12 +248,13 @@ fn loss_gradients_and_batch_statistics_of_the_model_match_the_reference() {
         &[step["loss"].as_f64().unwrap()],
         1e-6,
     );
-    for (i, (mean, var)) in statistics.into_iter().enumerate() {
+    for (i, statistics) in statistics.into_iter().enumerate() {
+        let (mean, var) = statistics.unwrap();
         let want = &step["batch_norm_after"][i];
         assert_close("mean", &values(mean), &numbers(&want["mean"]).0, 1e-12);
         assert_close("var", &values(var), &numbers(&want["var"]).0, 1e-12);
     }
-    let found = gradients_of(&model, &loss.backward());
+    let found = found(&loss.backward(), |visitor| model.visit_named(visitor));
     for (name, want) in published(&step["grads"]) {
         assert_close(&name, &found[&name], &numbers(&want).0, 2e-6);
     }
@@ -252,19 +274,20 @@ fn evaluation_matches_the_reference() {
 
 #[test]
 fn a_model_survives_the_way_through_its_tensors() {
-    let config = ClassifierConfig {
+    let architecture = Architecture {
         encoder: Encoder::Embedding { vocabulary: 11 },
         hidden_dim: 4,
         state_dims: vec![5, 2],
-        classes: 3,
+        layer: LayerSettings::Lru(INIT),
+        head: Head::Classes { classes: 3 },
     };
-    let model = Classifier::<Flex>::init(&config, INIT, 3, &Default::default());
+    let model = Model::<Flex>::init(&architecture, 3, &Default::default());
     let tensors = model.to_tensors();
     assert_eq!(tensors.shape("blocks.1.lru.B_re"), Some(&[2, 4][..]));
-    let again = Classifier::<Flex>::from_tensors(tensors.clone(), &Default::default()).unwrap();
+    let again = Model::<Flex>::from_tensors(tensors.clone(), &Default::default()).unwrap();
     assert_eq!(
-        (again.to_tensors(), again.config()),
-        (tensors.clone(), config)
+        (again.to_tensors(), again.sizes()),
+        (tensors.clone(), architecture.sizes())
     );
     let tokens = || {
         let data = TensorData::from([[1, 10, 3], [0, 0, 7]]);
@@ -278,21 +301,22 @@ fn a_model_survives_the_way_through_its_tensors() {
     for (damage, message) in [
         ("embedding.weight", "no encoder"),
         ("blocks.1.lru.C_im", "`blocks.1.lru.C_im` is missing"),
-        ("blocks.0.lru.nu_log", "no tensors of block 0"),
+        ("blocks.0.lru.nu_log", "`blocks.0.lru.nu_log` is missing"),
+        ("blocks.0.", "no tensors of block 0"),
     ] {
         let mut broken = tensors.clone();
-        broken.0.remove(damage);
-        let error = Classifier::<Flex>::from_tensors(broken, &Default::default()).unwrap_err();
+        broken.0.retain(|name, _| !name.starts_with(damage));
+        let error = Model::<Flex>::from_tensors(broken, &Default::default()).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
     }
     let mut poisoned = tensors.clone();
     poisoned.0.get_mut("linear_layer.bias").unwrap().values[1] = f32::NAN;
-    let error = Classifier::<Flex>::from_tensors(poisoned, &Default::default()).unwrap_err();
+    let error = Model::<Flex>::from_tensors(poisoned, &Default::default()).unwrap_err();
     assert!(error.to_string().contains("not a finite"), "{error}");
     let mut foreign = tensors;
     foreign
         .0
         .insert("rnn.weight".into(), foreign.0["linear_layer.bias"].clone());
-    let error = Classifier::<Flex>::from_tensors(foreign, &Default::default()).unwrap_err();
+    let error = Model::<Flex>::from_tensors(foreign, &Default::default()).unwrap_err();
     assert!(error.to_string().contains("rnn.weight"), "{error}");
 }

@@ -15,7 +15,9 @@ use burn::{
 use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use ssm_core::{GradientKind, Lru, LruGradient, LruInit, MapPair, Reducible, StateMaps};
+use ssm_core::{
+    GradientKind, LinearLayer, Lru, LruGradient, LruInit, MapPair, SequenceLayer, StateMaps,
+};
 
 type Cpu = Autodiff<Flex>;
 

@@ -8,8 +8,8 @@ use hsv::Mat;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, Lru, LruInit, Mamba, MambaConfig, MambaHead,
-    MambaStream, Mixer, MixerKind, Readout, Sequences,
+    Architecture, DualSettings, Encoder, Head, Layer, LayerSettings, Lru, LruInit, Model,
+    ModelStream, Readout, SelectiveSettings, Sequences,
 };
 
 const INIT: LruInit = LruInit {
@@ -91,15 +91,16 @@ fn a_stream_goes_on_from_any_state_and_forgets_on_reset() {
     }
 }
 
-fn classifier(encoder: Encoder) -> Classifier<Flex> {
-    let config = ClassifierConfig {
+fn classifier(encoder: Encoder) -> Model<Flex> {
+    let architecture = Architecture {
         encoder,
         hidden_dim: 12,
         state_dims: vec![9, 30],
-        classes: 7,
+        layer: LayerSettings::Lru(INIT),
+        head: Head::Classes { classes: 7 },
     };
     let device = Default::default();
-    let mut model = Classifier::<Flex>::init(&config, INIT, 5, &device);
+    let mut model = Model::<Flex>::init(&architecture, 5, &device);
     // Statistics that a batch could have had, so that normalization is not the identity.
     let mut rng = ChaCha8Rng::seed_from_u64(6);
     for _ in 0..20 {
@@ -109,7 +110,7 @@ fn classifier(encoder: Encoder) -> Classifier<Flex> {
                     let values: Vec<f32> = (0..12).map(|_| rng.random_range(low..2.0)).collect();
                     Tensor::from_data(TensorData::new(values, [12]), &device)
                 };
-                (draw(-1.0), draw(0.5))
+                Some((draw(-1.0), draw(0.5)))
             })
             .collect();
         model.update_statistics(statistics);
@@ -170,23 +171,37 @@ fn features_are_refused_by_a_model_of_tokens() {
         .push_features(&[0.0; 3]);
 }
 
-const MIXERS: [MixerKind; 2] = [
-    MixerKind::Selective { step_rank: 3 },
-    MixerKind::Dual { heads: 3 },
+/// Mixers with so many taps.
+type Mixer = fn(usize) -> LayerSettings;
+
+const MIXERS: [Mixer; 2] = [
+    |conv_kernel| {
+        LayerSettings::Mamba(SelectiveSettings {
+            expand: 2,
+            conv_kernel,
+            dt_rank: Some(3),
+        })
+    },
+    // Of three heads.
+    |conv_kernel| {
+        LayerSettings::Mamba2(DualSettings {
+            expand: 2,
+            conv_kernel,
+            head_dim: 6,
+        })
+    },
 ];
 
 /// Sizes that are no multiples of a vector.
-fn mamba(mixer: MixerKind, encoder: Encoder, head: MambaHead, taps: usize) -> Mamba<Flex> {
-    let config = MambaConfig {
+fn mamba(mixer: Mixer, encoder: Encoder, head: Head, taps: usize) -> Model<Flex> {
+    let architecture = Architecture {
         encoder,
         hidden_dim: 9,
         state_dims: vec![5, 13, 1],
-        channels: 18,
-        taps,
-        mixer,
+        layer: mixer(taps),
         head,
     };
-    Mamba::init(&config, 9, &Default::default())
+    Model::init(&architecture, 9, &Default::default())
 }
 
 /// Three layers of projections, a filter, a scan whose states remember up to a thousand steps, and norms.
@@ -206,7 +221,7 @@ fn a_language_model_answers_at_every_step_as_for_the_whole_sequence() {
     for (mixer, tied) in MIXERS.into_iter().flat_map(|m| [(m, true), (m, false)]) {
         for taps in [1, 4] {
             let encoder = Encoder::Embedding { vocabulary: 11 };
-            let model = mamba(mixer, encoder, MambaHead::Tokens { tied }, taps);
+            let model = mamba(mixer, encoder, Head::Tokens { tied }, taps);
             let tokens = some_tokens(150, 11);
             let data = TensorData::new(tokens.clone(), [1, 150]);
             let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
@@ -222,7 +237,8 @@ fn a_language_model_answers_at_every_step_as_for_the_whole_sequence() {
                 let error = error(&got, &want);
                 assert!(
                     error < mamba_tolerance(150),
-                    "{mixer:?} tied {tied} taps {taps} round {round}: {error:e}"
+                    "{} tied {tied} taps {taps} round {round}: {error:e}",
+                    model.kind()
                 );
                 assert_eq!(stream.steps(), 150);
                 stream.reset();
@@ -234,9 +250,9 @@ fn a_language_model_answers_at_every_step_as_for_the_whole_sequence() {
 #[test]
 fn heads_with_bases_of_their_own_stream_as_well() {
     let encoder = Encoder::Embedding { vocabulary: 11 };
-    let mut model = mamba(MIXERS[1], encoder, MambaHead::Tokens { tied: true }, 4);
-    for layer in &mut model.backbone.layers {
-        let Mixer::Dual(mixer) = &layer.mixer else {
+    let mut model = mamba(MIXERS[1], encoder, Head::Tokens { tied: true }, 4);
+    for block in &mut model.blocks {
+        let Layer::Mamba2(mixer) = &block.layer else {
             unreachable!("the model was made of this kind");
         };
         let (states, order) = (mixer.state_dim(), mixer.state_dim().div_ceil(2));
@@ -248,7 +264,7 @@ fn heads_with_bases_of_their_own_stream_as_well() {
                 Mat::from_fn(order, states, |i, j| entry(j, i + head)),
             )
         };
-        layer.mixer = Mixer::Dual(mixer.balanced(&[pair(0), pair(1), pair(2)]));
+        block.layer = Layer::Mamba2(mixer.balanced(&[pair(0), pair(1), pair(2)]));
     }
     let tokens = some_tokens(60, 11);
     let data = TensorData::new(tokens.clone(), [1, 60]);
@@ -265,7 +281,7 @@ fn heads_with_bases_of_their_own_stream_as_well() {
 #[test]
 fn a_mamba_classifier_fed_with_features_equals_the_whole_sequence_at_every_length() {
     for mixer in MIXERS {
-        let head = MambaHead::Classes { classes: 7 };
+        let head = Head::Classes { classes: 7 };
         let model = mamba(mixer, Encoder::Linear { channels: 3 }, head, 4);
         let input = random(&mut ChaCha8Rng::seed_from_u64(7), 200 * 3);
         let (mut stream, mut got) = (model.stream(), vec![0.0; 7]);
@@ -280,7 +296,8 @@ fn a_mamba_classifier_fed_with_features_equals_the_whole_sequence_at_every_lengt
                 let error = error(&got, &want);
                 assert!(
                     error < mamba_tolerance(length),
-                    "{mixer:?} {length}: {error:e}"
+                    "{} {length}: {error:e}",
+                    model.kind()
                 );
             }
         }
@@ -290,7 +307,7 @@ fn a_mamba_classifier_fed_with_features_equals_the_whole_sequence_at_every_lengt
 #[test]
 fn a_mamba_classifier_fed_with_tokens_equals_the_whole_sequence() {
     for mixer in MIXERS {
-        let head = MambaHead::Classes { classes: 7 };
+        let head = Head::Classes { classes: 7 };
         let model = mamba(mixer, Encoder::Embedding { vocabulary: 11 }, head, 3);
         let tokens = some_tokens(90, 11);
         let (mut stream, mut got) = (model.stream(), vec![0.0; 7]);
@@ -302,7 +319,7 @@ fn a_mamba_classifier_fed_with_tokens_equals_the_whole_sequence() {
         let whole = Tensor::<Flex, 2, Int>::from_data(data, &Default::default());
         let want = values(model.forward(Sequences::Tokens(whole), Readout::Mean));
         let error = error(&got, &want);
-        assert!(error < mamba_tolerance(90), "{mixer:?}: {error:e}");
+        assert!(error < mamba_tolerance(90), "{}: {error:e}", model.kind());
     }
 }
 
@@ -310,8 +327,8 @@ fn a_mamba_classifier_fed_with_tokens_equals_the_whole_sequence() {
 fn a_clone_goes_its_own_way_from_where_it_was_made() {
     for mixer in MIXERS {
         let encoder = Encoder::Embedding { vocabulary: 11 };
-        let model = mamba(mixer, encoder, MambaHead::Tokens { tied: true }, 4);
-        let after = |stream: &mut MambaStream, tokens: &[usize]| {
+        let model = mamba(mixer, encoder, Head::Tokens { tied: true }, 4);
+        let after = |stream: &mut ModelStream, tokens: &[usize]| {
             tokens.iter().for_each(|token| stream.push_token(*token));
             let mut logits = vec![0.0; 11];
             stream.logits(&mut logits);
@@ -331,7 +348,7 @@ fn a_clone_goes_its_own_way_from_where_it_was_made() {
 #[should_panic(expected = "token 11 of a vocabulary of 11")]
 fn a_token_outside_the_vocabulary_is_refused() {
     let encoder = Encoder::Embedding { vocabulary: 11 };
-    mamba(MIXERS[0], encoder, MambaHead::Tokens { tied: true }, 4)
+    mamba(MIXERS[0], encoder, Head::Tokens { tied: true }, 4)
         .stream()
         .push_token(11);
 }
@@ -340,7 +357,7 @@ fn a_token_outside_the_vocabulary_is_refused() {
 #[should_panic(expected = "an answer needs a step")]
 fn an_answer_before_the_first_step_is_refused() {
     let encoder = Encoder::Embedding { vocabulary: 11 };
-    mamba(MIXERS[0], encoder, MambaHead::Tokens { tied: true }, 4)
+    mamba(MIXERS[0], encoder, Head::Tokens { tied: true }, 4)
         .stream()
         .logits(&mut [0.0; 11]);
 }

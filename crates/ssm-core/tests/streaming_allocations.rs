@@ -4,8 +4,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use burn::backend::Flex;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
+    Architecture, DualSettings, Encoder, Head, LayerSettings, Lru, LruInit, Model,
+    SelectiveSettings,
 };
 
 struct Counting;
@@ -34,44 +37,48 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_stream_under_way_allocates_nothing() {
-    let config = |encoder| ClassifierConfig {
-        encoder,
-        hidden_dim: 10,
-        state_dims: vec![16, 5],
-        classes: 4,
-    };
+    let device = Default::default();
     let init = LruInit {
         r_min: 0.9,
         r_max: 0.999,
         max_phase: 6.0,
     };
-    let model = |encoder| Classifier::<Flex>::init(&config(encoder), init, 1, &Default::default());
-    let layer = &model(Encoder::Linear { channels: 2 }).blocks[0].lru;
-    let mut recurrence = layer.stream();
-    let mut features = model(Encoder::Linear { channels: 2 }).stream();
-    let mut tokens = model(Encoder::Embedding { vocabulary: 3 }).stream();
-    let mamba = |mixer, encoder, head| {
-        let config = MambaConfig {
+    let rng = &mut ChaCha8Rng::seed_from_u64(1);
+    let mut recurrence = Lru::<Flex>::init(16, 10, init, rng, &device).stream();
+    let stream = |layer, hidden_dim, encoder, head| {
+        let architecture = Architecture {
             encoder,
-            hidden_dim: 6,
+            hidden_dim,
             state_dims: vec![16, 5],
-            channels: 12,
-            taps: 4,
-            mixer,
+            layer,
             head,
         };
-        Mamba::<Flex>::init(&config, 1, &Default::default()).stream()
+        Model::<Flex>::init(&architecture, 1, &device).stream()
     };
-    let mut selective = mamba(
-        MixerKind::Selective { step_rank: 2 },
+    let classes = Head::Classes { classes: 4 };
+    let channels = Encoder::Linear { channels: 2 };
+    let mut features = stream(LayerSettings::Lru(init), 10, channels, classes);
+    let mut tokens = stream(
+        LayerSettings::Lru(init),
+        10,
+        Encoder::Embedding { vocabulary: 3 },
+        classes,
+    );
+    let settings = SelectiveSettings {
+        dt_rank: Some(2),
+        ..Default::default()
+    };
+    let mut selective = stream(
+        LayerSettings::Mamba(settings),
+        6,
         Encoder::Embedding { vocabulary: 4 },
-        MambaHead::Tokens { tied: true },
+        Head::Tokens { tied: true },
     );
-    let mut dual = mamba(
-        MixerKind::Dual { heads: 3 },
-        Encoder::Linear { channels: 2 },
-        MambaHead::Classes { classes: 4 },
-    );
+    let settings = DualSettings {
+        head_dim: 4,
+        ..Default::default()
+    };
+    let mut dual = stream(LayerSettings::Mamba2(settings), 6, channels, classes);
     let (mut output, mut logits) = ([0.0; 10], [0.0; 4]);
 
     // Processor features are looked up once per process, where a lookup may allocate.

@@ -12,8 +12,11 @@ use burn::tensor::{Tensor, TensorData, ops::FloatTensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{
-    Decay, DiagonalSsm, Dropout, Field, GatedUnit, Kernels, LinearScan, Lru, LruInit,
-    SelectiveScan, Ssd,
+    Decay, Dropout, Field, Kernel, Lru, LruInit, Operation, Recorded, Tensors,
+    operations::{
+        Affine, BatchNorm, CausalConv, DiagonalSsm, GatedUnit, LinearScan, MeanOverTime, Normalize,
+        RmsNorm, SelectiveScan, Ssd,
+    },
 };
 use subnormals::{Subnormals, forget_operands, met_operand};
 
@@ -62,9 +65,25 @@ impl Draw {
     }
 }
 
-/// Fails with the name of a kernel that met one.
+/// Fails with the name of what met one.
 fn check(name: &str, work: impl FnOnce() + Send) {
     assert!(!reports(work), "{name} worked on subnormal numbers");
+}
+
+/// Checks both passes of an operation, the second from this gradient.
+fn check_both<O: Operation<N>, const N: usize>(
+    name: &str,
+    inputs: [Primitive; N],
+    settings: O::Settings,
+    gradient: Primitive,
+) where
+    Flex: Kernel<O, N>,
+{
+    check(name, || {
+        let (outputs, way_back) = Recorded::<O, Flex, N>::run(inputs, settings);
+        way_back.backward(gradient, [true; N]);
+        drop(outputs.into_vec());
+    });
 }
 
 #[test]
@@ -79,21 +98,19 @@ fn the_diagonal_map_meets_none() {
         let mut draw = Draw::new();
         let input = draw.tensor([batch, length, hidden]);
         let gradient = draw.tensor([batch, length, hidden]);
-        let system = DiagonalSsm {
-            lambda_re: draw.rates([state]),
-            lambda_im: draw.rates([state]),
-            input_re: draw.tensor([state, hidden]),
-            input_im: draw.tensor([state, hidden]),
-            output_re: draw.tensor([hidden, state]),
-            output_im: draw.tensor([hidden, state]),
-            feedthrough: draw.tensor([hidden]),
-        };
-        let initial = draw.tensor([batch, 2 * state]);
-        let case = format!("{batch} x {length} x {hidden}, {state} states");
-        check(&format!("the diagonal map of {case}"), || {
-            let forward = Flex::diagonal_ssm_forward(&input, &system, &initial);
-            Flex::diagonal_ssm_backward(&input, &system, &forward.chunk_states, &gradient);
-        });
+        let inputs = [
+            input,
+            draw.rates([state]),
+            draw.rates([state]),
+            draw.tensor([state, hidden]),
+            draw.tensor([state, hidden]),
+            draw.tensor([hidden, state]),
+            draw.tensor([hidden, state]),
+            draw.tensor([hidden]),
+            draw.tensor([batch, 2 * state]),
+        ];
+        let case = format!("the diagonal map of {batch} x {length} x {hidden}, {state} states");
+        check_both::<DiagonalSsm, 9>(&case, inputs, (), gradient);
     }
 }
 
@@ -101,52 +118,38 @@ fn the_diagonal_map_meets_none() {
 fn scans_meet_none() {
     for (field, per_step) in [(Field::Real, true), (Field::Complex, false)] {
         let mut draw = Draw::new();
-        let scan = LinearScan {
-            decay: match per_step {
-                true => Decay::PerStep(draw.rates([3, 90, 10])),
-                false => Decay::Constant(draw.rates([10])),
-            },
-            input: draw.tensor([3, 90, 10]),
-            initial_state: draw.tensor([3, 10]),
-            field,
+        let (decay, kind) = match per_step {
+            true => (draw.rates([3, 90, 10]), Decay::PerStep(())),
+            false => (draw.rates([10]), Decay::Constant(())),
         };
+        let inputs = [decay, draw.tensor([3, 90, 10]), draw.tensor([3, 10])];
         let gradient = draw.tensor([3, 90, 10]);
-        check("the scan", || {
-            let states = Flex::linear_scan_forward(&scan);
-            Flex::linear_scan_backward(&scan, &states, &gradient);
-        });
+        check_both::<LinearScan, 3>("the scan", inputs, (kind, field), gradient);
     }
     let (batch, length, channels, state) = (3, 130, 40, 9);
     let mut draw = Draw::new();
-    let scan = SelectiveScan {
-        input: draw.tensor([batch, length, channels]),
-        step: draw.scaled([batch, length, channels], [1.0, 30.0, 90.0]),
-        decay: draw.rates([channels, state]),
-        input_vector: draw.tensor([batch, length, state]),
-        output_vector: draw.tensor([batch, length, state]),
-        feedthrough: draw.tensor([channels]),
-        gate: draw.scaled([batch, length, channels], [1e-40, 1.0, 90.0]),
-    };
+    let inputs = [
+        draw.tensor([batch, length, channels]),
+        draw.scaled([batch, length, channels], [1.0, 30.0, 90.0]),
+        draw.rates([channels, state]),
+        draw.tensor([batch, length, state]),
+        draw.tensor([batch, length, state]),
+        draw.tensor([channels]),
+        draw.scaled([batch, length, channels], [1e-40, 1.0, 90.0]),
+    ];
     let gradient = draw.tensor([batch, length, channels]);
-    check("the selective scan", || {
-        let forward = Flex::selective_scan_forward(&scan);
-        Flex::selective_scan_backward(&scan, &forward.chunk_states, &gradient);
-    });
+    check_both::<SelectiveScan, 7>("the selective scan", inputs, (), gradient);
     let (heads, width) = (4, 8);
-    let map = Ssd {
-        input: draw.tensor([batch, length, heads, width]),
-        step: draw.scaled([batch, length, heads], [1e-40, 1.0, 90.0]),
-        decay: draw.rates([heads]),
-        input_vector: draw.tensor([batch, length, state]),
-        output_vector: draw.tensor([batch, length, state]),
-        feedthrough: draw.tensor([heads]),
-        groups: 1,
-    };
+    let inputs = [
+        draw.tensor([batch, length, heads, width]),
+        draw.scaled([batch, length, heads], [1e-40, 1.0, 90.0]),
+        draw.rates([heads]),
+        draw.tensor([batch, length, state]),
+        draw.tensor([batch, length, state]),
+        draw.tensor([heads]),
+    ];
     let gradient = draw.tensor([batch, length, heads, width]);
-    check("the map of Mamba-2", || {
-        let forward = Flex::ssd_forward(&map).unwrap();
-        Flex::ssd_backward(&map, &forward.chunk_states, &gradient);
-    });
+    check_both::<Ssd, 6>("the map of Mamba-2", inputs, 1, gradient);
 }
 
 #[test]
@@ -155,61 +158,55 @@ fn pointwise_kernels_and_products_meet_none() {
         let mut draw = Draw::new();
         let shape = [6, 70, hidden];
         let (input, skip, gradient) = (draw.tensor(shape), draw.tensor(shape), draw.tensor(shape));
-        let unit = GatedUnit {
-            value_weight: draw.tensor([hidden, hidden]),
-            value_bias: draw.tensor([hidden]),
-            gate_weight: draw.tensor([hidden, hidden]),
-            gate_bias: draw.tensor([hidden]),
-        };
+        let weights = [
+            draw.tensor([hidden, hidden]),
+            draw.tensor([hidden]),
+            draw.tensor([hidden, hidden]),
+            draw.tensor([hidden]),
+        ];
         let dropout = Some(Dropout {
             probability: 0.1,
             seed: 3,
         });
-        check("the gated unit", || {
-            let forward = Flex::gated_unit_forward(&input, &skip, &unit, dropout);
-            let branches = forward.branches.as_ref();
-            Flex::gated_unit_backward(&input, &unit, dropout, branches, &gradient);
-        });
+        let unit = |input: Primitive| {
+            let [value_weight, value_bias, gate_weight, gate_bias] = weights.clone();
+            let skip = skip.clone();
+            [
+                input,
+                skip,
+                value_weight,
+                value_bias,
+                gate_weight,
+                gate_bias,
+            ]
+        };
         // Where GELU and its slope fade out.
         let large = draw.scaled(shape, [3.0, 12.0, 100.0]);
-        check("the gated unit of large inputs", || {
-            let forward = Flex::gated_unit_forward(&large, &skip, &unit, None);
-            let branches = forward.branches.as_ref();
-            Flex::gated_unit_backward(&large, &unit, None, branches, &gradient);
-        });
-        check("batch normalization", || {
-            let normalized = Flex::batch_norm_forward(&input, 1e-5);
-            let (output, variance) = (&normalized.output, &normalized.variance);
-            Flex::batch_norm_backward(output, variance, 1e-5, &gradient);
-        });
+        for (what, input, dropout) in [
+            ("the gated unit", input.clone(), dropout),
+            ("the gated unit of large inputs", large, None),
+        ] {
+            check_both::<GatedUnit, 6>(what, unit(input), dropout, gradient.clone());
+        }
+        let inputs = [input.clone()];
+        check_both::<BatchNorm, 1>("batch normalization", inputs, 1e-5, gradient.clone());
         let (mean, variance) = (draw.tensor([hidden]), draw.scaled([hidden], [0.0; 3]));
+        let inputs = [input.clone(), mean, variance];
         check("normalization by given statistics", || {
-            Flex::normalize_forward(input.clone(), mean, variance, 1e-5);
+            Recorded::<Normalize, Flex, 3>::run(inputs, 1e-5);
         });
         let weight = draw.tensor([hidden]);
-        check("normalization by the root mean square", || {
-            Flex::rms_norm_forward(&input, Some(&skip), &weight, 1e-5);
-            Flex::rms_norm_backward(&input, Some(&skip), &weight, 1e-5, &gradient);
-        });
-        check("the mean over time", || {
-            Flex::mean_over_time_forward(input.clone());
-        });
-        let of_mean = draw.tensor([6, hidden]);
-        check("the gradient of the mean over time", || {
-            Flex::mean_over_time_backward(of_mean, 784);
-        });
-        let (taps, bias) = (draw.tensor([hidden, 4]), draw.tensor([hidden]));
-        check("the causal convolution", || {
-            Flex::causal_conv_forward(&input, &taps, &bias);
-            Flex::causal_conv_backward(&input, &taps, &bias, &gradient);
-        });
+        let inputs = [input.clone(), weight, skip.clone()];
+        let what = "normalization by the root mean square";
+        check_both::<RmsNorm, 3>(what, inputs, 1e-5, gradient.clone());
+        let (inputs, of_mean) = ([input.clone()], draw.tensor([6, hidden]));
+        check_both::<MeanOverTime, 1>("the mean over time", inputs, (), of_mean);
+        let inputs = [input, draw.tensor([hidden, 4]), draw.tensor([hidden])];
+        check_both::<CausalConv, 3>("the causal convolution", inputs, (), gradient);
         let (rows, outputs) = (draw.tensor([420, hidden]), 24);
-        let (weight, bias) = (draw.tensor([outputs, hidden]), draw.tensor([outputs]));
+        let inputs = [rows, draw.tensor([outputs, hidden]), draw.tensor([outputs])];
         let gradient = draw.tensor([420, outputs]);
-        check("the affine map", || {
-            Flex::affine_forward(&rows, &weight, Some(&bias));
-            Flex::affine_backward(&rows, &weight, &gradient, [true, true]);
-        });
+        check_both::<Affine, 3>("the affine map", inputs, (), gradient);
     }
 }
 

@@ -12,7 +12,7 @@ use burn::backend::Flex;
 use burn::tensor::{ElementConversion, Tensor};
 use clap::Parser;
 use hsv::BalanceError;
-use ssm_core::{DualMixer, GramianEstimate, HeadBasis, HeadGramians, Mamba, Mixer, Model};
+use ssm_core::{DualMixer, GramianEstimate, HeadBasis, HeadGramians, Layer, Model};
 use trainer::data::{self, Batch};
 use trainer::evaluate::correct;
 use trainer::run_dir::RunDir;
@@ -51,7 +51,7 @@ const CHOICES: [(&str, Choice); 4] = [
 ];
 
 /// A layer's mixer and what its states are chosen by.
-struct Layer {
+struct Trial {
     mixer: DualMixer<Flex>,
     gramians: Vec<HeadGramians>,
     /// State indices, largest score first.
@@ -60,9 +60,9 @@ struct Layer {
     input: Tensor<Flex, 3>,
 }
 
-impl Layer {
-    fn cut(&self, choice: Choice, order: usize) -> Result<Mixer<Flex>, BalanceError> {
-        Ok(Mixer::Dual(match choice {
+impl Trial {
+    fn cut(&self, choice: Choice, order: usize) -> Result<DualMixer<Flex>, BalanceError> {
+        Ok(match choice {
             Choice::Basis(basis) => {
                 let heads = self.gramians.iter();
                 let projections = heads
@@ -71,7 +71,7 @@ impl Layer {
                 self.mixer.balanced(&projections)
             }
             Choice::Axes => self.mixer.selected(&self.ranking[..order]),
-        }))
+        })
     }
 }
 
@@ -80,11 +80,7 @@ fn main() -> anyhow::Result<()> {
     let (run, mut config) = RunDir::open(&arguments.run)?;
     config.data.dir = arguments.data_dir.or(config.data.dir);
     let device = Default::default();
-    let Model::Mamba(model) =
-        Model::<Flex>::from_tensors(read_model(&run.best_weights())?, &device)?
-    else {
-        bail!("the model of this run is no Mamba-2");
-    };
+    let model = Model::<Flex>::from_tensors(read_model(&run.best_weights())?, &device)?;
     let sets = data::load(&config)?;
     let calibration = 0..arguments.examples.min(sets.train.len());
     let lengths: Vec<usize> = calibration.clone().map(|i| sets.train.length(i)).collect();
@@ -92,17 +88,17 @@ fn main() -> anyhow::Result<()> {
     let tested = 0..arguments.examples.min(sets.test.len());
     let tested: Batch<Flex> = data::batch(&sets.test, tested, &device);
 
-    let inputs = model.mixer_inputs(calibration.input);
-    let tried = model.mixer_inputs(tested.input.clone());
+    let inputs = model.layer_inputs(calibration.input);
+    let tried = model.layer_inputs(tested.input.clone());
     let mut layers = Vec::new();
-    for ((layer, input), tried) in model.backbone.layers.iter().zip(inputs).zip(tried) {
-        let Mixer::Dual(mixer) = &layer.mixer else {
-            bail!("a layer of this run's model is no Mamba-2");
+    for ((block, input), tried) in model.blocks.iter().zip(inputs).zip(tried) {
+        let Layer::Mamba2(mixer) = &block.layer else {
+            bail!("the model of this run is no Mamba-2");
         };
         let scores = mixer.state_scores(input.clone(), &lengths, GramianEstimate::Empirical);
         let mut ranking: Vec<usize> = (0..scores.len()).collect();
         ranking.sort_by(|&i, &j| scores[j].total_cmp(&scores[i]));
-        layers.push(Layer {
+        layers.push(Trial {
             mixer: mixer.clone(),
             gramians: mixer.head_gramians(input, &lengths),
             ranking,
@@ -114,7 +110,7 @@ fn main() -> anyhow::Result<()> {
 
     let titles = CHOICES.map(|(name, _)| format!("{name:>10}")).concat();
     let answers = tested.answers() as f64;
-    let logits = |model: &Mamba<Flex>| model.forward(tested.input.clone(), tested.readout.clone());
+    let logits = |model: &Model<Flex>| model.forward(tested.input.clone(), tested.readout.clone());
     let accuracy = |logits: Tensor<Flex, 2>| {
         let right: i64 = correct(logits, tested.labels.clone()).into_scalar().elem();
         100.0 * right as f64 / answers
@@ -149,7 +145,7 @@ fn main() -> anyhow::Result<()> {
         };
         for (index, layer) in layers.iter().enumerate() {
             let full = layer.mixer.forward(layer.input.clone());
-            let error = |mixers: &Vec<Mixer<Flex>>| {
+            let error = |mixers: &Vec<DualMixer<Flex>>| {
                 let output = mixers[index].forward(layer.input.clone());
                 format!("{:.2e}", relative_error(output, full.clone()))
             };
@@ -161,8 +157,8 @@ fn main() -> anyhow::Result<()> {
         let (mut errors, mut accuracies) = (Vec::new(), Vec::new());
         for mixers in mixers {
             let mut smaller = model.clone();
-            for (layer, mixer) in smaller.backbone.layers.iter_mut().zip(mixers) {
-                layer.mixer = mixer;
+            for (block, mixer) in smaller.blocks.iter_mut().zip(mixers) {
+                block.layer = Layer::Mamba2(mixer);
             }
             let found = logits(&smaller);
             errors.push(format!(

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use datasets::DatasetError;
 use hsv::{HankelError, SystemError, order_for_tolerance};
-use ssm_core::{ReductionError, WeightsError};
+use ssm_core::{CompressionError, WeightsError};
 use thiserror::Error;
 
 pub use checkpoint::{CheckpointReport, LayerSpectrum, analyze_checkpoint};
@@ -36,14 +36,6 @@ pub enum AnalyzeError {
     /// The data that a selective layer is to be scored on cannot be loaded.
     #[error(transparent)]
     Data(#[from] DatasetError),
-    /// A selective layer gives no finite scores.
-    #[error(
-        "layer {layer}: the scores of its states are not finite numbers; the weights are damaged or training diverged"
-    )]
-    Scores {
-        /// Its index.
-        layer: usize,
-    },
     /// The system is not valid.
     #[error(transparent)]
     System(#[from] SystemError),
@@ -72,13 +64,13 @@ pub enum AnalyzeError {
         /// What is wrong.
         source: WeightsError,
     },
-    /// A layer is not a valid system.
+    /// A layer has no spectrum.
     #[error("layer {layer}: {source}")]
     Layer {
         /// Its index.
         layer: usize,
         /// What is wrong.
-        source: ReductionError,
+        source: CompressionError,
     },
     /// The system of a file cannot be analyzed.
     #[error("{}: {source}", path.display())]

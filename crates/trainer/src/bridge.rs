@@ -1,7 +1,7 @@
-//! Compression events: layers to systems, the ranking of their states, smaller layers back, optimizer state with them.
+//! Compression events: the states of layers ranked, smaller layers in their place, optimizer state with them.
 //!
 //! [`examine`] ranks the states of every layer; [`carry_out`] does what the schedule decided. A layer is replaced
-//! together with its optimizer state, or not at all: a system that cannot be reduced, and a smaller layer whose output
+//! together with its optimizer state, or not at all: a layer that cannot be reduced, and a smaller one whose output
 //! on a calibration batch is not within the bound, leave both as they were.
 
 mod calibration;
@@ -9,28 +9,23 @@ mod error;
 #[cfg(test)]
 mod idle_states;
 mod moments;
-mod ranking;
-pub(crate) mod selective;
 
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use burn::tensor::backend::Backend as BurnBackend;
 use compress_schedule::{Decision, Drift, LayerSpectrum, Verdict};
-use hsv::{BalancedGramians, DiscreteDiagonalSystem, hankel_norm, spearman};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use ssm_core::{Lru, Model, Reducible, Sequences, TrainingBackend};
+use ssm_core::{
+    Backend, CompressionError, Layer, LayerBasis, Method, Model, Seen, TrainingBackend,
+};
 
-use crate::config::{OptimizerState, Realization};
+use crate::config::OptimizerState;
 use crate::optimizer::AdamW;
 
-pub use calibration::OutputError;
+pub use calibration::{Calibration, OutputError};
 pub use error::CutError;
-use moments::{Succession, keep_rows};
-pub use ranking::Method;
-use ranking::{Ranking, States, mode_scores};
 
 /// One truncation that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,45 +82,10 @@ pub struct LayerReport {
     pub verdict: Option<Verdict>,
 }
 
-/// What layers are tried on.
-#[derive(Debug, Clone)]
-pub struct Calibration<B: BurnBackend> {
-    /// Some examples.
-    pub input: Sequences<B>,
-    /// Steps of each that are no padding.
-    pub lengths: Vec<usize>,
-}
-
-/// What a reduction starts from.
-#[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one per layer, and matrices hang on it"
-)]
-enum Basis {
-    /// A linear system.
-    Linear(Ranking),
-    /// A score of every state index of a selective layer.
-    Scores(Vec<f64>),
-    /// The balanced states of every head.
-    Heads(Vec<BalancedGramians>),
-}
-
-impl Basis {
-    /// One value per state, largest first.
-    fn values(&self) -> Vec<f64> {
-        match self {
-            Self::Linear(ranking) => ranking.values(),
-            Self::Scores(scores) => selective::sorted(scores),
-            Self::Heads(heads) => selective::sums(heads),
-        }
-    }
-}
-
 /// A layer's spectrum and what a reduction starts from.
 #[derive(Debug)]
 pub struct Examined {
-    outcome: Result<Basis, CutError>,
+    outcome: Result<LayerBasis, CompressionError>,
     state_dim: usize,
     /// NaN when there is no spectrum: the schedule then leaves the layer alone.
     hsv: Vec<f64>,
@@ -168,89 +128,68 @@ impl Examined {
 /// Ranks the states of every layer. `previous` is the model at the snapshot before.
 pub fn examine<B: TrainingBackend>(
     model: &Model<B>,
-    previous: Option<&Model<B::InnerBackend>>,
-    calibration: &Calibration<B::InnerBackend>,
+    previous: Option<&Model<B::Inner>>,
+    calibration: &Calibration<B::Inner>,
     method: Method,
 ) -> Vec<Examined> {
-    match (model, previous) {
-        (Model::Lru(model), previous) => {
-            let previous = match previous {
-                Some(Model::Lru(previous)) => Some(previous),
+    let now = View::of(model.valid(), calibration);
+    let before = previous.map(|previous| View::of(previous.clone(), calibration));
+    let layers = 0..now.model.blocks.len();
+    layers
+        .into_par_iter()
+        .map(|index| {
+            let start = Instant::now();
+            let (layer, seen) = now.layer(index);
+            let outcome = layer.rank(seen, method);
+            let before = before.as_ref().map(|before| before.layer(index));
+            let before = before.filter(|(before, _)| before.state_dim() == layer.state_dim());
+            let drift = match (&outcome, before) {
+                (Ok(basis), Some((before, seen))) => Layer::drift(basis, before, seen, method),
                 _ => None,
             };
-            let blocks = model.blocks.par_iter().enumerate();
-            blocks
-                .map(|(index, block)| {
-                    let previous = previous.map(|model| &model.blocks[index].lru);
-                    examine_layer(&block.lru, previous, method)
-                })
-                .collect()
-        }
-        (Model::Mamba(model), previous) => {
-            let previous = match previous {
-                Some(Model::Mamba(previous)) => Some(previous),
-                _ => None,
-            };
-            selective::examine(&model.valid(), previous, calibration, method)
-        }
-    }
+            let state_dim = layer.state_dim();
+            Examined {
+                state_dim,
+                hsv: match &outcome {
+                    Ok(basis) => basis.spectrum(),
+                    Err(_) => vec![f64::NAN; state_dim],
+                },
+                outcome,
+                drift: drift.map(|drift| Drift {
+                    rank_correlation: drift.rank_correlation,
+                    hankel_distance: drift.hankel_distance,
+                }),
+                seconds: start.elapsed().as_secs_f64(),
+            }
+        })
+        .collect()
 }
 
-fn examine_layer<B: TrainingBackend>(
-    layer: &Lru<B>,
-    previous: Option<&Lru<B::InnerBackend>>,
-    method: Method,
-) -> Examined {
-    let start = Instant::now();
-    let state_dim = layer.state_dim();
-    let system = layer.to_system();
-    let previous = previous
-        .filter(|previous| previous.state_dim() == state_dim)
-        .and_then(|previous| previous.to_system().ok());
-    let (drift, outcome) = rayon::join(
-        || match (&system, &previous) {
-            (Ok(now), Some(before)) => drift(before, now, method.realization),
-            _ => None,
-        },
-        || -> Result<Basis, CutError> {
-            Ranking::of(system.clone()?, method.realization).map(Basis::Linear)
-        },
-    );
-    let hsv = match &outcome {
-        Ok(basis) => basis.values(),
-        Err(_) => vec![f64::NAN; state_dim],
-    };
-    Examined {
-        outcome,
-        state_dim,
-        hsv,
-        drift,
-        seconds: start.elapsed().as_secs_f64(),
-    }
+/// A model, and what goes into its layers on calibration data if they are ranked on it.
+struct View<B: Backend> {
+    model: Model<B>,
+    seen: Option<Vec<Seen<B>>>,
 }
 
-/// How far a layer has come from an earlier snapshot.
-fn drift(
-    before: &DiscreteDiagonalSystem,
-    now: &DiscreteDiagonalSystem,
-    realization: Realization,
-) -> Option<Drift> {
-    let difference = now.minus(before).ok()?;
-    let hankel_distance = match realization {
-        Realization::Complex => hankel_norm(&difference).ok()?,
-        // Reported values are sums of two, each of which moves by at most the norm.
-        Realization::Real => 2.0 * hankel_norm(&difference.real_part()).ok()?,
-    };
-    Some(Drift {
-        rank_correlation: spearman(&mode_scores(before), &mode_scores(now)),
-        hankel_distance,
-    })
+impl<B: Backend> View<B> {
+    fn of(model: Model<B>, calibration: &Calibration<B>) -> Self {
+        let seen = model
+            .kind()
+            .is_ranked_on_data()
+            .then(|| calibration.seen(&model));
+        Self { model, seen }
+    }
+
+    fn layer(&self, index: usize) -> (&Layer<B>, Option<&Seen<B>>) {
+        let seen = self.seen.as_ref().map(|seen| &seen[index]);
+        (&self.model.blocks[index].layer, seen)
+    }
 }
 
 /// How decided cuts are carried out.
 #[derive(Debug, Clone, Copy)]
 pub struct Treatment {
-    /// How the smaller systems are made.
+    /// How the smaller layers are made.
     pub method: Method,
     /// What becomes of the optimizer's moments.
     pub optimizer_state: OptimizerState,
@@ -264,17 +203,19 @@ pub fn carry_out<B: TrainingBackend>(
     optimizer: &mut AdamW<B>,
     step: u64,
     decided: Vec<(Examined, Decision)>,
-    calibration: Calibration<B::InnerBackend>,
+    calibration: Calibration<B::Inner>,
     treatment: Treatment,
 ) -> Vec<LayerReport> {
     // Of the model as it is: a layer further up is tried on what it was ranked for.
-    let inputs = match (decided.iter().any(|(_, d)| d.is_cut()), &*model) {
-        (false, _) => Vec::new(),
-        (true, Model::Lru(model)) => {
-            let few = calibration::first_examples(calibration.input);
-            model.valid().recurrence_inputs(few)
+    let inputs = match decided.iter().any(|(_, decision)| decision.is_cut()) {
+        false => Vec::new(),
+        true => {
+            let tried = match model.kind().is_ranked_on_data() {
+                true => calibration,
+                false => calibration.few(),
+            };
+            model.valid().layer_inputs(tried.input)
         }
-        (true, Model::Mamba(model)) => model.valid().mixer_inputs(calibration.input),
     };
     let mut reports = Vec::with_capacity(decided.len());
     for (layer, (examined, decision)) in decided.into_iter().enumerate() {
@@ -283,42 +224,17 @@ pub fn carry_out<B: TrainingBackend>(
         report.explanation = Some(decision.to_string());
         if let (Ok(basis), Decision::Cut { to, .. }) = (&examined.outcome, decision) {
             let start = Instant::now();
-            let input = inputs[layer].clone();
-            let outcome = match (&mut *model, basis) {
-                (Model::Lru(model), Basis::Linear(ranking)) => {
-                    let path = format!("blocks.{layer}.lru");
-                    let lru = &mut model.blocks[layer].lru;
-                    cut(
-                        lru,
-                        optimizer,
-                        Place { path, input },
-                        treatment,
-                        ranking,
-                        to,
-                    )
-                }
-                (Model::Mamba(model), basis) => {
-                    let path = format!("backbone.layers.{layer}.mixer");
-                    let mixer = &mut model.backbone.layers[layer].mixer;
-                    selective::cut(
-                        mixer,
-                        optimizer,
-                        Place { path, input },
-                        treatment,
-                        basis,
-                        to,
-                    )
-                }
-                _ => unreachable!("what a layer was examined for is what it is"),
-            };
-            match outcome {
+            let path = model.layer_path(layer);
+            let place = &mut model.blocks[layer].layer;
+            let input = &inputs[layer];
+            match cut(place, optimizer, &path, input, treatment, basis, to) {
                 Err(reason) => report.refusal = Some(reason.to_string()),
                 Ok(outcome) => {
                     report.cut = Some(Cut {
                         step,
                         layer,
                         from: examined.state_dim,
-                        to: model.state_dims()[layer],
+                        to: place.state_dim(),
                         discarded: outcome.discarded,
                         bound: outcome.bound,
                         measured: outcome.measured,
@@ -332,57 +248,32 @@ pub fn carry_out<B: TrainingBackend>(
     reports
 }
 
-/// Where a layer stands in the model.
-struct Place<B: TrainingBackend> {
-    path: String,
-    /// Its input on the calibration batch.
-    input: Tensor<B::InnerBackend, 3>,
-}
-
 struct Outcome {
     discarded: f64,
     bound: Option<f64>,
     measured: OutputError,
 }
 
-/// Replaces a layer and its optimizer state by their reduction to `order` states, or leaves both as they are.
+/// Replaces a layer and what the optimizer knows of it by a reduction to `order` states, or leaves both as they are.
 fn cut<B: TrainingBackend>(
-    layer: &mut Lru<B>,
+    layer: &mut Layer<B>,
     optimizer: &mut AdamW<B>,
-    place: Place<B>,
+    path: &str,
+    input: &Tensor<B::Inner, 3>,
     treatment: Treatment,
-    ranking: &Ranking,
+    basis: &LayerBasis,
     order: usize,
 ) -> Result<Outcome, CutError> {
-    let reduced = ranking.reduce(order, treatment.method)?;
-    let smaller = match &reduced.states {
-        States::Kept(kept) => layer.selected(kept),
-        States::New(_) => layer.reduced(&reduced.system)?,
-    };
-    let distances = reduced.system.lambda().iter().map(|l| 1.0 - l.norm());
-    let decay = distances.fold(f64::INFINITY, f64::min);
-    let (before, after) = (layer.valid(), smaller.valid());
-    let measured = calibration::output_error(place.input, &before, &after, reduced.bound, decay);
+    let reduced = layer.reduce(basis, order, treatment.method)?;
+    let [before, after] =
+        [&*layer, &reduced.layer].map(|layer| layer.valid().forward(input.clone()));
+    let measured = OutputError::of(input.clone(), before, after, reduced.bound);
     measured.check()?;
-    match &reduced.states {
-        States::Kept(kept) => {
-            let parts = layer.selection(kept);
-            keep_rows(optimizer, &place.path, &parts, treatment.optimizer_state);
-        }
-        States::New(maps) => {
-            let succession = Succession {
-                path: &place.path,
-                layer,
-                smaller: &smaller,
-                maps: maps.as_ref(),
-            };
-            succession.carry(optimizer, treatment.optimizer_state);
-        }
-    }
-    *layer = smaller;
+    moments::carry(optimizer, path, reduced.carry, treatment.optimizer_state);
+    *layer = reduced.layer;
     Ok(Outcome {
         discarded: reduced.discarded,
-        bound: Some(reduced.bound),
+        bound: reduced.bound.map(|bound| bound.gain),
         measured,
     })
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use ssm_core::{ModelConfig, NamedTensors};
+use ssm_core::{ModelSizes, NamedTensors};
 use thiserror::Error;
 
 use crate::files::{FileError, sync_folder, write_atomically, write_json};
@@ -197,7 +197,7 @@ struct Versioned<S> {
 
 /// Metadata of a weights file: the sizes of the model.
 pub(crate) fn model_metadata(tensors: &NamedTensors) -> HashMap<String, String> {
-    let config = ModelConfig::infer(tensors).expect("a model's own tensors describe it");
+    let config = ModelSizes::infer(tensors).expect("a model's own tensors describe it");
     let json = serde_json::to_string(&config).expect("sizes are plain numbers");
     HashMap::from([(CONFIG_KEY.to_string(), json)])
 }
@@ -455,21 +455,17 @@ pub fn resolve_weights(path: &Path) -> Result<PathBuf, CheckpointError> {
 mod tests {
     use super::*;
     use burn::backend::Flex;
-    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
+    use ssm_core::{Architecture, Encoder, Head, LayerSettings, LruInit, Model};
 
     fn checkpoint(state: u64) -> Checkpoint<u64> {
-        let config = ClassifierConfig {
+        let architecture = Architecture {
             encoder: Encoder::Linear { channels: 1 },
             hidden_dim: 2,
             state_dims: vec![3],
-            classes: 2,
+            layer: LayerSettings::Lru(LruInit::default()),
+            head: Head::Classes { classes: 2 },
         };
-        let init = LruInit {
-            r_min: 0.5,
-            r_max: 0.9,
-            max_phase: 6.0,
-        };
-        let model = Classifier::<Flex>::init(&config, init, 1, &Default::default()).to_tensors();
+        let model = Model::<Flex>::init(&architecture, 1, &Default::default()).to_tensors();
         Checkpoint {
             optimizer: NamedTensors::default(),
             best: (state > 1).then(|| model.clone()),

@@ -12,6 +12,13 @@
 //! layer and those below, nor those of a later layer. The result is saved with the run ([`Config::to_toml`]), with the
 //! keys that it reads, and reads back equal.
 //!
+//! # Sections and tables
+//! A section is a module of this one: its keys with their defaults, the one range check of each, and its `RULES`, who
+//! reads them. Some keys are choices, such as `model.kind` and `data.dataset`. What only one word of a choice reads
+//! stands in a table of that name, `[data.imdb]`: a field of the section whose type has keys. Nothing else says so. The
+//! same key is `data.imdb.length` in a flag and `COMPRESSM_DATA__IMDB__LENGTH` in the environment, where underscores
+//! stand for the dashes of a name. A short form, `data.length`, stands for the key in the table of whatever is chosen.
+//!
 //! ```
 //! use trainer::config::Config;
 //!
@@ -26,29 +33,41 @@
 //! let unread = ["model.kind=mamba", "model.r_max=0.9"].map(String::from);
 //! let unread = Config::load_with_env(None, &unread, []).unwrap_err();
 //! assert!(unread.to_string().contains("`model.r_max` has no effect"));
+//!
+//! let short = ["data.dataset=imdb", "data.length=100"].map(String::from);
+//! let config = Config::load_with_env(None, &short, [])?;
+//! assert_eq!(config.data.imdb.length, 100);
 //! # Ok::<(), trainer::config::ConfigError>(())
 //! ```
 
+mod compress;
+mod data;
 mod error;
 mod layers;
+mod model;
+mod range;
 mod readers;
-mod validate;
+mod run;
+mod schema;
+mod training;
 
 use std::env;
 use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use compress_schedule::{
-    Budget, Gate, Policy, Schedule, ScheduleError, Scope, Spacing, StepPoint, Window,
-};
+use compress_schedule::{Policy, Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
-use ssm_core::GramianEstimate;
 use toml::Table;
 
+pub use compress::{CompressConfig, OptimizerState, PolicyKind, Selection};
+pub use data::DataConfig;
 pub use error::{ConfigError, UnreadKey};
 use layers::Layer;
+pub use model::{LayerKind, ModelConfig};
 use readers::Choices;
+pub use run::{BackendKind, RunConfig};
+pub use ssm_core::{GramianEstimate, Realization, Reduction};
+pub use training::{LearningRateSchedule, TrainingConfig};
 
 /// Everything that decides what a run does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -64,458 +83,6 @@ pub struct Config {
     pub compress: CompressConfig,
     /// Where it runs and where the results go.
     pub run: RunConfig,
-}
-
-/// Section `data`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a section of keys, as in `[data]`"
-)]
-pub struct DataConfig {
-    /// Name of the data set, such as `digits` (generated, nothing to download) or `mnist`.
-    pub dataset: String,
-    /// Folder that holds the data set's files. Without it, the caller looks elsewhere (`COMPRESSM_DATA_DIR`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dir: Option<PathBuf>,
-    /// Share of the training examples held out for validation, in `(0, 1)`.
-    pub validation_fraction: f64,
-    /// Steps of an example: of `selective-copy` markers included, of `imdb` the bytes after which a review is cut. Without
-    /// it and the keys below, a data set has its own defaults.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub length: Option<usize>,
-    /// Tokens that `selective-copy` asks to repeat, 1 to half of `length`. Read by it alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copies: Option<usize>,
-    /// Different tokens of `selective-copy`, blank and marker included, 4 to 256. Read by it alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vocabulary: Option<usize>,
-    /// Training examples of a generated data set, those held out included; at least 1. Read by `digits` and
-    /// `selective-copy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_examples: Option<usize>,
-    /// Test examples of a generated data set, at least 1. Read by `digits` and `selective-copy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub test_examples: Option<usize>,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self {
-            dataset: "digits".to_owned(),
-            dir: None,
-            validation_fraction: 0.1,
-            length: None,
-            copies: None,
-            vocabulary: None,
-            train_examples: None,
-            test_examples: None,
-        }
-    }
-}
-
-/// Section `model`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a section of keys, as in `[model]`"
-)]
-pub struct ModelConfig {
-    /// The state space layer inside each block. Of the keys below, a kind reads those that say so, and those that name
-    /// none.
-    pub kind: LayerKind,
-    /// Number of blocks, at least 1.
-    pub blocks: usize,
-    /// States of each layer at the start of training, at least 1.
-    pub state_dim: usize,
-    /// Channels between the blocks, at least 1.
-    pub hidden_dim: usize,
-    /// Smallest magnitude of an eigenvalue at initialization, in `[0, r_max)`. Read by `lru`.
-    pub r_min: f64,
-    /// Largest magnitude of an eigenvalue at initialization, in `(r_min, 1)`. Read by `lru`.
-    pub r_max: f64,
-    /// Largest phase of an eigenvalue at initialization, radians per sample, in `[1e-30, 2π]`. Read by `lru`.
-    pub max_phase: f64,
-    /// Probability that dropout zeroes an activation, in `[0, 1)`. Read by `lru`; the other kinds have none.
-    pub dropout: f64,
-    /// Channels inside a block as a multiple of `hidden_dim`, at least 1. Read by `mamba` and `mamba2`.
-    pub expand: usize,
-    /// Steps that the convolution before the recurrence looks at, the present one included; at least 1. Read by `mamba`
-    /// and `mamba2`.
-    pub conv_kernel: usize,
-    /// Rank of the map from a step's channels to its step sizes, at least 1; `hidden_dim / 16`, rounded up, without this
-    /// key. Read by `mamba`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dt_rank: Option<usize>,
-    /// Channels that share a decay, at least 1; divides `expand * hidden_dim`. Read by `mamba2`.
-    pub head_dim: usize,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            kind: LayerKind::Lru,
-            blocks: 1,
-            state_dim: 256,
-            hidden_dim: 8,
-            r_min: 0.9,
-            r_max: 0.999,
-            max_phase: PUBLISHED_MAX_PHASE,
-            dropout: 0.0,
-            expand: 2,
-            conv_kernel: 4,
-            dt_rank: None,
-            head_dim: 64,
-        }
-    }
-}
-
-#[allow(
-    clippy::approx_constant,
-    reason = "the published value is 6.28, not two pi"
-)]
-const PUBLISHED_MAX_PHASE: f64 = 6.28;
-
-/// A kind of state space layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum LayerKind {
-    /// Linear Recurrent Unit: diagonal, complex, discrete (`LRU23` in `docs/references.bib`).
-    Lru,
-    /// Mamba: diagonal, real, with step sizes, B and C that depend on the input.
-    Mamba,
-    /// Mamba-2: as Mamba, with one decay for all the channels and states of a head.
-    Mamba2,
-}
-
-impl fmt::Display for LayerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Lru => "lru",
-            Self::Mamba => "mamba",
-            Self::Mamba2 => "mamba2",
-        })
-    }
-}
-
-/// Section `training`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a section of keys, as in `[training]`"
-)]
-pub struct TrainingConfig {
-    /// Optimizer steps of the whole run, at least 1.
-    pub steps: u64,
-    /// Sequences in one step, at least 1.
-    pub batch_size: usize,
-    /// Learning rate, the peak one where the schedule changes it; finite, above 0.
-    pub lr: f64,
-    /// Decoupled weight decay of everything but the state space parameters, per unit of learning rate; at least 0.
-    pub weight_decay: f64,
-    /// Learning rate of the state space parameters as a multiple of `lr`, at least 0. `0` freezes them.
-    pub ssm_lr_factor: f64,
-    /// How the learning rate changes over the run.
-    pub schedule: LearningRateSchedule,
-    /// Share of the steps over which `warmup-cosine`, its reader, raises the learning rate from zero, in `[0, 1)`.
-    /// Published: 0.1.
-    pub warmup_fraction: f64,
-    /// Steps from one evaluation to the next, at least 1.
-    pub eval_every: u64,
-    /// Steps from one checkpoint to the next, at least 1.
-    pub checkpoint_every: u64,
-    /// Checkpoints to keep, the newest ones, at least 1. Those written before a cut are kept besides, all of them.
-    pub keep_checkpoints: usize,
-    /// Seed of everything random in the run; at most 2⁶³ - 1, the largest integer in TOML.
-    pub seed: u64,
-}
-
-impl Default for TrainingConfig {
-    fn default() -> Self {
-        Self {
-            steps: 6000,
-            batch_size: 50,
-            lr: 4e-3,
-            weight_decay: 0.0,
-            ssm_lr_factor: 1.0,
-            schedule: LearningRateSchedule::WarmupCosine,
-            warmup_fraction: 0.1,
-            eval_every: 500,
-            checkpoint_every: 1000,
-            keep_checkpoints: 2,
-            seed: 0,
-        }
-    }
-}
-
-/// How the learning rate changes over a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum LearningRateSchedule {
-    /// `lr` at every step.
-    Constant,
-    /// Linear from zero to `lr` over the first `warmup_fraction` of the steps, then a half cosine down to 1e-7.
-    WarmupCosine,
-}
-
-/// Section `compress`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a section of keys, as in `[compress]`"
-)]
-pub struct CompressConfig {
-    /// The rule that turns the layers' spectra into orders.
-    pub policy: PolicyKind,
-    /// Share of Σσᵢ (Hankel singular values, not their squares) that one cut may discard, in `[0, 1)`. Read by the
-    /// policies `tolerance` and `auto`.
-    pub tau: f64,
-    /// Share of its states that one cut takes from a layer, in `(0, 1)`. Read by `fraction` and `pragmatic`.
-    pub fraction: f64,
-    /// Largest loss of validation accuracy that a cut may cause, a share in `[0, 1]`; one that costs more is taken back,
-    /// and no further cut is made. Read by `pragmatic`.
-    pub max_drop: f64,
-    /// Smallest rank correlation of a layer's modes between two snapshots at which their ranking counts as settled, in
-    /// `[-1, 1]`. Read by `auto`.
-    pub min_correlation: f64,
-    /// Budget of `target`: mean number of states per layer, at least 1. One of the three budgets must be given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_states: Option<usize>,
-    /// Budget of `target`: parameters of the whole model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_parameters: Option<u64>,
-    /// Budget of `target`: milliseconds of one training step on the machine that trains. The clock decides then, so two
-    /// runs need not make the same cuts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_step_ms: Option<f64>,
-    /// Whether each layer is judged by itself or all of them share one budget.
-    pub scope: Scope,
-    /// Where the warm-up ends: an integer is a step number, a float a fraction of the run in `[0, 1]`.
-    pub start: StepPoint,
-    /// The last step that may hold a check; same units as `start`, after it and inside the run.
-    pub end: StepPoint,
-    /// Number of evenly spaced checks in the window, at least 1, the last one at `end`. Instead of `interval`; a layer
-    /// that gives either of the two overrules both below it, and likewise with the three budgets of `target`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checks: Option<u64>,
-    /// Steps from one check to the next, at least 1. Instead of `checks`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interval: Option<u64>,
-    /// Share of a layer's states that a cut must drop to happen at all, in `[0, 1)`. Published: 0.05.
-    pub min_drop: f64,
-    /// Fewest states a layer is left with, at least 1.
-    pub min_state: usize,
-    /// Steps after a cut of a layer before it may be cut again.
-    pub cooldown: u64,
-    /// What orders are rounded up to, a power of two: a cut layer has a multiple of it, or below it a power of two, of
-    /// states. Rounding goes before a target. Without this key, what the backend likes: 64 for `wgpu` and `cuda`, 1 (every
-    /// order) for the others.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub order_multiple: Option<usize>,
-    /// Which states a cut keeps.
-    pub selection: Selection,
-    /// The system whose Hankel singular values rank the states. Read by the kind `lru`, for spectra that are only written
-    /// down too.
-    pub realization: Realization,
-    /// How the smaller system is made. Read by the kinds `lru` and `mamba2`.
-    pub reduction: Reduction,
-    /// What becomes of the optimizer's moments when a cut changes the basis.
-    pub optimizer_state: OptimizerState,
-    /// What stands for the inputs of a layer whose recurrence depends on them, when its states are ranked. Read by the
-    /// kinds `mamba` and `mamba2`; the recurrence of `lru` is the same whatever goes in.
-    pub gramian: GramianKind,
-    /// Training examples that selective layers are ranked on, the first so many, or all if there are fewer; at least 1. A
-    /// smaller layer is compared with the old one on them before it takes its place, one of kind `lru` on four of them.
-    pub calibration_examples: usize,
-    /// Steps from one snapshot of the spectra in `hsv.jsonl` to the next, besides those of the checks; 0 for none.
-    pub snapshot_every: u64,
-}
-
-impl Default for CompressConfig {
-    fn default() -> Self {
-        Self {
-            policy: PolicyKind::Tolerance,
-            tau: 0.03,
-            fraction: 0.2,
-            max_drop: 0.01,
-            min_correlation: 0.95,
-            target_states: None,
-            target_parameters: None,
-            target_step_ms: None,
-            scope: Scope::Layer,
-            start: StepPoint::Fraction(0.1),
-            end: StepPoint::Fraction(0.3),
-            checks: Some(4),
-            interval: None,
-            min_drop: 0.05,
-            min_state: 1,
-            cooldown: 0,
-            order_multiple: Some(BackendKind::default().order_multiple()),
-            selection: Selection::Largest,
-            realization: Realization::Complex,
-            reduction: Reduction::Modal,
-            optimizer_state: OptimizerState::Transform,
-            gramian: GramianKind::Empirical,
-            calibration_examples: 16,
-            snapshot_every: 500,
-        }
-    }
-}
-
-/// The name of a compression policy; its parameters are keys of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum PolicyKind {
-    /// Ordinary training: no checks and no cuts. Spectra are still written down, as `snapshot_every` and the keys of the
-    /// kind say.
-    None,
-    /// Keep a share `1 - tau` of the sum of the spectrum.
-    Tolerance,
-    /// Drop the same share of the states at every check.
-    Fraction,
-    /// Reach a budget of states, parameters or step time by the last check.
-    Target,
-    /// Drop a share of the states at every check for as long as the validation accuracy bears it.
-    Pragmatic,
-    /// As `tolerance`, once the ranking of the states has settled.
-    Auto,
-}
-
-/// Which states a cut keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Selection {
-    /// Those with the largest Hankel singular values.
-    Largest,
-    /// Those with the smallest, for comparison.
-    Smallest,
-    /// Any, drawn from the run's seed, for comparison.
-    Random,
-}
-
-/// The system whose Hankel singular values rank the states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Realization {
-    /// The complex system as the layer stores it, before the real part of its output is taken.
-    Complex,
-    /// The real system that the rest of the model sees, with a conjugate pair of states for each of the layer's. Its
-    /// spectrum is reported as the sum of two values for every state.
-    Real,
-}
-
-/// How the smaller system is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Reduction {
-    /// Balanced truncation; for `mamba2` in the basis of every head, which gets maps of its own. `mamba` has state indices
-    /// to choose from and no basis, so it has no choice.
-    Balanced,
-    /// Singular perturbation: the weak balanced states are set to rest. Of the feed-through that this makes a layer can
-    /// hold the diagonal only.
-    SingularPerturbation,
-    /// As many modes as there are strong Hankel singular values, those with the largest energies, as they are.
-    Modal,
-}
-
-/// What becomes of the optimizer's moments when a cut changes the basis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum OptimizerState {
-    /// Carried over into the new basis.
-    Transform,
-    /// Set to zero.
-    Reset,
-    /// The first entries as they are, although they belong to another basis: what the published code does.
-    Slice,
-}
-
-/// What stands for the inputs of a layer whose recurrence depends on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum GramianKind {
-    /// The recurrence at the mean of the calibration inputs: one linear system that is the same at every step.
-    Mean,
-    /// The recurrence with its second moments over the calibration inputs.
-    SecondMoment,
-    /// The calibration sequences themselves, as the recurrence runs through them.
-    Empirical,
-}
-
-impl From<GramianKind> for GramianEstimate {
-    fn from(kind: GramianKind) -> Self {
-        match kind {
-            GramianKind::Mean => Self::Mean,
-            GramianKind::SecondMoment => Self::SecondMoment,
-            GramianKind::Empirical => Self::Empirical,
-        }
-    }
-}
-
-/// Section `run`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    expecting = "a section of keys, as in `[run]`"
-)]
-pub struct RunConfig {
-    /// What the tensors run on.
-    pub backend: BackendKind,
-    /// Folder of the run's results. Without it, the caller makes one of the data set's name and the time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<PathBuf>,
-}
-
-/// What the tensors run on. Whether a backend is compiled in is another question, which the caller answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendKind {
-    /// Pure Rust on the processor; no set-up.
-    #[default]
-    Cpu,
-    /// Any graphics processor, through Vulkan, Metal or DirectX.
-    Wgpu,
-    /// NVIDIA graphics processors.
-    Cuda,
-    /// PyTorch's C++ library.
-    Libtorch,
-}
-
-impl BackendKind {
-    /// What orders are rounded up to where `compress.order_multiple` does not say.
-    ///
-    /// On CUDA a row of real and imaginary parts of `n` states is padded unless `n` is a multiple of 64 or a power of two,
-    /// and burn-fusion 0.21 can compute wrong values from padded rows. On both, sizes that come again need no new kernels.
-    fn order_multiple(self) -> usize {
-        match self {
-            Self::Wgpu | Self::Cuda => 64,
-            Self::Cpu | Self::Libtorch => 1,
-        }
-    }
-}
-
-impl fmt::Display for BackendKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Wgpu => "wgpu",
-            Self::Cuda => "cuda",
-            Self::Libtorch => "libtorch",
-        })
-    }
 }
 
 impl Config {
@@ -573,6 +140,22 @@ impl Config {
         Ok(toml::to_string_pretty(&sections)?)
     }
 
+    /// Checks every value against its range, and the compression window against the length of the run. Also those that
+    /// nothing reads: out of layers they come with their defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`] for the first value out of range, [`ConfigError::Compress`] for checks that cannot
+    /// happen.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.data.validate()?;
+        self.model.validate()?;
+        self.training.validate()?;
+        self.compress.validate()?;
+        self.run.validate()?;
+        self.schedule()?;
+        Ok(())
+    }
+
     /// The compression schedule of this run, at its first step.
     ///
     /// # Errors
@@ -592,68 +175,5 @@ impl Config {
             &window,
             self.training.steps,
         )
-    }
-}
-
-impl CompressConfig {
-    /// The rule, with its parameters.
-    pub fn policy(&self) -> Policy {
-        let Self {
-            tau,
-            fraction,
-            max_drop,
-            min_correlation,
-            ..
-        } = *self;
-        match self.policy {
-            PolicyKind::None => Policy::None,
-            PolicyKind::Tolerance => Policy::Tolerance { tau },
-            PolicyKind::Fraction => Policy::Fraction { fraction },
-            PolicyKind::Target => Policy::Target {
-                budget: self.budget(),
-            },
-            PolicyKind::Pragmatic => Policy::Pragmatic { fraction, max_drop },
-            PolicyKind::Auto => Policy::Auto {
-                tau,
-                min_correlation,
-            },
-        }
-    }
-
-    /// The budget of a target; validation has seen to it that there is exactly one.
-    fn budget(&self) -> Budget {
-        let states = self
-            .target_states
-            .map(|per_layer| Budget::States { per_layer });
-        let parameters = self
-            .target_parameters
-            .map(|total| Budget::Parameters { total });
-        let step_time = self
-            .target_step_ms
-            .map(|milliseconds| Budget::StepTime { milliseconds });
-        let budget = states.or(parameters).or(step_time);
-        budget.expect("a validated configuration with a target has a budget")
-    }
-
-    /// What a cut must achieve to happen.
-    pub fn gate(&self) -> Gate {
-        Gate {
-            min_drop: self.min_drop,
-            min_state: self.min_state,
-            cooldown: self.cooldown,
-            order_multiple: self.order_multiple.unwrap_or(1),
-        }
-    }
-
-    /// When checks happen.
-    ///
-    /// # Errors
-    /// Both or neither of `checks` and `interval`.
-    pub fn window(&self) -> Result<Window, ScheduleError> {
-        Ok(Window {
-            start: self.start,
-            end: self.end,
-            spacing: Spacing::from_keys(self.checks, self.interval)?,
-        })
     }
 }

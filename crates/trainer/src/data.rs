@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorData};
-use datasets::digits::DigitsOptions;
-use datasets::imdb::ImdbOptions;
-use datasets::selective_copy::SelectiveCopyOptions;
 use datasets::{Content, Dataset, DatasetError, LoadOptions, SequenceSet, Target, epoch_order};
 use ssm_core::{Readout, Sequences};
 
@@ -21,32 +18,13 @@ pub fn load(config: &Config) -> Result<Dataset, DatasetError> {
 
 fn load_options(config: &Config) -> LoadOptions {
     let data = &config.data;
-    let LoadOptions {
-        imdb,
-        digits,
-        selective_copy,
-        ..
-    } = LoadOptions::default();
     LoadOptions {
         data_dir: data.dir.clone().or_else(datasets::data_dir_from_env),
         validation_fraction: data.validation_fraction,
         seed: derive(config.training.seed, Purpose::Split),
-        imdb: ImdbOptions {
-            max_length: data.length.unwrap_or(imdb.max_length),
-        },
-        digits: DigitsOptions {
-            train: data.train_examples.unwrap_or(digits.train),
-            test: data.test_examples.unwrap_or(digits.test),
-            ..digits
-        },
-        selective_copy: SelectiveCopyOptions {
-            length: data.length.unwrap_or(selective_copy.length),
-            copies: data.copies.unwrap_or(selective_copy.copies),
-            vocabulary: data.vocabulary.unwrap_or(selective_copy.vocabulary),
-            train: data.train_examples.unwrap_or(selective_copy.train),
-            test: data.test_examples.unwrap_or(selective_copy.test),
-            ..selective_copy
-        },
+        imdb: data.imdb.clone(),
+        digits: data.digits.clone(),
+        selective_copy: data.selective_copy.clone(),
     }
 }
 
@@ -201,22 +179,20 @@ mod tests {
     use super::*;
     use burn::backend::Flex;
     use datasets::Shape;
+    use datasets::selective_copy::SelectiveCopyOptions;
 
     #[test]
-    fn the_sizes_that_are_given_reach_the_data_sets_that_have_them() {
+    fn the_options_of_the_table_reach_the_data_set() {
         let mut config = Config::default();
-        let untouched = load_options(&config);
-        let defaults = LoadOptions::default();
-        assert_eq!(untouched.imdb, defaults.imdb);
-        assert_eq!(untouched.digits, defaults.digits);
-        assert_eq!(untouched.selective_copy, defaults.selective_copy);
-
         config.data.dataset = "selective-copy".to_owned();
-        config.data.length = Some(20);
-        config.data.copies = Some(3);
-        config.data.vocabulary = Some(7);
-        config.data.train_examples = Some(30);
-        config.data.test_examples = Some(5);
+        config.data.selective_copy = SelectiveCopyOptions {
+            length: 20,
+            copies: 3,
+            vocabulary: 7,
+            train_examples: 30,
+            test_examples: 5,
+            seed: 0,
+        };
         let set = load(&config).unwrap();
         let shape = Shape {
             length: 20,
@@ -230,8 +206,6 @@ mod tests {
             (set.train.len(), set.validation.len(), set.test.len()),
             (27, 3, 5)
         );
-        let options = load_options(&config);
-        assert_eq!((options.imdb.max_length, options.digits.train), (20, 30));
     }
 
     const TEXTS: Shape = Shape {

@@ -183,7 +183,7 @@ mod tests {
     use burn::backend::Flex;
     use burn::tensor::TensorData;
     use datasets::{Content, Shape, Target};
-    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
+    use ssm_core::{Architecture, Encoder, Head, LayerSettings, LruInit};
 
     const TEXTS: Shape = Shape {
         length: 100,
@@ -194,18 +194,18 @@ mod tests {
     };
 
     fn model() -> Model<Flex> {
-        let config = ClassifierConfig {
+        let architecture = Architecture {
             encoder: Encoder::Embedding { vocabulary: 7 },
             hidden_dim: 4,
             state_dims: vec![6, 3],
-            classes: 3,
+            layer: LayerSettings::Lru(LruInit {
+                r_min: 0.5,
+                r_max: 0.99,
+                max_phase: 6.0,
+            }),
+            head: Head::Classes { classes: 3 },
         };
-        let init = LruInit {
-            r_min: 0.5,
-            r_max: 0.99,
-            max_phase: 6.0,
-        };
-        Model::Lru(Classifier::init(&config, init, 1, &Default::default()))
+        Model::init(&architecture, 1, &Default::default())
     }
 
     /// Texts of these lengths, with labels as they come.

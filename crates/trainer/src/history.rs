@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use compress_schedule::ScheduleError;
 use serde::Serialize;
-use ssm_core::{ModelConfig, WeightsError};
+use ssm_core::{ModelSizes, WeightsError};
 use thiserror::Error;
 
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Moment, Place};
@@ -124,9 +124,9 @@ fn size(folder: &Path) -> Result<u64, FileError> {
 
 fn content(folder: &Path) -> Result<Content, String> {
     let loaded: Checkpoint<Progress> = checkpoint::load(folder).map_err(|e| e.to_string())?;
-    let config = ModelConfig::infer(&loaded.model).map_err(|e: WeightsError| e.to_string())?;
+    let sizes = ModelSizes::infer(&loaded.model).map_err(|e: WeightsError| e.to_string())?;
     Ok(Content::Good {
-        state_dims: config.state_dims().to_vec(),
+        state_dims: sizes.state_dims,
         best_val_accuracy: loaded.state.best.map(|best| best.accuracy),
     })
 }

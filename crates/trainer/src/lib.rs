@@ -13,6 +13,7 @@ pub mod data;
 pub mod evaluate;
 pub mod events;
 pub mod files;
+pub mod gradients;
 pub mod history;
 pub mod interrupt;
 pub mod learning_rate;

@@ -5,10 +5,12 @@ mod native;
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::Param;
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use ssm_core::{Lru, ModulePath, NamedTensor, NamedTensors};
+use ssm_core::{Group, LayerKind, Model, NamedMapper, NamedTensor, NamedTensors, TrainingBackend};
+
+use crate::gradients::NamedGradients;
 
 /// Decay rates of the moments and the guard against division by zero, as optax has them.
 const BETA_1: f64 = 0.9;
@@ -22,6 +24,15 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
+impl AdamWConfig {
+    fn decay_of(self, group: Group) -> f64 {
+        match group {
+            Group::Main => self.weight_decay,
+            Group::Recurrent => 0.0,
+        }
+    }
+}
+
 /// Learning rates of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LearningRates {
@@ -29,6 +40,15 @@ pub struct LearningRates {
     pub main: f64,
     /// Of the recurrence's parameters, which do not decay.
     pub recurrent: f64,
+}
+
+impl LearningRates {
+    fn of(self, group: Group) -> f64 {
+        match group {
+            Group::Main => self.main,
+            Group::Recurrent => self.recurrent,
+        }
+    }
 }
 
 /// Moments of one parameter, flattened.
@@ -90,18 +110,28 @@ impl<B: AutodiffBackend> AdamW<B> {
     }
 
     /// One update of every parameter that has a gradient.
-    pub fn step<M: Module<B>>(
+    ///
+    /// # Panics
+    /// When there is a gradient of a parameter that the model has not.
+    pub fn step(
         &mut self,
         lr: LearningRates,
-        model: M,
-        gradients: &mut B::Gradients,
-    ) -> M {
-        model.map(&mut Update {
+        model: Model<B>,
+        gradients: NamedGradients<B::InnerBackend>,
+    ) -> Model<B>
+    where
+        B: TrainingBackend,
+    {
+        let mut update = Update {
+            kind: model.kind(),
             optimizer: self,
             gradients,
             lr,
-            path: ModulePath::default(),
-        })
+        };
+        let model = model.map_named(&mut update);
+        let left: Vec<&str> = update.gradients.names().collect();
+        assert!(left.is_empty(), "gradients of no parameter: {left:?}");
+        model
     }
 
     /// Moments of the parameter with this path.
@@ -134,12 +164,8 @@ impl<B: AutodiffBackend> AdamW<B> {
         NamedTensors(tensors)
     }
 
-    /// The state that [`to_tensors`](Self::to_tensors) gave; `None` if a part of it is missing.
-    pub fn from_tensors(
-        config: AdamWConfig,
-        tensors: &NamedTensors,
-        device: &B::Device,
-    ) -> Option<Self> {
+    /// With the moments that [`to_tensors`](Self::to_tensors) gave in place of its own; `None` if a part is missing.
+    pub fn with_tensors(self, tensors: &NamedTensors, device: &B::Device) -> Option<Self> {
         let load = |name: String| {
             let values = tensors.0.get(&name)?.values.as_slice();
             Some(Tensor::from_floats(values, device))
@@ -161,21 +187,19 @@ impl<B: AutodiffBackend> AdamW<B> {
                 },
             );
         }
-        (tensors.0.len() == 3 * moments.len()).then_some(Self { config, moments })
+        (tensors.0.len() == 3 * moments.len()).then_some(Self { moments, ..self })
     }
 
     /// New value of one flattened parameter.
     fn update(
         &mut self,
         name: &str,
+        group: Group,
         lr: LearningRates,
         value: Tensor<B::InnerBackend, 1>,
         gradient: Tensor<B::InnerBackend, 1>,
     ) -> Tensor<B::InnerBackend, 1> {
-        let (lr, decay) = match is_recurrent(name) {
-            true => (lr.recurrent, 0.0),
-            false => (lr.main, self.config.weight_decay),
-        };
+        let (lr, decay) = (lr.of(group), self.config.decay_of(group));
         // Taken out, so that their memory has one owner.
         let mut moments = self.moments.remove(name).unwrap_or_else(|| Moments {
             steps: 0,
@@ -223,49 +247,29 @@ fn plain_update<B: Backend>(coefficients: &Coefficients, parameter: Parameter<B>
     }
 }
 
-/// Of a Mamba mixer: rates, steps and feedthrough, which the authors keep from decaying.
-const MAMBA_RECURRENT_PARAMETERS: [&str; 3] = ["A_log", "D", "dt_bias"];
-
-/// Whether a parameter belongs to a recurrence, which has its own learning rate and does not decay.
-fn is_recurrent(name: &str) -> bool {
-    let Some((layer, parameter)) = name.rsplit_once('.') else {
-        return false;
-    };
-    let lru = Lru::<burn::backend::Flex>::RECURRENT_PARAMETERS;
-    (layer.ends_with(".lru") && lru.contains(&parameter))
-        || (layer.ends_with(".mixer") && MAMBA_RECURRENT_PARAMETERS.contains(&parameter))
-        || name.ends_with(".mixer.dt_proj.bias")
-}
-
 struct Update<'a, B: AutodiffBackend> {
+    kind: LayerKind,
     optimizer: &'a mut AdamW<B>,
-    gradients: &'a mut B::Gradients,
+    gradients: NamedGradients<B::InnerBackend>,
     lr: LearningRates,
-    path: ModulePath,
 }
 
-impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _name: &str, container_type: &str) {
-        self.path.exit(container_type);
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+impl<B: AutodiffBackend> NamedMapper<B> for Update<'_, B> {
+    fn map<const D: usize>(
+        &mut self,
+        name: String,
+        param: Param<Tensor<B, D>>,
+    ) -> Param<Tensor<B, D>> {
         let (id, tensor, mapper) = param.consume();
-        let Some(gradient) = tensor.grad_remove(self.gradients) else {
+        let Some(gradient) = self.gradients.remove(&name) else {
             return Param::from_mapped_value(id, tensor, mapper);
         };
         let value = tensor.inner();
         let shape = value.dims();
-        let updated = self.optimizer.update(
-            &self.path.name(),
-            self.lr,
-            value.flatten(0, D - 1),
-            gradient.flatten(0, D - 1),
-        );
+        let value = value.flatten(0, D - 1);
+        let updated =
+            self.optimizer
+                .update(&name, self.kind.group_of(&name), self.lr, value, gradient);
         let tensor = Tensor::from_inner(updated.reshape(shape)).require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }
@@ -314,7 +318,8 @@ mod tests {
             for (name, want) in step["params_after"].as_object().unwrap() {
                 let value = tensor(numbers(&params[name]));
                 let gradient = tensor(numbers(&step["grads"][name]));
-                let updated = optimizer.update(name, lr, value, gradient);
+                let updated =
+                    optimizer.update(name, LayerKind::Lru.group_of(name), lr, value, gradient);
                 let updated: Vec<f64> = updated.into_data().iter().collect();
                 for (got, want) in updated.iter().zip(numbers(want)) {
                     // The reference corrects its bias in f32.
@@ -370,7 +375,7 @@ mod tests {
         let tiny = || Tensor::<Flex, 1>::from_floats([1e-18; 3], &Default::default());
         let zero = || tiny() * 0.0;
         let second = |optimizer: &mut AdamW<Cpu>, gradient: Tensor<Flex, 1>| -> f32 {
-            optimizer.update("a.b", lr, zero(), gradient);
+            optimizer.update("a.b", Group::Main, lr, zero(), gradient);
             let moments = optimizer.moments_mut("a.b").unwrap();
             moments.second.clone().max().into_scalar()
         };
@@ -389,38 +394,38 @@ mod tests {
         };
         let one = || Tensor::<Flex, 1>::from_floats([1.0, -2.0], &Default::default());
         for _ in 0..3 {
-            optimizer.update("a.b", lr, one(), one());
+            optimizer.update("a.b", Group::Main, lr, one(), one());
         }
         optimizer.moments_mut("a.b").unwrap().steps = 20_000_003;
         let tensors = optimizer.to_tensors();
-        let again = AdamW::<Cpu>::from_tensors(config, &tensors, &Default::default()).unwrap();
+        let load =
+            |tensors: &_| AdamW::<Cpu>::new(config).with_tensors(tensors, &Default::default());
+        let again = load(&tensors).unwrap();
         assert_eq!(again.to_tensors(), tensors);
         assert_eq!(again.moments["a.b"].steps, 20_000_003);
         let mut torn = tensors;
         torn.0.remove("second.a.b");
-        assert!(AdamW::<Cpu>::from_tensors(config, &torn, &Default::default()).is_none());
+        assert!(load(&torn).is_none());
     }
 
     #[test]
-    fn only_the_recurrence_is_in_the_group_without_decay() {
-        for name in [
-            "blocks.0.lru.nu_log",
-            "blocks.12.lru.B_im",
-            "blocks.1.lru.gamma_log",
-            "backbone.layers.0.mixer.A_log",
-            "backbone.layers.0.mixer.dt_proj.bias",
+    fn rate_and_decay_are_those_of_the_group() {
+        let config = AdamWConfig { weight_decay: 0.5 };
+        let mut optimizer = AdamW::<Cpu>::new(config);
+        let lr = LearningRates {
+            main: 0.25,
+            recurrent: 0.125,
+        };
+        let one = || Tensor::<Flex, 1>::from_floats([1.0], &Default::default());
+        for (group, want) in [
+            // A first step is of the length of the rate.
+            (Group::Main, 1.0 - 0.25 - 0.25 * 0.5),
+            (Group::Recurrent, 1.0 - 0.125),
         ] {
-            assert!(is_recurrent(name), "{name}");
-        }
-        for name in [
-            "blocks.0.lru.C_re",
-            "blocks.0.lru.D",
-            "blocks.0.glu.w1.weight",
-            "nu_log",
-            "backbone.layers.0.mixer.dt_proj.weight",
-            "backbone.layers.0.mixer.conv1d.bias",
-        ] {
-            assert!(!is_recurrent(name), "{name}");
+            let name = format!("{group:?}");
+            let updated = optimizer.update(&name, group, lr, one(), one());
+            let updated = updated.into_scalar();
+            assert!((updated - want).abs() < 1e-6, "{name}: {updated}");
         }
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use ssm_core::{
-    Encoder, Model, ModelConfig, NamedTensor, NamedTensors, Readout, Sequences, TrainingBackend,
+    Encoder, Model, ModelSizes, NamedTensor, NamedTensors, Readout, Sequences, TrainingBackend,
     WeightsError,
 };
 use thiserror::Error;
@@ -119,8 +119,8 @@ pub fn predict(
         path: weights.clone(),
         source,
     };
-    let config = ModelConfig::infer(&tensors).map_err(broken)?;
-    let logits = match config.encoder() {
+    let sizes = ModelSizes::infer(&tensors).map_err(broken)?;
+    let logits = match sizes.encoder {
         Encoder::Linear { channels } => {
             let input = read_features(input, channels)?;
             dispatch(backend, Predict { tensors, input })?
@@ -282,14 +282,13 @@ impl Job for Predict {
     type Output = Result<NamedTensor, WeightsError>;
 
     fn run<B: TrainingBackend>(self, device: &B::Device) -> Self::Output {
-        let config = ModelConfig::infer(&self.tensors)?;
         let model = Model::<B::Inner>::from_tensors(self.tensors, device)?;
-        let sequences = self.input.sequences();
-        let (readout, mut shape) = match config.is_language_model() {
+        let (sizes, sequences) = (model.sizes(), self.input.sequences());
+        let (readout, mut shape) = match sizes.is_language_model() {
             true => (Readout::EveryStep, vec![sequences, self.input.length()]),
             false => (Readout::Mean, vec![sequences]),
         };
-        shape.push(config.classes());
+        shape.push(sizes.outputs());
         let mut values = Vec::with_capacity(shape.iter().product());
         for start in (0..sequences).step_by(BATCH) {
             let end = (start + BATCH).min(sequences);

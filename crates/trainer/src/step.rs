@@ -6,6 +6,7 @@ use ssm_core::{Dropout, Model, TrainingBackend};
 
 use crate::data::Batch;
 use crate::evaluate::{correct, cross_entropy};
+use crate::gradients::NamedGradients;
 use crate::optimizer::{AdamW, LearningRates};
 
 /// What a step leaves besides the new weights, still on the device.
@@ -28,8 +29,8 @@ pub fn train_step<B: TrainingBackend>(
     let (logits, statistics) = model.forward_train(batch.input, batch.readout, dropout);
     let hits = correct(logits.clone().inner(), batch.labels.clone().inner());
     let loss = cross_entropy(logits, batch.labels);
-    let mut gradients = loss.backward();
-    *model = optimizer.step(rates, model.clone(), &mut gradients);
+    let gradients = NamedGradients::take(model, loss.backward());
+    *model = optimizer.step(rates, model.clone(), gradients);
     model.update_statistics(statistics);
     StepOutcome {
         loss: loss.inner(),
@@ -42,7 +43,7 @@ mod tests {
     use burn::backend::{Autodiff, Flex};
     use datasets::digits::DigitsOptions;
     use datasets::{Dataset, LoadOptions};
-    use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit};
+    use ssm_core::{Architecture, Encoder, Head, LayerSettings, LruInit};
     use subnormals::{forget_operands, met_operand};
 
     use super::*;
@@ -54,8 +55,8 @@ mod tests {
     fn digits() -> Dataset {
         let options = LoadOptions {
             digits: DigitsOptions {
-                train: 400,
-                test: 1,
+                train_examples: 400,
+                test_examples: 1,
                 ..DigitsOptions::default()
             },
             ..LoadOptions::default()
@@ -65,22 +66,23 @@ mod tests {
 
     #[test]
     fn a_step_on_digits_meets_no_subnormal_number() {
-        let config = ClassifierConfig {
-            encoder: Encoder::Linear { channels: 1 },
-            hidden_dim: 8,
-            state_dims: vec![64],
-            classes: 10,
-        };
         // Some of the states die out within a few steps of a sequence.
         let init = LruInit {
             r_min: 0.0,
             r_max: 0.999,
             max_phase: std::f64::consts::TAU,
         };
+        let architecture = Architecture {
+            encoder: Encoder::Linear { channels: 1 },
+            hidden_dim: 8,
+            state_dims: vec![64],
+            layer: LayerSettings::Lru(init),
+            head: Head::Classes { classes: 10 },
+        };
         let device = Default::default();
         let examples = digits().train;
         let mut order = BatchOrder::new(examples.len(), 20, 1);
-        let mut model = Model::Lru(Classifier::<Cpu>::init(&config, init, 1, &device));
+        let mut model = Model::<Cpu>::init(&architecture, 1, &device);
         let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.0 });
         let rates = LearningRates {
             main: 4e-3,

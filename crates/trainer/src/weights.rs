@@ -20,7 +20,7 @@ use burn::backend::Flex;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors, View, serialize};
 use serde::Deserialize;
-use ssm_core::{Model, ModelConfig, NamedTensor, NamedTensors, WeightsError};
+use ssm_core::{Frame, Model, ModelSizes, NamedTensor, NamedTensors, WeightsError};
 use thiserror::Error;
 
 use self::element::to_f32;
@@ -223,13 +223,12 @@ pub fn read_model(path: &Path) -> Result<NamedTensors, WeightsFileError> {
         source,
     };
     // Before the tensors are looked at one by one: what a configuration asks for says more than a tensor too many.
-    if let ModelConfig::Mamba(sizes) = ModelConfig::infer(&tensors).map_err(no_model)? {
-        let facts = Facts {
-            sizes: &sizes,
-            token_head: tensors.shape(TOKEN_HEAD).is_some(),
-        };
+    let sizes = ModelSizes::infer(&tensors).map_err(no_model)?;
+    if sizes.kind().frame() == Frame::Residual {
+        let token_head = tensors.shape(TOKEN_HEAD).is_some();
         for (path, text) in configurations(path)? {
-            let checked = published_config::check(&text, &facts);
+            let checked = Facts::new(&sizes, token_head)
+                .and_then(|facts| published_config::check(&text, &facts));
             checked.map_err(|source| WeightsFileError::Config { path, source })?;
         }
     }

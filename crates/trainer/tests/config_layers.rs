@@ -145,6 +145,10 @@ fn an_unknown_section_is_an_error_even_when_it_is_empty() {
     );
     assert_message_has(set(&["training.lr.x=3"]), &["`training.lr.x`"]);
     assert_message_has(set(&["training=3"]), &["`training`", "as in `[training]`"]);
+    assert_message_has(
+        set(&["data.imdb=3"]),
+        &["`data.imdb`", "as in `[data.imdb]`"],
+    );
 }
 
 #[test]
@@ -159,6 +163,9 @@ fn a_wrong_type_is_an_error_and_never_converted() {
         ("training.lr=1\nblocks=2", "string \"1\\nblocks=2\""),
         ("compress.start=soon", "a step number"),
         ("compress.start=-3", "a step number"),
+        ("data.imdb.length=long", "string \"long\""),
+        ("data.length=1.5", "floating point `1.5`"),
+        ("data.imdb=[1]", "of type array"),
     ];
     for (set_flag, seen) in cases {
         let key = set_flag.split_once('=').unwrap().0;
@@ -266,6 +273,92 @@ fn orders_are_rounded_as_the_backend_likes_them_unless_a_layer_says_how() {
     assert_eq!(multiple(Some(&gpu), &["run.backend=cpu"]), 1);
     assert_eq!(multiple(Some(&gpu), &["compress.order_multiple=1"]), 1);
     assert_eq!(multiple(None, &["compress.order_multiple=8"]), 8);
+}
+
+#[test]
+fn a_key_of_a_table_can_be_given_in_every_layer() {
+    let text = "[data]\ndataset = \"selective-copy\"\n[data.selective-copy]\nlength = 30\ncopies = 3\nseed = 5\n";
+    let (_folder, path) = file(text);
+    let variables = env(&[
+        ("COMPRESSM_DATA__SELECTIVE_COPY__LENGTH", "40"),
+        ("COMPRESSM_DATA__SELECTIVE_COPY__COPIES", "4"),
+    ]);
+    let config = load(Some(&path), &["data.selective-copy.length=50"], variables).unwrap();
+    let options = &config.data.selective_copy;
+    assert_eq!((options.length, options.copies, options.seed), (50, 4, 5));
+    let at_once = set(&["data.dataset=imdb", "data.imdb={length=7}"]).unwrap();
+    assert_eq!(at_once.data.imdb.length, 7);
+}
+
+#[test]
+fn an_unknown_key_of_a_table_is_answered_with_the_known_ones() {
+    let (_folder, path) = file("[data.imdb]\nlenght = 3\n");
+    let known = "expected `length`";
+    assert_message_has(
+        load(Some(&path), &[], Vec::new()),
+        &["run.toml", "`data.imdb.lenght`", known],
+    );
+    assert_message_has(
+        load(None, &[], env(&[("COMPRESSM_DATA__IMDB__LENGHT", "3")])),
+        &["COMPRESSM_DATA__IMDB__LENGHT", "`data.imdb.lenght`", known],
+    );
+    assert_message_has(
+        set(&["data.imdb.lenght=3"]),
+        &["--set data.imdb.lenght=3", "`data.imdb.lenght`", known],
+    );
+    assert_message_has(
+        set(&["data.imbd.length=3"]),
+        &["`data.imbd.length`", "`imdb`"],
+    );
+    assert_message_has(set(&["data.lenght=3"]), &["`data.lenght`", "`imdb`"]);
+}
+
+#[test]
+fn a_short_form_stands_for_the_key_in_the_table_of_the_choice() {
+    let (_folder, path) = file("[data]\ndataset = \"imdb\"\nlength = 30\n");
+    let from = |sets: &[&str], variables| load(Some(&path), sets, variables).unwrap().data;
+    assert_eq!(from(&[], Vec::new()).imdb.length, 30);
+    // Of the choice that is made in the end.
+    let other = from(
+        &["data.dataset=selective-copy", "data.copies=9"],
+        Vec::new(),
+    );
+    assert_eq!(
+        (other.selective_copy.length, other.selective_copy.copies),
+        (30, 9)
+    );
+    // Layers overrule each other whatever they spell it.
+    let long = env(&[("COMPRESSM_DATA__IMDB__LENGTH", "40")]);
+    assert_eq!(from(&[], long.clone()).imdb.length, 40);
+    assert_eq!(from(&["data.length=50"], long).imdb.length, 50);
+    let (_folder, path) = file("[data]\ndataset = \"imdb\"\n[data.imdb]\nlength = 30\n");
+    let config = load(Some(&path), &["data.length=60"], Vec::new()).unwrap();
+    assert_eq!(config.data.imdb.length, 60);
+}
+
+#[test]
+fn both_spellings_in_one_layer_are_an_error_that_names_both() {
+    let both = ["`data.length`", "`data.imdb.length`", "leave one"];
+    let sets = ["data.dataset=imdb", "data.length=3", "data.imdb.length=3"];
+    assert_message_has(set(&sets), &both);
+    assert_message_has(set(&sets), &["--set data.length=3:"]);
+    let (_folder, path) = file("[data]\nlength = 3\n[data.imdb]\nlength = 4\n");
+    // Whoever chooses.
+    assert_message_has(load(Some(&path), &sets[..1], Vec::new()), &both);
+    assert_message_has(load(Some(&path), &sets[..1], Vec::new()), &["run.toml:"]);
+    let saved = Config::load_saved(&path, &[sets[0].to_owned()]);
+    assert_message_has(saved, &both);
+    // What the short form does not stand for is another matter.
+    let (_folder, path) =
+        file("[data]\ndataset = \"selective-copy\"\nlength = 70\n[data.imdb]\nlength = 4\n");
+    assert_eq!(
+        Config::load_saved(&path, &[])
+            .unwrap()
+            .data
+            .selective_copy
+            .length,
+        70
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ fn set(sets: &[&str]) -> Result<Config, ConfigError> {
 fn readers(key: &str) -> &'static [&'static str] {
     match key {
         "data.length" | "data.copies" | "data.vocabulary" => &["data.dataset=selective-copy"],
+        "data.imdb.length" => &["data.dataset=imdb"],
+        key if key.starts_with("data.selective-copy.") => &["data.dataset=selective-copy"],
         "model.expand" | "model.conv_kernel" | "model.dt_rank" => &["model.kind=mamba"],
         "model.head_dim" => &["model.kind=mamba2", "model.hidden_dim=32"],
         "compress.fraction" => &["compress.policy=fraction"],
@@ -36,11 +38,18 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
         ("data.dataset=../etc", "lowercase letters"),
         ("data.validation_fraction=0.0", "above 0 and below 1"),
         ("data.validation_fraction=1.0", "above 0 and below 1"),
-        ("data.length=0", "at least 1"),
-        ("data.copies=0", "at least 1"),
-        ("data.vocabulary=0", "at least 1"),
-        ("data.train_examples=0", "at least 1"),
-        ("data.test_examples=0", "at least 1"),
+        ("data.imdb.length=0", "at least 1"),
+        ("data.imdb.length=16385", "at most 16384"),
+        ("data.selective-copy.length=1", "at least 2"),
+        ("data.selective-copy.copies=0", "at least 1"),
+        (
+            "data.selective-copy.copies=129",
+            "half of the length of 256",
+        ),
+        ("data.selective-copy.vocabulary=3", "at least 4"),
+        ("data.selective-copy.test_examples=0", "at least 1"),
+        ("data.digits.train_examples=0", "at least 1"),
+        ("data.digits.test_examples=1000001", "at most 1000000"),
         ("model.blocks=0", "at least 1"),
         ("model.state_dim=0", "at least 1"),
         ("model.hidden_dim=0", "at least 1"),
@@ -81,6 +90,18 @@ fn a_value_out_of_range_is_an_error_with_key_value_and_range() {
 }
 
 #[test]
+fn a_short_form_out_of_range_is_named_with_its_table() {
+    for (setting, key) in [
+        ("data.length=0", "`data.selective-copy.length` = 0"),
+        ("data.copies=999", "`data.selective-copy.copies` = 999"),
+        ("data.train_examples=0", "`data.digits.train_examples` = 0"),
+    ] {
+        let text = set_where_read(setting).unwrap_err().to_string();
+        assert!(text.contains(key), "{text}");
+    }
+}
+
+#[test]
 fn heads_divide_the_channels() {
     let sets = ["model.kind=mamba2", "model.hidden_dim=16"];
     let text = set(&sets).unwrap_err().to_string();
@@ -91,8 +112,16 @@ fn heads_divide_the_channels() {
 }
 
 /// Every key that is a number.
-const NUMBERS: [&str; 44] = [
+const NUMBERS: [&str; 52] = [
     "data.validation_fraction",
+    "data.imdb.length",
+    "data.digits.train_examples",
+    "data.digits.seed",
+    "data.selective-copy.length",
+    "data.selective-copy.copies",
+    "data.selective-copy.vocabulary",
+    "data.selective-copy.test_examples",
+    "data.selective-copy.seed",
     "data.length",
     "data.copies",
     "data.vocabulary",
@@ -167,13 +196,14 @@ fn every_number_is_a_configuration_or_an_error_that_names_its_key() {
                     // What is accepted has a schedule and can be written down.
                     config.schedule().expect("a validated configuration");
                     let text = config.to_toml().expect("paths are text");
-                    let (_, name) = key.split_once('.').expect("in a section");
+                    let (_, name) = key.rsplit_once('.').expect("in a section");
                     assert!(text.contains(&format!("\n{name} = ")), "{setting}: {text}");
                     accepted += 1;
                 }
                 Err(error) => {
                     let text = error.to_string();
-                    let (section, name) = key.split_once('.').expect("in a section");
+                    let (section, _) = key.split_once('.').expect("in a section");
+                    let (_, name) = key.rsplit_once('.').expect("in a section");
                     let named = text.contains(section) && text.contains(name);
                     // One step has no room for the window of the checks, which is a share of it.
                     let of_window = setting == "training.steps=1" && text.contains("lower `start`");

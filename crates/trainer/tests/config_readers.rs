@@ -136,6 +136,49 @@ fn a_key_beside_a_choice_that_does_not_read_it_is_refused_with_both() {
 }
 
 #[test]
+fn a_table_is_read_by_the_word_that_it_is_named_after() {
+    for (choice, key, reader) in [
+        ("digits", "data.imdb.length=9", "`data.dataset` = imdb,"),
+        ("mnist", "data.digits.seed=9", "`data.dataset` = digits,"),
+        (
+            "imdb",
+            "data.selective-copy.copies=9",
+            "`data.dataset` = selective-copy,",
+        ),
+    ] {
+        let choice = format!("data.dataset={choice}");
+        let text = refusal("", &[], &[&choice, key]);
+        let name = key.trim_end_matches("=9");
+        for part in [&format!("--set {key}: `{name}` has no effect"), reader] {
+            assert!(text.contains(part), "no `{part}` in: {text}");
+        }
+    }
+    let file = "[data.imdb]\nlength = 9\n[data.selective-copy]\ncopies = 2\n";
+    let text = refusal(file, &[], &["data.dataset=imdb"]);
+    assert!(
+        text.contains("run.toml: `data.selective-copy.copies`"),
+        "{text}"
+    );
+    let text = refusal(file, &[], &[]);
+    assert!(
+        text.contains("likewise `data.selective-copy.copies`"),
+        "{text}"
+    );
+    // A table without keys asks for nothing.
+    load("[data.imdb]\n", &[], &[]).expect("nothing unread");
+}
+
+#[test]
+fn a_table_may_wait_for_a_later_layer_to_choose_it() {
+    let file = "[data.imdb]\nlength = 9\n";
+    let config = load(file, &[], &["data.dataset=imdb"]).expect("read in the end");
+    assert_eq!(config.data.imdb.length, 9);
+    let file = "[data]\ndataset = \"imdb\"\n[data.imdb]\nlength = 9\n";
+    let config = load(file, &[("DATA__DATASET", "digits")], &[]).expect("read in the file");
+    assert_eq!(config.data.imdb, Config::default().data.imdb);
+}
+
+#[test]
 fn the_message_names_the_layer_and_every_other_such_key_of_it() {
     let mamba = "[model]\nkind = \"mamba\"\n";
     let text = refusal(&format!("{mamba}r_max = 0.5\nr_min = 0.1\n"), &[], &[]);
@@ -224,6 +267,7 @@ fn a_saved_configuration_holds_what_is_read_and_no_more() {
     for key in ["kind", "expand", "policy", "gramian", "snapshot_every"] {
         assert!(text.contains(&format!("\n{key} = ")), "no {key} in {text}");
     }
+    assert!(text.contains("[data.digits]\n") && !text.contains("[data.imdb]"));
 }
 
 /// Versions before saved every key, read or not, whatever had been set.
@@ -235,7 +279,11 @@ fn what_earlier_versions_saved_with_a_run_still_loads() {
         (config.model.kind, config.compress.policy),
         (LayerKind::Mamba, PolicyKind::None)
     );
-    assert_eq!(config.data.length, None, "it meant nothing to digits");
+    assert_eq!(
+        config.data,
+        Config::default().data,
+        "`length` meant nothing to digits"
+    );
     let sets = ["compress.policy=tolerance".to_owned()];
     let other = Config::load_saved(&saved, &sets).expect("on with another policy");
     assert_eq!(other.compress.tau, 0.2, "as it was saved");

@@ -15,7 +15,9 @@ use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize, serialize_to_file};
 use serde_json::{Value, json};
-use ssm_core::{Classifier, ClassifierConfig, Encoder, LruInit, NamedTensor, NamedTensors};
+use ssm_core::{
+    Architecture, Encoder, Head, LayerSettings, LruInit, Model, NamedTensor, NamedTensors,
+};
 use support::{refusal, run, stdout, text};
 use tempfile::TempDir;
 use trainer::weights::{read_model, read_tensors, write_tensors};
@@ -109,18 +111,14 @@ fn shaped(shape: &[usize]) -> NamedTensor {
 
 /// A model of every kind: Mamba, Mamba-2, and a classifier of Linear Recurrent Units on tokens.
 fn models() -> [NamedTensors; 3] {
-    let config = ClassifierConfig {
+    let architecture = Architecture {
         encoder: Encoder::Embedding { vocabulary: 5 },
         hidden_dim: 4,
         state_dims: vec![3, 2],
-        classes: 2,
+        layer: LayerSettings::Lru(LruInit::default()),
+        head: Head::Classes { classes: 2 },
     };
-    let init = LruInit {
-        r_min: 0.5,
-        r_max: 0.9,
-        max_phase: 6.0,
-    };
-    let classifier = Classifier::<Flex>::init(&config, init, 1, &Default::default());
+    let classifier = Model::<Flex>::init(&architecture, 1, &Default::default());
     let published = ["mamba_tiny", "mamba2_tiny"].map(|name| read_tensors(&oracle(name)).unwrap());
     let [mamba, mamba2] = published;
     [mamba, mamba2, classifier.to_tensors()]

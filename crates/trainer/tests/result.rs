@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use ssm_core::ModelConfig;
+use ssm_core::ModelSizes;
 use support::{json_file, json_lines, refusal, run, stdout, text, train, without_times};
 use tempfile::TempDir;
 use trainer::weights::read_tensors;
@@ -38,8 +38,8 @@ fn best(lines: &[Value]) -> &Value {
 }
 
 fn states(weights: &Path) -> Value {
-    let config = ModelConfig::infer(&read_tensors(weights).unwrap()).unwrap();
-    json!(config.state_dims())
+    let sizes = ModelSizes::infer(&read_tensors(weights).unwrap()).unwrap();
+    json!(sizes.state_dims)
 }
 
 fn end(run: &Path) -> Value {

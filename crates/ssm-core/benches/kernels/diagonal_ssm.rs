@@ -1,7 +1,7 @@
 //! The fused diagonal state space map.
 
 use burn::tensor::ops::FloatTensor;
-use ssm_core::{DiagonalSsm, Kernels};
+use ssm_core::{Kernels, Recorded, Run, operations::DiagonalSsm};
 
 use crate::machine::Machine;
 use crate::timing::median;
@@ -45,18 +45,17 @@ fn row<B: Kernels>(
     states: usize,
 ) -> String {
     let dims = [shape.batch, shape.length, shape.hidden];
-    let input = random::<B, 3>(dims, 1.0, device);
+    let inputs = inputs::<B>(shape, states, device);
     let output_gradient = random::<B, 3>(dims, 1.0, device);
-    let system = system::<B>(states, shape.hidden, device);
-    let initial_state = random::<B, 2>([shape.batch, 2 * states], 1.0, device);
 
-    let forward = || B::diagonal_ssm_forward(&input, &system, &initial_state);
+    let forward = || <B as Run<DiagonalSsm, 9>>::run(inputs.clone(), &());
     let forward_seconds = median::<B, _>(device, options.budget(), forward);
     let both = || {
-        let forward = forward();
-        let chunk_states = &forward.chunk_states;
-        let gradients = B::diagonal_ssm_backward(&input, &system, chunk_states, &output_gradient);
-        (forward.result, gradients)
+        let (outputs, way_back) = Recorded::<DiagonalSsm, B, 9>::run(inputs.clone(), ());
+        (
+            outputs,
+            way_back.backward(output_gradient.clone(), [true; 9]),
+        )
     };
     let both_seconds = median::<B, _>(device, options.budget(), both);
 
@@ -79,19 +78,20 @@ fn row<B: Kernels>(
 }
 
 /// Poles inside the unit circle, entries so small that no state grows far beyond 1.
-fn system<B: Kernels>(
-    states: usize,
-    hidden: usize,
-    device: &B::Device,
-) -> DiagonalSsm<FloatTensor<B>> {
+fn inputs<B: Kernels>(shape: &Shape, states: usize, device: &B::Device) -> [FloatTensor<B>; 9] {
+    let hidden = shape.hidden;
     let entry = 1.0 / (hidden as f64).sqrt();
-    DiagonalSsm {
-        lambda_re: random::<B, 1>([states], 0.7, device),
-        lambda_im: random::<B, 1>([states], 0.7, device),
-        input_re: random::<B, 2>([states, hidden], entry, device),
-        input_im: random::<B, 2>([states, hidden], entry, device),
-        output_re: random::<B, 2>([hidden, states], entry, device),
-        output_im: random::<B, 2>([hidden, states], entry, device),
-        feedthrough: random::<B, 1>([hidden], 1.0, device),
-    }
+    let lambda = || random::<B, 1>([states], 0.7, device);
+    let matrix = |dims| random::<B, 2>(dims, entry, device);
+    [
+        random::<B, 3>([shape.batch, shape.length, hidden], 1.0, device),
+        lambda(),
+        lambda(),
+        matrix([states, hidden]),
+        matrix([states, hidden]),
+        matrix([hidden, states]),
+        matrix([hidden, states]),
+        random::<B, 1>([hidden], 1.0, device),
+        random::<B, 2>([shape.batch, 2 * states], 1.0, device),
+    ]
 }

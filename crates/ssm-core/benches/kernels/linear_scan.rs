@@ -1,6 +1,6 @@
 //! The plain scan, whose states go to memory: bound by it.
 
-use ssm_core::{Decay, Field, Kernels, LinearScan};
+use ssm_core::{Decay, Field, Kernels, Recorded, Run, operations::LinearScan};
 
 use crate::machine::Machine;
 use crate::timing::median;
@@ -42,23 +42,22 @@ fn row<B: Kernels>(
 ) -> String {
     let width = 2 * states;
     let dims = [shape.batch, shape.length, width];
-    let decay = match per_step {
-        true => Decay::PerStep(random::<B, 3>(dims, 0.7, device)),
-        false => Decay::Constant(random::<B, 1>([width], 0.7, device)),
+    let (decay, kind) = match per_step {
+        true => (random::<B, 3>(dims, 0.7, device), Decay::PerStep(())),
+        false => (random::<B, 1>([width], 0.7, device), Decay::Constant(())),
     };
-    let scan = LinearScan {
+    let kind = (kind, Field::Complex);
+    let scan = [
         decay,
-        input: random::<B, 3>(dims, 1.0, device),
-        initial_state: random::<B, 2>([shape.batch, width], 1.0, device),
-        field: Field::Complex,
-    };
+        random::<B, 3>(dims, 1.0, device),
+        random::<B, 2>([shape.batch, width], 1.0, device),
+    ];
     let output_gradient = random::<B, 3>(dims, 1.0, device);
-    let forward = || B::linear_scan_forward(&scan);
+    let forward = || <B as Run<LinearScan, 3>>::run(scan.clone(), &kind);
     let forward_seconds = median::<B, _>(device, options.budget(), forward);
     let both = || {
-        let all = forward();
-        let gradients = B::linear_scan_backward(&scan, &all, &output_gradient);
-        (all, gradients)
+        let (all, way_back) = Recorded::<LinearScan, B, 3>::run(scan.clone(), kind.clone());
+        (all, way_back.backward(output_gradient.clone(), [true; 3]))
     };
     let both_seconds = median::<B, _>(device, options.budget(), both);
 

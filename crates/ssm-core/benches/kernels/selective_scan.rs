@@ -1,7 +1,7 @@
 //! The selective scan: bound by vector arithmetic, above all by its exponentials.
 
 use burn::tensor::{Distribution, Tensor, ops::FloatTensor};
-use ssm_core::{Kernels, SelectiveScan};
+use ssm_core::{Kernels, Recorded, Run, operations::SelectiveScan};
 
 use crate::machine::{EXPONENTIAL_FLOPS, Machine};
 use crate::timing::median;
@@ -87,12 +87,14 @@ fn row<B: Kernels>(
     let dims = [shape.batch, shape.length, shape.hidden];
     let scan = scan::<B>(shape, states, device);
     let output_gradient = random::<B, 3>(dims, 1.0, device);
-    let forward = || B::selective_scan_forward(&scan);
+    let forward = || <B as Run<SelectiveScan, 7>>::run(scan.clone(), &());
     let forward_seconds = median::<B, _>(device, options.budget(), forward);
     let both = || {
-        let forward = forward();
-        let gradients = B::selective_scan_backward(&scan, &forward.chunk_states, &output_gradient);
-        (forward.output, gradients)
+        let ([output, _], way_back) = Recorded::<SelectiveScan, B, 7>::run(scan.clone(), ());
+        (
+            output,
+            way_back.backward(output_gradient.clone(), [true; 7]),
+        )
     };
     let both_seconds = median::<B, _>(device, options.budget(), both);
 
@@ -135,22 +137,18 @@ fn measured(machine: Machine, work: &Work, elements: f64, bytes: f64, seconds: f
 }
 
 /// Rates between -16 and -1, as models begin with.
-fn scan<B: Kernels>(
-    shape: &Shape,
-    states: usize,
-    device: &B::Device,
-) -> SelectiveScan<FloatTensor<B>> {
+fn scan<B: Kernels>(shape: &Shape, states: usize, device: &B::Device) -> [FloatTensor<B>; 7] {
     let width = [shape.batch, shape.length, shape.hidden];
     let vector = [shape.batch, shape.length, states];
     let rates = Distribution::Uniform(-16.0, -1.0);
     let decay = Tensor::<B, 2>::random([shape.hidden, states], rates, device);
-    SelectiveScan {
-        input: random::<B, 3>(width, 1.0, device),
-        step: random::<B, 3>(width, 4.0, device),
-        decay: decay.into_primitive().tensor(),
-        input_vector: random::<B, 3>(vector, 1.0, device),
-        output_vector: random::<B, 3>(vector, 1.0, device),
-        feedthrough: random::<B, 1>([shape.hidden], 1.0, device),
-        gate: random::<B, 3>(width, 1.0, device),
-    }
+    [
+        random::<B, 3>(width, 1.0, device),
+        random::<B, 3>(width, 4.0, device),
+        decay.into_primitive().tensor(),
+        random::<B, 3>(vector, 1.0, device),
+        random::<B, 3>(vector, 1.0, device),
+        random::<B, 1>([shape.hidden], 1.0, device),
+        random::<B, 3>(width, 1.0, device),
+    ]
 }

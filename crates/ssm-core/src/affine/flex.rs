@@ -2,15 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{
-    AffineGradients,
-    native::{Affine, AffineGradient},
-};
+use super::native::{Affine, AffineGradient};
 use crate::cpu::{Products, REDUCTION_PIECES, Real, dims, dispatch, tensor};
 
 /// Rows of a block: enough that the blocked routine packs the weight rarely.
@@ -23,38 +19,13 @@ const TILE_ROWS: usize = 12;
 /// of its own. Fixed, so that a run repeats bit for bit.
 const BLOCKED_PIECES: usize = 8;
 
-pub(crate) fn forward(
-    input: &FlexTensor,
-    weight: &FlexTensor,
-    bias: Option<&FlexTensor>,
-) -> FlexTensor {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, weight, bias),
-        _ => forward_typed::<f32>(input, weight, bias),
-    }
-}
-
-pub(crate) fn backward(
-    input: &FlexTensor,
-    weight: &FlexTensor,
-    output_gradient: &FlexTensor,
-    wanted: [bool; 2],
-) -> AffineGradients<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weight, output_gradient, wanted),
-        _ => backward_typed::<f32>(input, weight, output_gradient, wanted),
-    }
-}
-
-fn forward_typed<T: Real>(
+pub(super) fn forward<T: Real>(
     input: &FlexTensor,
     weight: &FlexTensor,
     bias: Option<&FlexTensor>,
 ) -> FlexTensor {
     let ([rows, inputs], [outputs, _]) = (dims(input), dims::<2>(weight));
-    let [input, weight] = [input, weight].map(FlexTensor::to_contiguous);
-    let bias = bias.map(FlexTensor::to_contiguous);
-    let bias = bias.as_ref().map(FlexTensor::storage::<T>);
+    let bias = bias.map(FlexTensor::storage::<T>);
     let map = Affine::new(weight.storage::<T>(), [outputs, inputs], bias);
     let mut output = Box::<[T]>::new_uninit_slice(rows * outputs);
     output
@@ -87,14 +58,14 @@ impl<T: Real> WithSimd for ForwardBlock<'_, T> {
     }
 }
 
-fn backward_typed<T: Real>(
+/// Gradients of input, weight and bias.
+pub(super) fn backward<T: Real>(
     input: &FlexTensor,
     weight: &FlexTensor,
     output_gradient: &FlexTensor,
     [of_input, of_bias]: [bool; 2],
-) -> AffineGradients<FlexTensor> {
+) -> [Option<FlexTensor>; 3] {
     let ([rows, inputs], [outputs, _]) = (dims(input), dims::<2>(weight));
-    let [input, weight, gradient] = [input, weight, output_gradient].map(FlexTensor::to_contiguous);
     let map = Affine::new(weight.storage::<T>(), [outputs, inputs], None);
     let pieces = match map.products() {
         Products::Tiled => REDUCTION_PIECES,
@@ -108,7 +79,7 @@ fn backward_typed<T: Real>(
     let pieces: Vec<Piece<'_, T>> = input
         .storage::<T>()
         .chunks(piece * inputs)
-        .zip(gradient.storage::<T>().chunks(piece * outputs))
+        .zip(output_gradient.storage::<T>().chunks(piece * outputs))
         .map(|(input, gradient)| Piece {
             map: &map,
             input,
@@ -123,11 +94,11 @@ fn backward_typed<T: Real>(
     let [weight, bias] = AffineGradient::total([outputs, inputs], sums).into_parts();
     // SAFETY: every piece writes its part, and the pieces are all there is.
     let input_gradient = unsafe { input_gradient.assume_init() }.into_vec();
-    AffineGradients {
-        input: of_input.then(|| tensor(input_gradient, [rows, inputs])),
-        weight: tensor(weight, [outputs, inputs]),
-        bias: of_bias.then(|| tensor(bias, [outputs])),
-    }
+    [
+        of_input.then(|| tensor(input_gradient, [rows, inputs])),
+        Some(tensor(weight, [outputs, inputs])),
+        of_bias.then(|| tensor(bias, [outputs])),
+    ]
 }
 
 /// Some rows on their way back.

@@ -1,52 +1,18 @@
 //! Native CPU kernel: one pass for both statistics, sums in `f64`, one pass to normalize.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::Normalized;
 use crate::cpu::{Real, dims, piece_len, tensor, tile_len, vectorized};
 
-pub(crate) fn forward(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, epsilon),
-        _ => forward_typed::<f32>(input, epsilon),
-    }
-}
-
-pub(crate) fn backward(
-    normalized: &FlexTensor,
-    variance: &FlexTensor,
-    epsilon: f64,
-    output_gradient: &FlexTensor,
-) -> FlexTensor {
-    match normalized.dtype() {
-        DType::F64 => backward_typed::<f64>(normalized, variance, epsilon, output_gradient),
-        _ => backward_typed::<f32>(normalized, variance, epsilon, output_gradient),
-    }
-}
-
-pub(crate) fn normalize(
-    input: &FlexTensor,
-    mean: &FlexTensor,
-    variance: &FlexTensor,
-    epsilon: f64,
-) -> FlexTensor {
-    match input.dtype() {
-        DType::F64 => normalize_typed::<f64>(input, mean, variance, epsilon),
-        _ => normalize_typed::<f32>(input, mean, variance, epsilon),
-    }
-}
-
-fn normalize_typed<T: Real>(
+pub(super) fn normalize<T: Real>(
     input: &FlexTensor,
     mean: &FlexTensor,
     variance: &FlexTensor,
     epsilon: f64,
 ) -> FlexTensor {
     let [batch, length, hidden] = dims(input);
-    let input = input.to_contiguous();
-    let [mean, variance] = [mean, variance].map(|t| widened(t.to_contiguous().storage::<T>()));
+    let [mean, variance] = [mean, variance].map(|t| widened(t.storage::<T>()));
     let output = scaled(input.storage::<T>(), hidden, epsilon, &mean, &variance);
     tensor(output, [batch, length, hidden])
 }
@@ -106,9 +72,9 @@ fn means_over_rows<T: Real>(
     })
 }
 
-fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTensor> {
+/// Output, mean and variance.
+pub(super) fn forward<T: Real>(input: &FlexTensor, epsilon: f64) -> [FlexTensor; 3] {
     let [batch, length, hidden] = dims(input);
-    let input = input.to_contiguous();
     let x = input.storage::<T>();
     // Mean and variance in one pass, as moments about the first row. It is one of the rows, so that the square of its
     // distance to the mean is at most the variance times their number: that factor is all that the difference of the
@@ -135,11 +101,11 @@ fn forward_typed<T: Real>(input: &FlexTensor, epsilon: f64) -> Normalized<FlexTe
         .collect();
     let output = scaled(x, hidden, epsilon, &mean, &variance);
     let convert = |v: &[f64]| v.iter().map(|v| T::from_f64(*v)).collect::<Vec<T>>();
-    Normalized {
-        output: tensor(output, [batch, length, hidden]),
-        mean: tensor(convert(&mean), [hidden]),
-        variance: tensor(convert(&variance), [hidden]),
-    }
+    [
+        tensor(output, [batch, length, hidden]),
+        tensor(convert(&mean), [hidden]),
+        tensor(convert(&variance), [hidden]),
+    ]
 }
 
 /// (x - mean) / sqrt(variance + epsilon) per channel.
@@ -170,22 +136,20 @@ fn scaled<T: Real>(x: &[T], hidden: usize, epsilon: f64, mean: &[f64], variance:
 }
 
 /// With n rows and x̂ the normalized input: ∂x = (g - mean(g) - x̂ mean(g x̂)) / sqrt(variance + epsilon).
-fn backward_typed<T: Real>(
+pub(super) fn backward<T: Real>(
     normalized: &FlexTensor,
     variance: &FlexTensor,
     epsilon: f64,
     output_gradient: &FlexTensor,
 ) -> FlexTensor {
     let [batch, length, hidden] = dims(normalized);
-    let (normalized, gradient) = (normalized.to_contiguous(), output_gradient.to_contiguous());
-    let (x, g) = (normalized.storage::<T>(), gradient.storage::<T>());
+    let (x, g) = (normalized.storage::<T>(), output_gradient.storage::<T>());
     let [mean_gradient, mean_product] = means_over_rows(
         [g, x],
         &vec![T::ZERO; hidden],
         #[inline(always)]
         |g, x, _| [g, g * x],
     );
-    let variance = variance.to_contiguous();
     let deviation = widened(variance.storage::<T>())
         .into_iter()
         .map(|v| (v + epsilon).sqrt());

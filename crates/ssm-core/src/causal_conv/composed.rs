@@ -1,10 +1,7 @@
 //! The convolution from tensor operations: what backends without a kernel of their own run.
 
-use burn::tensor::{
-    Tensor, activation::sigmoid, activation::silu, backend::Backend, ops::FloatTensor, s,
-};
+use burn::tensor::{Tensor, activation::sigmoid, backend::Backend, ops::FloatTensor, s};
 
-use super::CausalConvGradients;
 use crate::{
     axis_sum::sum_along,
     primitive::{primitive, tensor},
@@ -31,7 +28,7 @@ fn pad<B: Backend>(x: Tensor<B, 3>, count: usize, in_front: bool) -> Tensor<B, 3
 }
 
 /// b + Σ_k w_k ∘ u_{t - taps + 1 + k}.
-pub(crate) fn before_activation<B: Backend>(
+pub(super) fn before_activation<B: Backend>(
     input: Tensor<B, 3>,
     weight: Tensor<B, 2>,
     bias: Tensor<B, 1>,
@@ -46,33 +43,19 @@ pub(crate) fn before_activation<B: Backend>(
     )
 }
 
-pub(crate) fn forward<B: Backend>(
-    input: &FloatTensor<B>,
-    weight: &FloatTensor<B>,
-    bias: &FloatTensor<B>,
-) -> FloatTensor<B> {
-    let [input, weight, bias] = [input, weight, bias].map(Clone::clone);
-    primitive::<B, 3>(silu(before_activation(
-        tensor(input),
-        tensor(weight),
-        tensor(bias),
-    )))
-}
-
-pub(crate) fn backward<B: Backend>(
-    input: &FloatTensor<B>,
-    weight: &FloatTensor<B>,
-    bias: &FloatTensor<B>,
-    output_gradient: &FloatTensor<B>,
-) -> CausalConvGradients<FloatTensor<B>> {
-    let input: Tensor<B, 3> = tensor(input.clone());
-    let weight: Tensor<B, 2> = tensor(weight.clone());
+/// Gradients of input, weight and bias.
+pub(super) fn backward<B: Backend>(
+    [input, weight, bias]: [FloatTensor<B>; 3],
+    output_gradient: FloatTensor<B>,
+) -> [FloatTensor<B>; 3] {
+    let input: Tensor<B, 3> = tensor(input);
+    let weight: Tensor<B, 2> = tensor(weight);
     let [_, length, channels] = input.dims();
     let [_, taps] = weight.dims();
-    let z = before_activation(input.clone(), weight.clone(), tensor(bias.clone()));
+    let z = before_activation(input.clone(), weight.clone(), tensor(bias));
     let open = sigmoid(z.clone());
     let slope = open.clone() * (z * (open.neg() + 1.0) + 1.0);
-    let gradient = tensor::<B, 3>(output_gradient.clone()) * slope;
+    let gradient = tensor::<B, 3>(output_gradient) * slope;
 
     let sum = |x: Tensor<B, 3>| -> Tensor<B, 1> { sum_along(x.sum_dim(0), 1).reshape([channels]) };
     let padded = pad(input, taps - 1, true);
@@ -85,9 +68,9 @@ pub(crate) fn backward<B: Backend>(
         let lag = taps - 1 - k;
         of_input = of_input + later.clone().slice(s![.., lag..lag + length, ..]) * tap(&weight, k);
     }
-    CausalConvGradients {
-        input: primitive(of_input),
-        weight: primitive(Tensor::stack::<2>(of_taps, 1)),
-        bias: primitive(sum(gradient)),
-    }
+    [
+        primitive(of_input),
+        primitive(Tensor::stack::<2>(of_taps, 1)),
+        primitive(sum(gradient)),
+    ]
 }

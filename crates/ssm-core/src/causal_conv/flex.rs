@@ -2,35 +2,14 @@
 
 use std::{mem::MaybeUninit, ops::Range};
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::CausalConvGradients;
 use crate::cpu::{Real, accumulate, add_assign, dims, dispatch, tensor, zeroed};
 
 /// Steps of a piece of work: enough that the few steps before it, which it computes again, do not count.
 const STEPS: usize = 256;
-
-pub(crate) fn forward(input: &FlexTensor, weight: &FlexTensor, bias: &FlexTensor) -> FlexTensor {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, weight, bias),
-        _ => forward_typed::<f32>(input, weight, bias),
-    }
-}
-
-pub(crate) fn backward(
-    input: &FlexTensor,
-    weight: &FlexTensor,
-    bias: &FlexTensor,
-    output_gradient: &FlexTensor,
-) -> CausalConvGradients<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weight, bias, output_gradient),
-        _ => backward_typed::<f32>(input, weight, bias, output_gradient),
-    }
-}
 
 /// Filters with the taps outermost, `[taps, channels]`, and biases.
 struct Filters<T> {
@@ -42,7 +21,6 @@ struct Filters<T> {
 impl<T: Real> Filters<T> {
     fn of(weight: &FlexTensor, bias: &FlexTensor) -> Self {
         let [channels, taps] = dims(weight);
-        let (weight, bias) = (weight.to_contiguous(), bias.to_contiguous());
         let weight = weight.storage::<T>();
         let tap = |k: usize| (0..channels).map(move |c| weight[c * taps + k]);
         Self {
@@ -105,14 +83,9 @@ impl<T: Real> WithSimd for Forward<'_, T> {
     }
 }
 
-fn forward_typed<T: Real>(
-    input: &FlexTensor,
-    weight: &FlexTensor,
-    bias: &FlexTensor,
-) -> FlexTensor {
+pub(super) fn forward<T: Real>([input, weight, bias]: [&FlexTensor; 3]) -> FlexTensor {
     let [batch, length, channels] = dims(input);
     let filters = &Filters::<T>::of(weight, bias);
-    let input = input.to_contiguous();
     let per_row = length * channels;
     let mut output = Box::<[T]>::new_uninit_slice(batch * per_row);
     output
@@ -193,21 +166,19 @@ impl<T: Real> WithSimd for Backward<'_, T> {
     }
 }
 
-fn backward_typed<T: Real>(
-    input: &FlexTensor,
-    weight: &FlexTensor,
-    bias: &FlexTensor,
+/// Gradients of input, weight and bias.
+pub(super) fn backward<T: Real>(
+    [input, weight, bias]: [&FlexTensor; 3],
     output_gradient: &FlexTensor,
-) -> CausalConvGradients<FlexTensor> {
+) -> [FlexTensor; 3] {
     let [batch, length, channels] = dims(input);
     let filters = &Filters::<T>::of(weight, bias);
-    let (input, gradient) = (input.to_contiguous(), output_gradient.to_contiguous());
     let per_row = length * channels;
     let mut of_input = Box::<[T]>::new_uninit_slice(batch * per_row);
     let shares: Vec<Vec<(Vec<T>, Vec<T>)>> = of_input
         .par_chunks_mut(per_row)
         .zip(input.storage::<T>().par_chunks(per_row))
-        .zip(gradient.storage::<T>().par_chunks(per_row))
+        .zip(output_gradient.storage::<T>().par_chunks(per_row))
         .map(|((of_input, row), gradient)| {
             let pieces = of_input.par_chunks_mut(STEPS * channels).enumerate();
             pieces
@@ -234,9 +205,9 @@ fn backward_typed<T: Real>(
     }
     let taps = filters.count();
     let of_weight = (0..channels * taps).map(|i| of_taps[i % taps * channels + i / taps]);
-    CausalConvGradients {
-        input: tensor(of_input, [batch, length, channels]),
-        weight: tensor(of_weight.collect(), [channels, taps]),
-        bias: tensor(of_bias, [channels]),
-    }
+    [
+        tensor(of_input, [batch, length, channels]),
+        tensor(of_weight.collect(), [channels, taps]),
+        tensor(of_bias, [channels]),
+    ]
 }

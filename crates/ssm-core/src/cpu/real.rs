@@ -9,7 +9,7 @@ use pulp::{MemMask, Simd};
 use subnormals::Subnormals;
 
 /// Element type of the native kernels: `f32` in training, `f64` where tests need the digits.
-pub(crate) trait Real:
+pub trait Real:
     burn::tensor::Element
     + bytemuck::Pod
     + Add<Output = Self>

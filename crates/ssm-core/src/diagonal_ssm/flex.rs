@@ -1,38 +1,14 @@
 //! The native kernel on Flex tensors.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 
 use super::{
-    DiagonalSsm, DiagonalSsmForward, DiagonalSsmGradients, DiagonalSsmOutput,
+    DiagonalSystem,
     native::{self, Shape},
 };
 use crate::cpu::{Real, dims, tensor};
 
-pub(crate) fn forward(
-    input: &FlexTensor,
-    system: &DiagonalSsm<FlexTensor>,
-    initial_state: &FlexTensor,
-) -> DiagonalSsmForward<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, system, initial_state),
-        _ => forward_typed::<f32>(input, system, initial_state),
-    }
-}
-
-pub(crate) fn backward(
-    input: &FlexTensor,
-    system: &DiagonalSsm<FlexTensor>,
-    chunk_states: &FlexTensor,
-    output_gradient: &FlexTensor,
-) -> DiagonalSsmGradients<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, system, chunk_states, output_gradient),
-        _ => backward_typed::<f32>(input, system, chunk_states, output_gradient),
-    }
-}
-
-fn shape(input: &FlexTensor, system: &DiagonalSsm<FlexTensor>) -> Shape {
+fn shape(input: &FlexTensor, system: &DiagonalSystem<FlexTensor>) -> Shape {
     let [batch, length, hidden] = dims(input);
     let [state] = dims(&system.lambda_re);
     Shape {
@@ -43,11 +19,12 @@ fn shape(input: &FlexTensor, system: &DiagonalSsm<FlexTensor>) -> Shape {
     }
 }
 
-fn forward_typed<T: Real>(
+/// Output, final state, and the states of chunks.
+pub(super) fn forward<T: Real>(
     input: &FlexTensor,
-    system: &DiagonalSsm<FlexTensor>,
+    system: &DiagonalSystem<FlexTensor>,
     initial_state: &FlexTensor,
-) -> DiagonalSsmForward<FlexTensor> {
+) -> [FlexTensor; 3] {
     let shape = shape(input, system);
     let Shape {
         batch,
@@ -55,29 +32,26 @@ fn forward_typed<T: Real>(
         hidden,
         state,
     } = shape;
-    let (input, initial_state) = (input.to_contiguous(), initial_state.to_contiguous());
-    let system = system.map(FlexTensor::to_contiguous);
     let forward = native::forward(
         shape,
         input.storage::<T>(),
         &system.map(|t| t.storage::<T>()),
         initial_state.storage::<T>(),
     );
-    DiagonalSsmForward {
-        result: DiagonalSsmOutput {
-            output: tensor(forward.output, [batch, length, hidden]),
-            final_state: tensor(forward.final_state, [batch, 2 * state]),
-        },
-        chunk_states: tensor(forward.chunk_states, forward.chunk_shape),
-    }
+    [
+        tensor(forward.output, [batch, length, hidden]),
+        tensor(forward.final_state, [batch, 2 * state]),
+        tensor(forward.chunk_states, forward.chunk_shape),
+    ]
 }
 
-fn backward_typed<T: Real>(
+/// Gradients of input, system and initial state.
+pub(super) fn backward<T: Real>(
     input: &FlexTensor,
-    system: &DiagonalSsm<FlexTensor>,
+    system: &DiagonalSystem<FlexTensor>,
     chunk_states: &FlexTensor,
     output_gradient: &FlexTensor,
-) -> DiagonalSsmGradients<FlexTensor> {
+) -> [FlexTensor; 9] {
     let shape = shape(input, system);
     let Shape {
         batch,
@@ -85,11 +59,6 @@ fn backward_typed<T: Real>(
         hidden,
         state,
     } = shape;
-    let (input, output_gradient) = (input.to_contiguous(), output_gradient.to_contiguous());
-    let (system, chunk_states) = (
-        system.map(FlexTensor::to_contiguous),
-        chunk_states.to_contiguous(),
-    );
     let gradients = native::backward(
         shape,
         input.storage::<T>(),
@@ -98,17 +67,15 @@ fn backward_typed<T: Real>(
         output_gradient.storage::<T>(),
     );
     let system = gradients.system;
-    DiagonalSsmGradients {
-        input: tensor(gradients.input, [batch, length, hidden]),
-        system: DiagonalSsm {
-            lambda_re: tensor(system.lambda_re, [state]),
-            lambda_im: tensor(system.lambda_im, [state]),
-            input_re: tensor(system.input_re, [state, hidden]),
-            input_im: tensor(system.input_im, [state, hidden]),
-            output_re: tensor(system.output_re, [hidden, state]),
-            output_im: tensor(system.output_im, [hidden, state]),
-            feedthrough: tensor(system.feedthrough, [hidden]),
-        },
-        initial_state: tensor(gradients.initial_state, [batch, 2 * state]),
-    }
+    [
+        tensor(gradients.input, [batch, length, hidden]),
+        tensor(system.lambda_re, [state]),
+        tensor(system.lambda_im, [state]),
+        tensor(system.input_re, [state, hidden]),
+        tensor(system.input_im, [state, hidden]),
+        tensor(system.output_re, [hidden, state]),
+        tensor(system.output_im, [hidden, state]),
+        tensor(system.feedthrough, [hidden]),
+        tensor(gradients.initial_state, [batch, 2 * state]),
+    ]
 }

@@ -22,13 +22,13 @@ use std::mem::MaybeUninit;
 
 use pulp::{Simd, WithSimd};
 
-use super::DiagonalSsm;
+use super::DiagonalSystem;
 use crate::cpu::{Destination, MatrixRef, Products, Real, product, tiled_product};
 use packed::Packed;
 use plan::{Plan, TILED_LANES};
 
-/// The parameters of a system on slices, shaped as in [`DiagonalSsm`].
-pub(crate) type System<'a, T> = DiagonalSsm<&'a [T]>;
+/// The parameters of a system on slices, shaped as in [`DiagonalSystem`].
+pub(crate) type System<'a, T> = DiagonalSystem<&'a [T]>;
 
 /// `dst += panel * rhs` for states of one panel, `[steps, 2 * lanes]`, and a matrix of `hidden` columns.
 #[inline(always)]

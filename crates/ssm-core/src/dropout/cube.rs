@@ -1,23 +1,17 @@
 //! The mask on CubeCL devices: one thread per element, bit for bit the mask of the CPU.
 
-use burn::tensor::{DType, Shape};
-use burn_cubecl::{CubeRuntime, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor};
+use burn_cubecl::{CubeRuntime, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 use super::Dropout;
+use crate::cube::empty;
 
 /// Threads per cube: a multiple of every warp size, small enough for every device.
 const CUBE_SIZE: u32 = 256;
 
-/// [`Dropout::factor`] of every position of `shape`.
-pub(crate) fn factors<R: CubeRuntime>(
-    dropout: Dropout,
-    shape: Shape,
-    device: &R::Device,
-    dtype: DType,
-) -> CubeTensor<R> {
-    let client = R::client(device);
-    let factors = empty_device_contiguous_dtype(client, device.clone(), shape, dtype);
+/// [`Dropout::factor`] of every position of a tensor like this one.
+pub(super) fn factors<R: CubeRuntime>(dropout: Dropout, like: &CubeTensor<R>) -> CubeTensor<R> {
+    let factors = empty(like, like.meta.shape().clone(), like.dtype);
     let cube_dim = CubeDim::new_1d(CUBE_SIZE);
     let mask = dropout.mask();
     // SAFETY: every thread checks its position.
@@ -32,7 +26,7 @@ pub(crate) fn factors<R: CubeRuntime>(
             mask.high,
             mask.threshold,
             mask.scale,
-            dtype.into(),
+            like.dtype.into(),
         );
     }
     factors

@@ -7,84 +7,56 @@
 mod narrow;
 mod wide;
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::Simd;
 
-use super::{GELU_CUBIC, GELU_SLOPE, GatedUnit, GatedUnitForward, GatedUnitGradients};
+use super::{Branches, GELU_CUBIC, GELU_SLOPE, GatedUnitWeights};
 use crate::{
     affine::native::AffineGradient,
     cpu::{Products, Real, tensor},
     dropout::{Dropout, Mask},
 };
 
-pub(crate) fn forward(
+/// The output, and the branches if they are kept.
+pub(super) fn forward<T: Real>(
     input: &FlexTensor,
     skip: &FlexTensor,
-    weights: &GatedUnit<FlexTensor>,
+    weights: &GatedUnitWeights<FlexTensor>,
     dropout: Option<Dropout>,
-) -> GatedUnitForward<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, skip, weights, dropout),
-        _ => forward_typed::<f32>(input, skip, weights, dropout),
-    }
-}
-
-fn forward_typed<T: Real>(
-    input: &FlexTensor,
-    skip: &FlexTensor,
-    weights: &GatedUnit<FlexTensor>,
-    dropout: Option<Dropout>,
-) -> GatedUnitForward<FlexTensor> {
-    let weights = weights.map(FlexTensor::to_contiguous);
-    let unit = Unit::<T>::new(&weights, dropout);
-    let [input, skip] = [input, skip].map(FlexTensor::to_contiguous);
+) -> (FlexTensor, Branches<FlexTensor>) {
+    let unit = Unit::<T>::new(weights, dropout);
     match Products::for_channels(unit.hidden()) {
-        Products::Tiled => narrow::forward(&unit, &input, &skip),
-        Products::Blocked => wide::forward(&unit, &input, &skip),
-    }
-}
-
-pub(crate) fn backward(
-    input: &FlexTensor,
-    weights: &GatedUnit<FlexTensor>,
-    dropout: Option<Dropout>,
-    branches: Option<&[FlexTensor; 2]>,
-    output_gradient: &FlexTensor,
-) -> GatedUnitGradients<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, weights, dropout, branches, output_gradient),
-        _ => backward_typed::<f32>(input, weights, dropout, branches, output_gradient),
-    }
-}
-
-fn backward_typed<T: Real>(
-    input: &FlexTensor,
-    weights: &GatedUnit<FlexTensor>,
-    dropout: Option<Dropout>,
-    branches: Option<&[FlexTensor; 2]>,
-    output_gradient: &FlexTensor,
-) -> GatedUnitGradients<FlexTensor> {
-    let weights = weights.map(FlexTensor::to_contiguous);
-    let unit = Unit::<T>::new(&weights, dropout);
-    let [input, gradient] = [input, output_gradient].map(FlexTensor::to_contiguous);
-    match branches {
-        None => narrow::backward(&unit, &input, &gradient),
-        Some(branches) => {
-            let branches = branches.each_ref().map(FlexTensor::to_contiguous);
-            wide::backward(&unit, &input, &branches, &gradient)
+        Products::Tiled => (narrow::forward(&unit, input, skip), None),
+        Products::Blocked => {
+            let (output, branches) = wide::forward(&unit, input, skip);
+            (output, Some(branches))
         }
+    }
+}
+
+/// Gradients of the input, W₁, b₁, W₂ and b₂.
+pub(super) fn backward<T: Real>(
+    input: &FlexTensor,
+    weights: &GatedUnitWeights<FlexTensor>,
+    dropout: Option<Dropout>,
+    branches: Option<&[FlexTensor; 2]>,
+    output_gradient: &FlexTensor,
+) -> [FlexTensor; 5] {
+    let unit = Unit::<T>::new(weights, dropout);
+    match branches {
+        None => narrow::backward(&unit, input, output_gradient),
+        Some(branches) => wide::backward(&unit, input, branches, output_gradient),
     }
 }
 
 /// Weights and dropout masks of a unit on contiguous memory.
 struct Unit<'a, T> {
-    weights: GatedUnit<&'a [T]>,
+    weights: GatedUnitWeights<&'a [T]>,
     masks: Option<[Mask; 2]>,
 }
 
 impl<'a, T: Real> Unit<'a, T> {
-    fn new(weights: &'a GatedUnit<FlexTensor>, dropout: Option<Dropout>) -> Self {
+    fn new(weights: &'a GatedUnitWeights<FlexTensor>, dropout: Option<Dropout>) -> Self {
         Self {
             weights: weights.map(FlexTensor::storage::<T>),
             masks: dropout.map(|d| [d.stream(0).mask(), d.stream(1).mask()]),
@@ -100,26 +72,24 @@ impl<'a, T: Real> Unit<'a, T> {
     }
 }
 
-/// Gradients from that of the input and from the pieces of those of value and gate.
+/// Gradients of input, W₁, b₁, W₂ and b₂, from the first and from the pieces of the others.
 fn gradients<T: Real>(
     input: Vec<T>,
     shape: [usize; 3],
     maps: [Vec<AffineGradient<T>>; 2],
-) -> GatedUnitGradients<FlexTensor> {
+) -> [FlexTensor; 5] {
     let hidden = shape[2];
     let [[value_weight, value_bias], [gate_weight, gate_bias]] = maps.map(|pieces| {
         let [weight, bias] = AffineGradient::total([hidden; 2], pieces).into_parts();
         [tensor(weight, [hidden; 2]), tensor(bias, [hidden])]
     });
-    GatedUnitGradients {
-        input: tensor(input, shape),
-        weights: GatedUnit {
-            value_weight,
-            value_bias,
-            gate_weight,
-            gate_bias,
-        },
-    }
+    [
+        tensor(input, shape),
+        value_weight,
+        value_bias,
+        gate_weight,
+        gate_bias,
+    ]
 }
 
 /// tanh-form GELU as x σ(2z), z = √(2/π) (x + 0.044715 x³): the same function with one exponential. Returns its value and

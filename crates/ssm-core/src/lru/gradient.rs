@@ -19,8 +19,9 @@ use hsv::{Mat, c64};
 
 use super::Lru;
 use crate::{
+    compression::GradientKind,
     parameter::values,
-    reduction::{MapPair, Reducible, StateMaps},
+    system::{MapPair, StateMaps},
 };
 
 /// One value per parameter of an [`Lru`] that depends on its state, row-major, in the parameter's shape.
@@ -34,47 +35,6 @@ pub struct LruGradient {
     pub B_im: Vec<f64>,
     pub C_re: Vec<f64>,
     pub C_im: Vec<f64>,
-}
-
-/// What the numbers are, and so how they transform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GradientKind {
-    /// Gradients or averages of gradients: linear.
-    Gradient,
-    /// Averages of squared gradients.
-    Squared,
-}
-
-impl GradientKind {
-    /// What a real factor makes of a value.
-    fn scale(self, factor: f64, value: f64) -> f64 {
-        match self {
-            Self::Gradient => factor * value,
-            Self::Squared => factor * factor * value,
-        }
-    }
-
-    /// The real matrix `[2 rows, 2 columns]` that takes values, first all real and then all imaginary parts, through
-    /// `zᵢ ↦ Σ_j a_ij z_j + b_ij z̄_j`, where `maps(i, j)` is `(a_ij, b_ij)`.
-    fn matrix(
-        self,
-        [rows, columns]: [usize; 2],
-        maps: impl Fn(usize, usize) -> (c64, c64),
-    ) -> Mat<f64> {
-        Mat::from_fn(2 * rows, 2 * columns, |row, column| {
-            let (a, b) = maps(row % rows, column % columns);
-            let entry = match (row < rows, column < columns) {
-                (true, true) => a.re + b.re,
-                (true, false) => b.im - a.im,
-                (false, true) => a.im + b.im,
-                (false, false) => a.re - b.re,
-            };
-            match self {
-                Self::Gradient => entry,
-                Self::Squared => entry * entry,
-            }
-        })
-    }
 }
 
 /// Eigenvalues and normalization of one layer, as its parameters give them.
@@ -105,6 +65,34 @@ impl Modes {
 }
 
 impl LruGradient {
+    /// From one list per parameter, in the order of the layer's selection.
+    pub(super) fn of_values(values: Vec<Vec<f64>>) -> Self {
+        let [nu_log, theta_log, gamma_log, B_re, B_im, C_re, C_im] =
+            values.try_into().expect("one list for every parameter");
+        Self {
+            nu_log,
+            theta_log,
+            gamma_log,
+            B_re,
+            B_im,
+            C_re,
+            C_im,
+        }
+    }
+
+    /// One list per parameter, in that order.
+    pub(super) fn into_values(self) -> Vec<Vec<f64>> {
+        vec![
+            self.nu_log,
+            self.theta_log,
+            self.gamma_log,
+            self.B_re,
+            self.B_im,
+            self.C_re,
+            self.C_im,
+        ]
+    }
+
     /// The same gradient in the basis of `smaller`, a reduction of `layer` whose states `maps` connects with its own.
     pub fn after_reduction<B: BurnBackend>(
         &self,
@@ -114,7 +102,7 @@ impl LruGradient {
         maps: &StateMaps,
     ) -> Self {
         let (old, new) = (Modes::of(layer), Modes::of(smaller));
-        let (n, r) = (layer.state_dim(), smaller.state_dim());
+        let [n, r] = [layer, smaller].map(|layer| layer.nu_log.dims()[0]);
         let h = self.B_re.len() / n;
         let (right, left) = (&maps.linear.right, &maps.linear.left);
         let conjugate = |side: fn(&MapPair) -> &Mat<c64>, row, col| {

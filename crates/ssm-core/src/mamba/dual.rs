@@ -4,49 +4,114 @@ use burn::{
     module::{Module, Param},
     tensor::{Tensor, backend::Backend as BurnBackend},
 };
-use hsv::Mat;
+use hsv::{BalancedGramians, Mat, Selection};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use super::{
+    gramian::{HeadBasis, drift_of_scores, finite},
     parts::{Conv1d, Projection, RmsNorm},
-    selective::initial_step,
+    selective::{initial_step, published_width},
 };
 use crate::{
     backend::Backend,
-    kept_rows::KeptRows,
+    compression::{
+        Carry, CompressionError, Drift, KeptRows, Method, Reduced, Reduction, Seen, choose, sorted,
+    },
+    layer::{
+        Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings, at_least_one,
+        require,
+    },
     parameter::{parameter, values},
     selective_scan::softplus,
     ssd::{SsdTensors, ssd},
+    streaming::LayerStream,
     tensors::{NamedTensors, WeightsError},
 };
 
-/// Sizes of a [`DualMixer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sizes {
+/// Settings of a [`DualMixer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table of keys, as in `[model.mamba2]`"
+)]
+pub struct DualSettings {
+    /// Channels inside a block as a multiple of the width, at least 1.
+    pub expand: usize,
+    /// Steps that the convolution before the recurrence looks at, the present one included; at least 1.
+    pub conv_kernel: usize,
+    /// Channels that share a decay, at least 1; divides `expand` times the width.
+    pub head_dim: usize,
+}
+
+impl Default for DualSettings {
+    fn default() -> Self {
+        Self {
+            expand: 2,
+            conv_kernel: 4,
+            head_dim: 64,
+        }
+    }
+}
+
+impl Settings for DualSettings {
+    fn check(&self, hidden: usize, _state: usize) -> Result<(), OutOfRange> {
+        at_least_one("expand", self.expand)?;
+        at_least_one("conv_kernel", self.conv_kernel)?;
+        at_least_one("head_dim", self.head_dim)?;
+        let channels = self.expand.saturating_mul(hidden);
+        require(
+            channels.is_multiple_of(self.head_dim),
+            "head_dim",
+            self.head_dim,
+            "the channels of a block are divided into heads: it must divide model.expand * model.hidden_dim",
+        )
+    }
+
+    fn parameters(&self, hidden: f64, state: f64) -> f64 {
+        let (channels, taps) = (self.expand as f64 * hidden, self.conv_kernel as f64);
+        channels * (3.0 * hidden + taps) + 2.0 * state * (hidden + taps)
+    }
+}
+
+/// What is the same for mixers that differ by their states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "Published")]
+pub struct DualShape {
+    /// Width of the model.
     pub hidden: usize,
     /// Channels of all heads together.
     pub channels: usize,
+    /// Heads that share them.
     pub heads: usize,
-    /// That the convolution gives.
-    pub state: usize,
-    /// States of every head, if the heads have maps of their own to them.
-    pub order: Option<usize>,
+    /// Taps of the convolution.
     pub taps: usize,
+}
+
+/// Sizes of a [`DualMixer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sizes {
+    shape: DualShape,
+    /// States that the convolution gives.
+    state: usize,
+    /// States of every head, if the heads have maps of their own to them.
+    order: Option<usize>,
 }
 
 impl Sizes {
     /// States that every head has.
-    pub(super) fn state_dim(&self) -> usize {
+    fn state_dim(&self) -> usize {
         self.order.unwrap_or(self.state)
     }
 
     fn convolved(&self) -> usize {
-        self.channels + 2 * self.state
+        self.shape.channels + 2 * self.state
     }
 
     fn projected(&self) -> usize {
-        self.channels + self.convolved() + self.heads
+        self.shape.channels + self.convolved() + self.shape.heads
     }
 }
 
@@ -88,19 +153,13 @@ const RATES: [f64; 2] = [1.0, 16.0];
 
 impl<B: BurnBackend> DualMixer<B> {
     /// As in the authors' code: -A uniform in [1, 16], D = 1, steps log-uniform in [0.001, 0.1]; `out_scale` is 1/√layers.
-    pub(super) fn init(
-        sizes: Sizes,
-        out_scale: f64,
-        rng: &mut ChaCha8Rng,
-        device: &B::Device,
-    ) -> Self {
-        let Sizes {
+    fn init_sizes(sizes: Sizes, out_scale: f64, rng: &mut ChaCha8Rng, device: &B::Device) -> Self {
+        let DualShape {
             hidden,
             channels,
             heads,
             taps,
-            ..
-        } = sizes;
+        } = sizes.shape;
         let in_proj = Projection::init(hidden, sizes.projected(), 1.0, rng, device);
         let conv1d = Conv1d::init(sizes.convolved(), taps, rng, device);
         let steps = (0..heads).map(|_| initial_step(rng)).collect();
@@ -118,101 +177,6 @@ impl<B: BurnBackend> DualMixer<B> {
             norm: RmsNorm::init(channels, device),
             out_proj: Projection::init(channels, hidden, out_scale, rng, device),
         }
-    }
-
-    /// Sizes by the tensors of the mixer at `prefix` in a model of this width.
-    pub(super) fn sizes(
-        tensors: &NamedTensors,
-        prefix: &str,
-        hidden: usize,
-    ) -> Result<Sizes, WeightsError> {
-        let path = |name: &str| format!("{prefix}.{name}");
-        let [heads] = tensors.sizes(&path("A_log"), &["heads"])?;
-        let shared = |name: String, axis, size| match size % heads {
-            0 => Ok(size / heads),
-            _ => Err(WeightsError::Uneven {
-                name,
-                axis,
-                size,
-                heads,
-            }),
-        };
-        let [_, channels] = tensors.sizes(&path("out_proj.weight"), &["hidden", "channels"])?;
-        shared(path("out_proj.weight"), "channels", channels)?;
-        let filters = path("conv1d.weight");
-        let [convolved, _, taps] =
-            tensors.sizes(&filters, &["channels and twice the states", "1", "taps"])?;
-        let state = match convolved.checked_sub(channels) {
-            Some(vectors) if vectors > 0 && vectors % 2 == 0 => vectors / 2,
-            _ => {
-                return Err(WeightsError::Filters {
-                    name: filters,
-                    filters: convolved,
-                    channels,
-                });
-            }
-        };
-        let map = |name: &str| {
-            let name = path(name);
-            if !tensors.has(&name) {
-                return Ok(None);
-            }
-            let [rows, _] = tensors.sizes(&name, &["heads times order", "state"])?;
-            shared(name, "rows", rows).map(Some)
-        };
-        let order = map("key_map.weight")?.or(map("query_map.weight")?);
-        Ok(Sizes {
-            hidden,
-            channels,
-            heads,
-            state,
-            order,
-            taps,
-        })
-    }
-
-    pub(super) fn load(
-        tensors: &mut NamedTensors,
-        prefix: &str,
-        sizes: Sizes,
-        device: &B::Device,
-    ) -> Result<Self, WeightsError> {
-        let Sizes {
-            hidden,
-            channels,
-            heads,
-            taps,
-            ..
-        } = sizes;
-        let path = |name: &str| format!("{prefix}.{name}");
-        let projected = [sizes.projected(), hidden];
-        let in_proj = Projection::load(tensors, &path("in_proj"), projected, device)?;
-        let convolved = [sizes.convolved(), taps];
-        let conv1d = Conv1d::load(tensors, &path("conv1d"), convolved, device)?;
-        let norm = RmsNorm::load(tensors, &path("norm"), channels, device)?;
-        let mut map = |name: &str| {
-            let shape = sizes.order.map(|order| [heads * order, sizes.state]);
-            shape
-                .map(|shape| Projection::load(tensors, &path(name), shape, device))
-                .transpose()
-        };
-        let (key_map, query_map) = (map("key_map")?, map("query_map")?);
-        let out_proj = Projection::load(tensors, &path("out_proj"), [hidden, channels], device)?;
-        let mut take = tensors.prefixed(prefix);
-        let mut per_head = |name| -> Result<_, WeightsError> {
-            Ok(parameter(take(name, &[heads])?, [heads], device))
-        };
-        Ok(Self {
-            dt_bias: per_head("dt_bias")?,
-            A_log: per_head("A_log")?,
-            D: per_head("D")?,
-            in_proj,
-            conv1d,
-            key_map,
-            query_map,
-            norm,
-            out_proj,
-        })
     }
 
     /// Number of states of every channel.
@@ -368,5 +332,326 @@ impl<B: Backend> DualMixer<B> {
         let y = y.reshape([batch, length, channels]);
         let z = self.in_proj.rows(0, channels, input);
         self.out_proj.forward(self.norm.gated(y, z))
+    }
+}
+
+impl<B: Backend> SequenceLayer<B> for DualMixer<B> {
+    const NAME: &'static str = "mixer";
+    const FRAME: Frame = Frame::Residual;
+    const RECURRENT: &'static [&'static str] = &["A_log", "D", "dt_bias"];
+    type Settings = DualSettings;
+    type Shape = DualShape;
+
+    fn shape_of(settings: &DualSettings, hidden: usize) -> DualShape {
+        let channels = settings.expand * hidden;
+        DualShape {
+            hidden,
+            channels,
+            heads: channels / settings.head_dim,
+            taps: settings.conv_kernel,
+        }
+    }
+
+    fn init(
+        around: Surroundings,
+        state: usize,
+        settings: &DualSettings,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Self {
+        let sizes = Sizes {
+            shape: <Self as SequenceLayer<B>>::shape_of(settings, around.hidden),
+            state,
+            order: None,
+        };
+        Self::init_sizes(sizes, around.share(), rng, device)
+    }
+
+    /// What is in a frame of Mamba's and nothing else is a Mamba-2.
+    fn is_described_by(_tensors: &NamedTensors, _prefix: &str) -> bool {
+        true
+    }
+
+    fn sizes(
+        tensors: &NamedTensors,
+        prefix: &str,
+        hidden: usize,
+    ) -> Result<(DualShape, usize), WeightsError> {
+        let sizes = sizes_at(tensors, prefix, hidden)?;
+        Ok((sizes.shape, sizes.state_dim()))
+    }
+
+    fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        hidden: usize,
+        shape: &DualShape,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let sizes = Sizes {
+            shape: *shape,
+            ..sizes_at(tensors, prefix, hidden)?
+        };
+        let DualShape {
+            channels,
+            heads,
+            taps,
+            ..
+        } = *shape;
+        let path = |name: &str| format!("{prefix}.{name}");
+        let projected = [sizes.projected(), hidden];
+        let in_proj = Projection::load(tensors, &path("in_proj"), projected, device)?;
+        let convolved = [sizes.convolved(), taps];
+        let conv1d = Conv1d::load(tensors, &path("conv1d"), convolved, device)?;
+        let norm = RmsNorm::load(tensors, &path("norm"), channels, device)?;
+        let mut map = |name: &str| {
+            let shape = sizes.order.map(|order| [heads * order, sizes.state]);
+            shape
+                .map(|shape| Projection::load(tensors, &path(name), shape, device))
+                .transpose()
+        };
+        let (key_map, query_map) = (map("key_map")?, map("query_map")?);
+        let out_proj = Projection::load(tensors, &path("out_proj"), [hidden, channels], device)?;
+        let mut take = tensors.prefixed(prefix);
+        let mut per_head = |name| -> Result<_, WeightsError> {
+            Ok(parameter(take(name, &[heads])?, [heads], device))
+        };
+        Ok(Self {
+            dt_bias: per_head("dt_bias")?,
+            A_log: per_head("A_log")?,
+            D: per_head("D")?,
+            in_proj,
+            conv1d,
+            key_map,
+            query_map,
+            norm,
+            out_proj,
+        })
+    }
+
+    fn shape(&self) -> DualShape {
+        let [hidden, channels] = self.out_proj.weight.dims();
+        DualShape {
+            hidden,
+            channels,
+            heads: self.heads(),
+            taps: self.conv1d.weight.dims()[2],
+        }
+    }
+
+    fn state_dim(&self) -> usize {
+        self.state_dim()
+    }
+
+    fn parameters_per_state(&self) -> usize {
+        match &self.key_map {
+            // A row of both maps of every head.
+            Some(map) => 2 * self.heads() * map.weight.dims()[1],
+            // A row each of the projections to B and C, and their filters with bias.
+            None => {
+                let [_, hidden] = self.in_proj.weight.dims();
+                2 * (hidden + self.conv1d.weight.dims()[2] + 1)
+            }
+        }
+    }
+
+    fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.forward(input)
+    }
+
+    fn stream(&self) -> Box<dyn LayerStream> {
+        self.stream()
+    }
+}
+
+/// Sizes by the tensors of the mixer at `prefix` in a model of this width.
+fn sizes_at(tensors: &NamedTensors, prefix: &str, hidden: usize) -> Result<Sizes, WeightsError> {
+    let path = |name: &str| format!("{prefix}.{name}");
+    let [heads] = tensors.sizes(&path("A_log"), &["heads"])?;
+    let shared = |name: String, axis, size| match size % heads {
+        0 => Ok(size / heads),
+        _ => Err(WeightsError::Uneven {
+            name,
+            axis,
+            size,
+            heads,
+        }),
+    };
+    let [_, channels] = tensors.sizes(&path("out_proj.weight"), &["hidden", "channels"])?;
+    shared(path("out_proj.weight"), "channels", channels)?;
+    let filters = path("conv1d.weight");
+    let [convolved, _, taps] =
+        tensors.sizes(&filters, &["channels and twice the states", "1", "taps"])?;
+    let state = match convolved.checked_sub(channels) {
+        Some(vectors) if vectors > 0 && vectors % 2 == 0 => vectors / 2,
+        _ => {
+            return Err(WeightsError::Filters {
+                name: filters,
+                filters: convolved,
+                channels,
+            });
+        }
+    };
+    let map = |name: &str| {
+        let name = path(name);
+        if !tensors.has(&name) {
+            return Ok(None);
+        }
+        let [rows, _] = tensors.sizes(&name, &["heads times order", "state"])?;
+        shared(name, "rows", rows).map(Some)
+    };
+    let order = map("key_map.weight")?.or(map("query_map.weight")?);
+    let shape = DualShape {
+        hidden,
+        channels,
+        heads,
+        taps,
+    };
+    Ok(Sizes {
+        shape,
+        state,
+        order,
+    })
+}
+
+/// What a reduction of a [`DualMixer`] starts from.
+#[derive(Debug)]
+pub struct DualBasis {
+    /// A score of every state index.
+    scores: Vec<f64>,
+    /// The balanced states of every head, where the heads are to be balanced.
+    heads: Option<Vec<BalancedGramians>>,
+}
+
+impl DualBasis {
+    /// One value per state of balanced heads, largest first: the sums of the Hankel singular values of all heads.
+    fn sums(heads: &[BalancedGramians]) -> Vec<f64> {
+        let states = heads[0].singular_values().len();
+        let sum = |state: usize| heads.iter().map(|head| head.singular_values()[state]).sum();
+        (0..states).map(sum).collect()
+    }
+}
+
+/// Places of the balanced states of a head that stay: of those above rounding as a selection wants, and of the others as
+/// many as are missing.
+fn places(head: &BalancedGramians, selection: Selection, order: usize) -> Vec<usize> {
+    let rank = head.rank();
+    let chosen = selection.states(rank, order.min(rank));
+    chosen.into_iter().chain(rank..order).collect()
+}
+
+impl<B: Backend> Compressible<B> for DualMixer<B> {
+    const RANKED_ON_DATA: bool = true;
+    const METHOD: &'static [&'static str] = &["gramian", "reduction"];
+    type Basis = DualBasis;
+
+    fn rank(&self, seen: Option<&Seen<B>>, method: Method) -> Result<DualBasis, CompressionError> {
+        let Seen { input, lengths } = seen.expect("a selective layer is ranked on data");
+        let scores = finite(self.state_scores(input.clone(), lengths, method.estimate))?;
+        let balanced = method.reduction == Reduction::Balanced;
+        let heads = balanced.then(|| self.head_gramians(input.clone(), lengths));
+        let heads = heads.map(|heads| {
+            let heads = heads.into_iter();
+            heads
+                .map(|head| head.in_basis(HeadBasis::Balanced))
+                .collect()
+        });
+        Ok(DualBasis {
+            scores,
+            heads: heads.transpose()?,
+        })
+    }
+
+    fn spectrum(basis: &DualBasis) -> Vec<f64> {
+        match &basis.heads {
+            Some(heads) => DualBasis::sums(heads),
+            None => sorted(&basis.scores),
+        }
+    }
+
+    fn drift(
+        basis: &DualBasis,
+        before: &Self,
+        seen_before: Option<&Seen<B>>,
+        method: Method,
+    ) -> Option<Drift> {
+        let seen = seen_before?;
+        let before = before.state_scores(seen.input.clone(), &seen.lengths, method.estimate);
+        Some(drift_of_scores(&before, &basis.scores))
+    }
+
+    fn reduce(
+        &self,
+        basis: &DualBasis,
+        order: usize,
+        method: Method,
+    ) -> Result<Reduced<Self>, CompressionError> {
+        let Some(heads) = &basis.heads else {
+            let (kept, discarded) = choose(&basis.scores, method.selection, order);
+            return Ok(Reduced {
+                layer: self.selected(&kept),
+                carry: Carry::Keep(self.selection(&kept)),
+                bound: None,
+                discarded,
+            });
+        };
+        let places = heads.iter().map(|h| places(h, method.selection, order));
+        let places: Vec<Vec<usize>> = places.collect();
+        let states = self.state_dim();
+        let heads_and_places = || heads.iter().zip(&places);
+        let projections: Vec<_> = heads_and_places()
+            .map(|(head, places)| {
+                let (right, left) = head.projections(states);
+                (
+                    Mat::from_fn(states, order, |i, j| right[(i, places[j])]),
+                    Mat::from_fn(order, states, |i, j| left[(places[i], j)]),
+                )
+            })
+            .collect();
+        let gone = |state: usize| -> f64 {
+            let losing = heads_and_places().filter(|(_, places)| !places.contains(&state));
+            losing.map(|(head, _)| head.singular_values()[state]).sum()
+        };
+        let gone: f64 = (0..states).map(gone).sum();
+        let all: f64 = DualBasis::sums(heads).iter().sum();
+        Ok(Reduced {
+            layer: self.balanced(&projections),
+            // The maps of the heads are new, or compositions of what the moments were of.
+            carry: Carry::Forget(vec!["key_map.weight", "query_map.weight"]),
+            bound: None,
+            discarded: if gone > 0.0 { gone / all } else { 0.0 },
+        })
+    }
+
+    fn selected(&self, kept: &[usize]) -> Self {
+        self.selected(kept)
+    }
+}
+
+/// Under the names of the configurations of `transformers`.
+#[derive(Serialize)]
+struct Published {
+    model_type: &'static str,
+    expand: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intermediate_size: Option<usize>,
+    conv_kernel: usize,
+    num_heads: usize,
+    head_dim: usize,
+    n_groups: usize,
+}
+
+impl From<DualShape> for Published {
+    fn from(shape: DualShape) -> Self {
+        let (expand, intermediate_size) = published_width(shape.channels, shape.hidden);
+        Self {
+            model_type: "mamba2",
+            expand,
+            intermediate_size,
+            conv_kernel: shape.taps,
+            num_heads: shape.heads,
+            head_dim: shape.channels / shape.heads,
+            n_groups: 1,
+        }
     }
 }

@@ -6,14 +6,21 @@
 //! keep or lose it together.
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
-use hsv::{BalanceError, BalancedGramians, Mat, balance_gramians};
+use hsv::{BalanceError, BalancedGramians, Mat, balance_gramians, spearman};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{dual::DualMixer, selective::SelectiveMixer};
-use crate::{backend::Backend, selective_scan::softplus};
+use crate::{
+    backend::Backend,
+    compression::{CompressionError, Drift},
+    selective_scan::softplus,
+};
 
 /// How the Gramians of a selective map are estimated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum GramianEstimate {
     /// Those of the map with Δ, B and C replaced by their means: it misses what a B or C of mean zero does.
     Mean,
@@ -21,6 +28,23 @@ pub enum GramianEstimate {
     SecondMoment,
     /// P is the mean of h², Q that of the recursion q_t = a_{t+1}² q_{t+1} + c_t²: what the data did.
     Empirical,
+}
+
+/// Refuses scores that are no numbers.
+pub(super) fn finite(scores: Vec<f64>) -> Result<Vec<f64>, CompressionError> {
+    match scores.iter().all(|score| score.is_finite()) {
+        true => Ok(scores),
+        false => Err(CompressionError::ScoresNotFinite),
+    }
+}
+
+/// How far a layer has come: each state is scored by itself, so no score can move by more than the one that moved most.
+pub(super) fn drift_of_scores(before: &[f64], now: &[f64]) -> Drift {
+    let moves = before.iter().zip(now).map(|(a, b)| (a - b).abs());
+    Drift {
+        rank_correlation: spearman(before, now),
+        hankel_distance: moves.fold(0.0, f64::max),
+    }
 }
 
 /// A map on calibration data, on the host.

@@ -24,7 +24,7 @@ pub struct Projection<B: BurnBackend> {
 
 impl<B: BurnBackend> Projection<B> {
     /// From U(-scale/√input, scale/√input).
-    pub(super) fn init(
+    pub(crate) fn init(
         input: usize,
         output: usize,
         scale: f64,
@@ -37,7 +37,7 @@ impl<B: BurnBackend> Projection<B> {
         }
     }
 
-    pub(super) fn load(
+    pub(crate) fn load(
         tensors: &mut NamedTensors,
         prefix: &str,
         shape: [usize; 2],
@@ -52,13 +52,13 @@ impl<B: BurnBackend> Projection<B> {
 
 impl<B: Backend> Projection<B> {
     /// `[batch, length, input]` to `[batch, length, output]`.
-    pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let rows = self.weight.dims()[0];
         self.rows(0, rows, x)
     }
 
     /// The same of some of the outputs, `first..first + count`.
-    pub(super) fn rows(&self, first: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub(crate) fn rows(&self, first: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let weight = self.weight.val().narrow(0, first, count);
         let [batch, length, input] = x.dims();
         let flat = x.reshape([batch * length, input]);
@@ -77,13 +77,13 @@ pub struct RmsNorm<B: BurnBackend> {
 pub const RMS_NORM_EPSILON: f64 = 1e-5;
 
 impl<B: BurnBackend> RmsNorm<B> {
-    pub(super) fn init(channels: usize, device: &B::Device) -> Self {
+    pub(crate) fn init(channels: usize, device: &B::Device) -> Self {
         Self {
             weight: parameter(vec![1.0; channels], [channels], device),
         }
     }
 
-    pub(super) fn load(
+    pub(crate) fn load(
         tensors: &mut NamedTensors,
         prefix: &str,
         channels: usize,
@@ -97,12 +97,12 @@ impl<B: BurnBackend> RmsNorm<B> {
 }
 
 impl<B: Backend> RmsNorm<B> {
-    pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         rms_norm(x, None, self.weight.val(), RMS_NORM_EPSILON)
     }
 
     /// Of x ∘ SiLU(z).
-    pub(super) fn gated(&self, x: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub(crate) fn gated(&self, x: Tensor<B, 3>, gate: Tensor<B, 3>) -> Tensor<B, 3> {
         rms_norm(x, Some(gate), self.weight.val(), RMS_NORM_EPSILON)
     }
 }
@@ -118,7 +118,7 @@ pub struct Conv1d<B: BurnBackend> {
 
 impl<B: BurnBackend> Conv1d<B> {
     /// From U(-1/√taps, 1/√taps).
-    pub(super) fn init(
+    pub(crate) fn init(
         channels: usize,
         taps: usize,
         rng: &mut ChaCha8Rng,
@@ -132,7 +132,7 @@ impl<B: BurnBackend> Conv1d<B> {
         }
     }
 
-    pub(super) fn load(
+    pub(crate) fn load(
         tensors: &mut NamedTensors,
         prefix: &str,
         [channels, taps]: [usize; 2],
@@ -149,12 +149,12 @@ impl<B: BurnBackend> Conv1d<B> {
 
 impl<B: Backend> Conv1d<B> {
     /// SiLU of the filtered input, `[batch, length, channels]`.
-    pub(super) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub(crate) fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         self.channels(0, self.bias.dims()[0], x)
     }
 
     /// The same by the filters of some channels, `first..first + count`.
-    pub(super) fn channels(&self, first: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    pub(crate) fn channels(&self, first: usize, count: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let taps = self.weight.dims()[2];
         let weight = self.weight.val().narrow(0, first, count);
         let bias = self.bias.val().narrow(0, first, count);

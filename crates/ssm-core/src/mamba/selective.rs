@@ -6,25 +6,82 @@ use burn::{
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-use super::parts::{Conv1d, Projection};
+use super::{
+    gramian::{drift_of_scores, finite},
+    parts::{Conv1d, Projection},
+};
 use crate::{
     backend::Backend,
-    kept_rows::KeptRows,
+    compression::{
+        Carry, CompressionError, Drift, KeptRows, Method, Reduced, Seen, choose, sorted,
+    },
+    layer::{Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings, at_least_one},
     linear::Linear,
     parameter::{parameter, uniform},
     selective_scan::{SelectiveScanTensors, selective_scan},
+    streaming::LayerStream,
     tensors::{NamedTensors, WeightsError},
 };
 
-/// Sizes of a [`SelectiveMixer`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sizes {
+/// Settings of a [`SelectiveMixer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "a table of keys, as in `[model.mamba]`"
+)]
+pub struct SelectiveSettings {
+    /// Channels inside a block as a multiple of the width, at least 1.
+    pub expand: usize,
+    /// Steps that the convolution before the recurrence looks at, the present one included; at least 1.
+    pub conv_kernel: usize,
+    /// Rank of the map from a step's channels to its step sizes, at least 1; a sixteenth of the width, rounded up, without
+    /// this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dt_rank: Option<usize>,
+}
+
+impl Default for SelectiveSettings {
+    fn default() -> Self {
+        Self {
+            expand: 2,
+            conv_kernel: 4,
+            dt_rank: None,
+        }
+    }
+}
+
+/// Channels of the model for which the step's projection has one dimension, unless told otherwise.
+const CHANNELS_PER_RANK: usize = 16;
+
+impl Settings for SelectiveSettings {
+    fn check(&self, _hidden: usize, _state: usize) -> Result<(), OutOfRange> {
+        at_least_one("expand", self.expand)?;
+        at_least_one("conv_kernel", self.conv_kernel)?;
+        at_least_one("dt_rank", self.dt_rank.unwrap_or(1))
+    }
+
+    fn parameters(&self, hidden: f64, state: f64) -> f64 {
+        let channels = self.expand as f64 * hidden;
+        let rank = self.dt_rank.map_or(hidden / 16.0, |rank| rank as f64);
+        // Both projections and the filters; A, and the maps to B, C and the step sizes.
+        channels * (3.0 * hidden + self.conv_kernel as f64 + 3.0 * state + 2.0 * rank)
+    }
+}
+
+/// What is the same for mixers that differ by their states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "Published")]
+pub struct SelectiveShape {
+    /// Width of the model.
     pub hidden: usize,
     /// Channels of the scan.
     pub channels: usize,
-    pub state: usize,
+    /// Taps of the convolution.
     pub taps: usize,
+    /// Rank of the step's projection.
     pub step_rank: usize,
 }
 
@@ -68,19 +125,19 @@ pub(super) fn initial_step(rng: &mut ChaCha8Rng) -> f32 {
 
 impl<B: BurnBackend> SelectiveMixer<B> {
     /// As in the authors' code: A = -(1, 2, …), D = 1, steps log-uniform in [0.001, 0.1]; `out_scale` is 1/√layers.
-    pub(super) fn init(
-        sizes: Sizes,
+    fn init_shape(
+        shape: SelectiveShape,
+        state: usize,
         out_scale: f64,
         rng: &mut ChaCha8Rng,
         device: &B::Device,
     ) -> Self {
-        let Sizes {
+        let SelectiveShape {
             hidden,
             channels,
-            state,
             taps,
             step_rank,
-        } = sizes;
+        } = shape;
         let in_proj = Projection::init(hidden, 2 * channels, 1.0, rng, device);
         let conv1d = Conv1d::init(channels, taps, rng, device);
         let x_proj = Projection::init(channels, step_rank + 2 * state, 1.0, rng, device);
@@ -102,58 +159,6 @@ impl<B: BurnBackend> SelectiveMixer<B> {
         }
     }
 
-    /// Sizes by the tensors of the mixer at `prefix` in a model of this width.
-    pub(super) fn sizes(
-        tensors: &NamedTensors,
-        prefix: &str,
-        hidden: usize,
-    ) -> Result<Sizes, WeightsError> {
-        let path = |name: &str| format!("{prefix}.{name}");
-        let [channels, state] = tensors.sizes(&path("A_log"), &["channels", "state"])?;
-        let [_, _, taps] = tensors.sizes(&path("conv1d.weight"), &["channels", "1", "taps"])?;
-        let [_, step_rank] = tensors.sizes(&path("dt_proj.weight"), &["channels", "rank"])?;
-        Ok(Sizes {
-            hidden,
-            channels,
-            state,
-            taps,
-            step_rank,
-        })
-    }
-
-    pub(super) fn load(
-        tensors: &mut NamedTensors,
-        prefix: &str,
-        sizes: Sizes,
-        device: &B::Device,
-    ) -> Result<Self, WeightsError> {
-        let Sizes {
-            hidden,
-            channels,
-            state,
-            taps,
-            step_rank,
-        } = sizes;
-        let path = |name: &str| format!("{prefix}.{name}");
-        let outputs = step_rank + 2 * state;
-        let in_proj = Projection::load(tensors, &path("in_proj"), [2 * channels, hidden], device)?;
-        let conv1d = Conv1d::load(tensors, &path("conv1d"), [channels, taps], device)?;
-        let x_proj = Projection::load(tensors, &path("x_proj"), [outputs, channels], device)?;
-        let dt_proj = Linear::load(tensors, &path("dt_proj"), [channels, step_rank], device)?;
-        let out_proj = Projection::load(tensors, &path("out_proj"), [hidden, channels], device)?;
-        let mut take = tensors.prefixed(prefix);
-        let rates = [channels, state];
-        Ok(Self {
-            in_proj,
-            conv1d,
-            x_proj,
-            dt_proj,
-            A_log: parameter(take("A_log", &rates)?, rates, device),
-            D: parameter(take("D", &[channels])?, [channels], device),
-            out_proj,
-        })
-    }
-
     /// Number of states of every channel.
     pub fn state_dim(&self) -> usize {
         self.A_log.dims()[1]
@@ -170,7 +175,7 @@ impl<B: BurnBackend> SelectiveMixer<B> {
         let of = |first: usize| kept.iter().map(move |n| first + n);
         let rows = (0..rank).chain(of(rank)).chain(of(rank + state));
         vec![
-            KeptRows::columns("A_log", state, kept.to_vec()),
+            KeptRows::columns("A_log", self.A_log.dims(), kept.to_vec()),
             KeptRows::rows("x_proj.weight", rank + 2 * state, rows.collect()),
         ]
     }
@@ -218,4 +223,196 @@ impl<B: Backend> SelectiveMixer<B> {
     pub fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
         self.out_proj.forward(selective_scan(self.scan(input)))
     }
+}
+
+impl<B: Backend> SequenceLayer<B> for SelectiveMixer<B> {
+    const NAME: &'static str = "mixer";
+    const FRAME: Frame = Frame::Residual;
+    const RECURRENT: &'static [&'static str] = &["A_log", "D", "dt_proj.bias"];
+    type Settings = SelectiveSettings;
+    type Shape = SelectiveShape;
+
+    fn shape_of(settings: &SelectiveSettings, hidden: usize) -> SelectiveShape {
+        SelectiveShape {
+            hidden,
+            channels: settings.expand * hidden,
+            taps: settings.conv_kernel,
+            step_rank: settings
+                .dt_rank
+                .unwrap_or(hidden.div_ceil(CHANNELS_PER_RANK)),
+        }
+    }
+
+    fn init(
+        around: Surroundings,
+        state: usize,
+        settings: &SelectiveSettings,
+        rng: &mut ChaCha8Rng,
+        device: &B::Device,
+    ) -> Self {
+        let shape = <Self as SequenceLayer<B>>::shape_of(settings, around.hidden);
+        Self::init_shape(shape, state, around.share(), rng, device)
+    }
+
+    /// By either of two tensors: with one of them missing it is still no Mamba-2.
+    fn is_described_by(tensors: &NamedTensors, prefix: &str) -> bool {
+        let mut names = ["x_proj", "dt_proj"].iter();
+        names.any(|name| tensors.has(&format!("{prefix}.{name}.weight")))
+    }
+
+    fn sizes(
+        tensors: &NamedTensors,
+        prefix: &str,
+        hidden: usize,
+    ) -> Result<(SelectiveShape, usize), WeightsError> {
+        let path = |name: &str| format!("{prefix}.{name}");
+        let [channels, state] = tensors.sizes(&path("A_log"), &["channels", "state"])?;
+        let [_, _, taps] = tensors.sizes(&path("conv1d.weight"), &["channels", "1", "taps"])?;
+        let [_, step_rank] = tensors.sizes(&path("dt_proj.weight"), &["channels", "rank"])?;
+        let shape = SelectiveShape {
+            hidden,
+            channels,
+            taps,
+            step_rank,
+        };
+        Ok((shape, state))
+    }
+
+    fn load(
+        tensors: &mut NamedTensors,
+        prefix: &str,
+        hidden: usize,
+        shape: &SelectiveShape,
+        device: &B::Device,
+    ) -> Result<Self, WeightsError> {
+        let (_, state) = <Self as SequenceLayer<B>>::sizes(tensors, prefix, hidden)?;
+        let SelectiveShape {
+            channels,
+            taps,
+            step_rank,
+            ..
+        } = *shape;
+        let path = |name: &str| format!("{prefix}.{name}");
+        let outputs = step_rank + 2 * state;
+        let in_proj = Projection::load(tensors, &path("in_proj"), [2 * channels, hidden], device)?;
+        let conv1d = Conv1d::load(tensors, &path("conv1d"), [channels, taps], device)?;
+        let x_proj = Projection::load(tensors, &path("x_proj"), [outputs, channels], device)?;
+        let dt_proj = Linear::load(tensors, &path("dt_proj"), [channels, step_rank], device)?;
+        let out_proj = Projection::load(tensors, &path("out_proj"), [hidden, channels], device)?;
+        let mut take = tensors.prefixed(prefix);
+        let rates = [channels, state];
+        Ok(Self {
+            in_proj,
+            conv1d,
+            x_proj,
+            dt_proj,
+            A_log: parameter(take("A_log", &rates)?, rates, device),
+            D: parameter(take("D", &[channels])?, [channels], device),
+            out_proj,
+        })
+    }
+
+    fn shape(&self) -> SelectiveShape {
+        let [hidden, channels] = self.out_proj.weight.dims();
+        SelectiveShape {
+            hidden,
+            channels,
+            taps: self.conv1d.weight.dims()[2],
+            step_rank: self.step_rank(),
+        }
+    }
+
+    fn state_dim(&self) -> usize {
+        self.state_dim()
+    }
+
+    fn parameters_per_state(&self) -> usize {
+        // A column of A, and a row each of the projections to B and C.
+        3 * self.D.dims()[0]
+    }
+
+    fn forward(&self, input: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.forward(input)
+    }
+
+    fn stream(&self) -> Box<dyn LayerStream> {
+        self.stream()
+    }
+}
+
+impl<B: Backend> Compressible<B> for SelectiveMixer<B> {
+    const RANKED_ON_DATA: bool = true;
+    const METHOD: &'static [&'static str] = &["gramian"];
+    /// A score of every state index.
+    type Basis = Vec<f64>;
+
+    fn rank(&self, seen: Option<&Seen<B>>, method: Method) -> Result<Vec<f64>, CompressionError> {
+        let seen = seen.expect("a selective layer is ranked on data");
+        let scores = self.state_scores(seen.input.clone(), &seen.lengths, method.estimate);
+        finite(scores)
+    }
+
+    fn spectrum(basis: &Vec<f64>) -> Vec<f64> {
+        sorted(basis)
+    }
+
+    fn drift(
+        basis: &Vec<f64>,
+        before: &Self,
+        seen_before: Option<&Seen<B>>,
+        method: Method,
+    ) -> Option<Drift> {
+        let seen = seen_before?;
+        let before = before.state_scores(seen.input.clone(), &seen.lengths, method.estimate);
+        Some(drift_of_scores(&before, basis))
+    }
+
+    fn reduce(
+        &self,
+        basis: &Vec<f64>,
+        order: usize,
+        method: Method,
+    ) -> Result<Reduced<Self>, CompressionError> {
+        let (kept, discarded) = choose(basis, method.selection, order);
+        Ok(Reduced {
+            layer: self.selected(&kept),
+            carry: Carry::Keep(self.selection(&kept)),
+            bound: None,
+            discarded,
+        })
+    }
+
+    fn selected(&self, kept: &[usize]) -> Self {
+        self.selected(kept)
+    }
+}
+
+/// Under the names of the configurations of `transformers`.
+#[derive(Serialize)]
+struct Published {
+    model_type: &'static str,
+    expand: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intermediate_size: Option<usize>,
+    conv_kernel: usize,
+    time_step_rank: usize,
+}
+
+impl From<SelectiveShape> for Published {
+    fn from(shape: SelectiveShape) -> Self {
+        let (expand, intermediate_size) = published_width(shape.channels, shape.hidden);
+        Self {
+            model_type: "mamba",
+            expand,
+            intermediate_size,
+            conv_kernel: shape.taps,
+            time_step_rank: shape.step_rank,
+        }
+    }
+}
+
+/// `expand` and, where the channels are no multiple of the width, `intermediate_size` of a published configuration.
+pub(super) fn published_width(channels: usize, hidden: usize) -> (usize, Option<usize>) {
+    let uneven = !channels.is_multiple_of(hidden);
+    (channels / hidden, uneven.then_some(channels))
 }

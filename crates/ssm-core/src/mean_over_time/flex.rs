@@ -1,28 +1,12 @@
 //! Native CPU kernel: batch rows in parallel.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::cpu::{Real, add_assign, dims, tensor, vectorized};
 
-pub(crate) fn forward(input: &FlexTensor) -> FlexTensor {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input),
-        _ => forward_typed::<f32>(input),
-    }
-}
-
-pub(crate) fn backward(gradient: &FlexTensor, length: usize) -> FlexTensor {
-    match gradient.dtype() {
-        DType::F64 => backward_typed::<f64>(gradient, length),
-        _ => backward_typed::<f32>(gradient, length),
-    }
-}
-
-fn forward_typed<T: Real>(input: &FlexTensor) -> FlexTensor {
+pub(super) fn forward<T: Real>(input: &FlexTensor) -> FlexTensor {
     let [batch, length, hidden] = dims(input);
-    let input = input.to_contiguous();
     let scale = T::from_f64(1.0 / length as f64);
     // Whole rows of channels, long enough that a loop over them vectorizes well even where `hidden` is small; many short
     // sums also round less than one long one.
@@ -51,9 +35,8 @@ fn forward_typed<T: Real>(input: &FlexTensor) -> FlexTensor {
     tensor(means, [batch, hidden])
 }
 
-fn backward_typed<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
+pub(super) fn backward<T: Real>(gradient: &FlexTensor, length: usize) -> FlexTensor {
     let [batch, hidden] = dims(gradient);
-    let gradient = gradient.to_contiguous();
     let scale = T::from_f64(1.0 / length as f64);
     let mut shares = Box::<[T]>::new_uninit_slice(batch * length * hidden);
     shares

@@ -3,46 +3,35 @@
 
 use burn::tensor::{Tensor, activation::sigmoid, backend::Backend, ops::FloatTensor};
 
-use super::{RmsNormGradients, rms_norm_reference};
 use crate::{
     axis_sum::{mean_along, sum_along},
     primitive::{primitive, tensor},
 };
 
-pub(crate) fn forward<B: Backend>(
-    input: &FloatTensor<B>,
-    gate: Option<&FloatTensor<B>>,
-    weight: &FloatTensor<B>,
-    epsilon: f64,
-) -> FloatTensor<B> {
-    let (input, gate) = (tensor(input.clone()), gate.cloned().map(tensor));
-    let weight = tensor(weight.clone());
-    primitive(rms_norm_reference::<B>(input, gate, weight, epsilon))
-}
-
+/// Gradients of input, weight and gate.
+///
 /// With s = 1 / √(mean x² + ε) and x̂ = s x: ∂x = s (w ∘ g - x̂ mean(w ∘ g ∘ x̂)), ∂w = Σ g ∘ x̂; of x = y ∘ SiLU(z) then to y
 /// and z.
-pub(crate) fn backward<B: Backend>(
-    input: &FloatTensor<B>,
-    gate: Option<&FloatTensor<B>>,
-    weight: &FloatTensor<B>,
+pub(super) fn backward<B: Backend>(
+    [input, weight]: [FloatTensor<B>; 2],
+    gate: Option<FloatTensor<B>>,
     epsilon: f64,
-    output_gradient: &FloatTensor<B>,
-) -> RmsNormGradients<FloatTensor<B>> {
-    let input: Tensor<B, 3> = tensor(input.clone());
+    output_gradient: FloatTensor<B>,
+) -> [Option<FloatTensor<B>>; 3] {
+    let input: Tensor<B, 3> = tensor(input);
     let shape = input.dims();
     let [batch, length, channels] = shape;
     let rows = |x: Tensor<B, 3>| x.reshape([batch * length, channels]);
     let by_step = |x: Tensor<B, 2>| primitive(x.reshape(shape));
     let input = rows(input);
-    let gate = gate.map(|gate| rows(tensor(gate.clone())));
+    let gate = gate.map(|gate| rows(tensor(gate)));
     let open = gate.clone().map(sigmoid);
     let x = match (&gate, &open) {
         (Some(gate), Some(open)) => input.clone() * gate.clone() * open.clone(),
         _ => input.clone(),
     };
-    let gradient = rows(tensor(output_gradient.clone()));
-    let weight: Tensor<B, 1> = tensor(weight.clone());
+    let gradient = rows(tensor(output_gradient));
+    let weight: Tensor<B, 1> = tensor(weight);
 
     let scale = (mean_along(x.clone().square(), 1) + epsilon).sqrt().recip();
     let normalized = x * scale.clone();
@@ -59,11 +48,11 @@ pub(crate) fn backward<B: Backend>(
         }
         _ => (of_x, None),
     };
-    RmsNormGradients {
-        input: by_step(of_input),
-        gate: of_gate.map(by_step),
-        weight: primitive(of_weight.reshape([channels])),
-    }
+    [
+        Some(by_step(of_input)),
+        Some(primitive(of_weight.reshape([channels]))),
+        of_gate.map(by_step),
+    ]
 }
 
 #[cfg(test)]
@@ -72,8 +61,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        rms_norm::flex,
-        testing::{assert_close, random},
+        rms_norm::RmsNorm,
+        testing::{assert_composed_equals_native, random},
     };
 
     #[test]
@@ -83,17 +72,8 @@ mod tests {
         let weight = primitive(random::<Flex, 1>(2, [5]));
         let gradient = primitive(random::<Flex, 3>(3, shape));
         let gate = primitive(random::<Flex, 3>(4, shape) * 3.0);
-        for gate in [None, Some(&gate)] {
-            let want = flex::forward(&input, gate, &weight, 1e-5);
-            let got = forward::<Flex>(&input, gate, &weight, 1e-5);
-            assert_close::<Flex>(&got, &want);
-            let want = flex::backward(&input, gate, &weight, 1e-5, &gradient);
-            let got = backward::<Flex>(&input, gate, &weight, 1e-5, &gradient);
-            assert_close::<Flex>(&got.input, &want.input);
-            assert_close::<Flex>(&got.weight, &want.weight);
-            if let (Some(got), Some(want)) = (&got.gate, &want.gate) {
-                assert_close::<Flex>(got, want);
-            }
-        }
+        let gated = [input.clone(), weight.clone(), gate];
+        assert_composed_equals_native::<RmsNorm, 3>(gated, 1e-5, gradient.clone(), 1);
+        assert_composed_equals_native::<RmsNorm, 2>([input, weight], 1e-5, gradient, 1);
     }
 }

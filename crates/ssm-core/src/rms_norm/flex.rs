@@ -2,38 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::RmsNormGradients;
 use crate::cpu::{Real, dims, dispatch, dot, piece_len, tensor};
-
-pub(crate) fn forward(
-    input: &FlexTensor,
-    gate: Option<&FlexTensor>,
-    weight: &FlexTensor,
-    epsilon: f64,
-) -> FlexTensor {
-    match input.dtype() {
-        DType::F64 => forward_typed::<f64>(input, gate, weight, epsilon),
-        _ => forward_typed::<f32>(input, gate, weight, epsilon),
-    }
-}
-
-pub(crate) fn backward(
-    input: &FlexTensor,
-    gate: Option<&FlexTensor>,
-    weight: &FlexTensor,
-    epsilon: f64,
-    output_gradient: &FlexTensor,
-) -> RmsNormGradients<FlexTensor> {
-    match input.dtype() {
-        DType::F64 => backward_typed::<f64>(input, gate, weight, epsilon, output_gradient),
-        _ => backward_typed::<f32>(input, gate, weight, epsilon, output_gradient),
-    }
-}
 
 /// 1 / √(mean x² + ε).
 #[inline(always)]
@@ -42,17 +15,15 @@ fn scale<T: Real>(row: &[T], epsilon: f64) -> T {
     T::from_f64((mean + epsilon).sqrt().recip())
 }
 
-fn forward_typed<T: Real>(
+pub(super) fn forward<T: Real>(
     input: &FlexTensor,
     gate: Option<&FlexTensor>,
     weight: &FlexTensor,
     epsilon: f64,
 ) -> FlexTensor {
     let shape: [usize; 3] = dims(input);
-    let [input, weight] = [input, weight].map(FlexTensor::to_contiguous);
-    let gate = gate.map(FlexTensor::to_contiguous);
     let (x, weight) = (input.storage::<T>(), weight.storage::<T>());
-    let gate = gate.as_ref().map(FlexTensor::storage::<T>);
+    let gate = gate.map(FlexTensor::storage::<T>);
     let piece = piece_len(x.len(), weight.len());
     let mut output = Box::<[T]>::new_uninit_slice(x.len());
     output
@@ -108,19 +79,18 @@ impl<T: Real> WithSimd for Forward<'_, T> {
     }
 }
 
-fn backward_typed<T: Real>(
+/// Gradients of input, weight and gate.
+pub(super) fn backward<T: Real>(
     input: &FlexTensor,
     gate: Option<&FlexTensor>,
     weight: &FlexTensor,
     epsilon: f64,
     output_gradient: &FlexTensor,
-) -> RmsNormGradients<FlexTensor> {
+) -> [Option<FlexTensor>; 3] {
     let shape: [usize; 3] = dims(input);
-    let [input, weight, gradient] = [input, weight, output_gradient].map(FlexTensor::to_contiguous);
-    let gate = gate.map(FlexTensor::to_contiguous);
-    let (x, g) = (input.storage::<T>(), gradient.storage::<T>());
+    let (x, g) = (input.storage::<T>(), output_gradient.storage::<T>());
     let weight = weight.storage::<T>();
-    let gate = gate.as_ref().map(FlexTensor::storage::<T>);
+    let gate = gate.map(FlexTensor::storage::<T>);
     let piece = piece_len(x.len(), weight.len());
     let mut dx = Box::<[T]>::new_uninit_slice(x.len());
     // Without elements, where there is no gate.
@@ -151,11 +121,11 @@ fn backward_typed<T: Real>(
     // SAFETY: every piece writes its part of both, and the pieces are all there is.
     let [dx, dz] = [dx, dz].map(|values| unsafe { values.assume_init() }.into_vec());
     let of_weight = (0..weight.len()).map(|j| T::from_f64(sums.iter().map(|sums| sums[j]).sum()));
-    RmsNormGradients {
-        input: tensor(dx, shape),
-        gate: gate.map(|_| tensor(dz, shape)),
-        weight: tensor(of_weight.collect(), [weight.len()]),
-    }
+    [
+        Some(tensor(dx, shape)),
+        Some(tensor(of_weight.collect(), [weight.len()])),
+        gate.map(|_| tensor(dz, shape)),
+    ]
 }
 
 /// Some rows on their way back, to what they contribute to the gradient of the weight.

@@ -7,7 +7,7 @@
 
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor, s};
 
-use super::{Decay, Field, LinearScan, LinearScanGradients};
+use super::{Decay, Field, ScanParts};
 use crate::primitive::{primitive, tensor};
 
 /// Real or complex numbers, the parts of the latter in tensors of their own.
@@ -175,7 +175,7 @@ fn scan<B: Backend>(
 }
 
 /// The factors as `[1, 1, state]` or `[batch, length, state]`.
-fn decay<B: Backend>(scan: &LinearScan<FloatTensor<B>>) -> Numbers<B, 3> {
+fn decay<B: Backend>(scan: &ScanParts<FloatTensor<B>>) -> Numbers<B, 3> {
     let planes = match &scan.decay {
         Decay::Constant(a) => tensor::<B, 1>(a.clone()).unsqueeze(),
         Decay::PerStep(a) => tensor(a.clone()),
@@ -183,19 +183,20 @@ fn decay<B: Backend>(scan: &LinearScan<FloatTensor<B>>) -> Numbers<B, 3> {
     Numbers::from_planes(planes, scan.field)
 }
 
-pub(crate) fn forward<B: Backend>(scan: &LinearScan<FloatTensor<B>>) -> FloatTensor<B> {
-    let input = Numbers::from_planes(tensor(scan.input.clone()), scan.field);
+pub(super) fn forward<B: Backend>(scan: &ScanParts<FloatTensor<B>>) -> FloatTensor<B> {
+    let input = Numbers::from_planes(tensor(scan.sequence.clone()), scan.field);
     let initial_state = Numbers::from_planes(tensor(scan.initial_state.clone()), scan.field);
     let states = self::scan::<B>(decay(scan), input, initial_state);
     primitive(states.into_planes())
 }
 
+/// Gradients of factors, input and initial state.
+///
 /// s_k = g_k + conj(a_{k+1}) s_{k+1} is the scan of the reversed sequence by the conjugate factors, one step late.
-pub(crate) fn backward<B: Backend>(
-    scan: &LinearScan<FloatTensor<B>>,
-    states: &FloatTensor<B>,
+pub(super) fn backward<B: Backend>(
+    scan: &ScanParts<FloatTensor<B>>,
     output_gradient: &FloatTensor<B>,
-) -> LinearScanGradients<FloatTensor<B>> {
+) -> [FloatTensor<B>; 3] {
     let decay = decay::<B>(scan).conjugate();
     let gradient: Tensor<B, 3> = tensor(output_gradient.clone());
     let initial_state: Tensor<B, 2> = tensor(scan.initial_state.clone());
@@ -215,7 +216,7 @@ pub(crate) fn backward<B: Backend>(
     )
     .map(reversed);
 
-    let states: Tensor<B, 3> = tensor(states.clone());
+    let states: Tensor<B, 3> = tensor(scan.sequence.clone());
     let mut before = vec![initial_state.unsqueeze_dim(1)];
     if length > 1 {
         before.push(states.slice(s![.., ..length - 1, ..]));
@@ -225,17 +226,18 @@ pub(crate) fn backward<B: Backend>(
     let decay_gradient = adjoints.times(&before).into_planes();
     let first = |numbers: &Numbers<B, 3>| numbers.clone().map(|part| part.narrow(1, 0, 1));
     let initial_gradient = first(&decay).times(&first(&adjoints)).into_planes();
-    LinearScanGradients {
-        decay: match &scan.decay {
-            Decay::PerStep(_) => primitive(decay_gradient),
-            Decay::Constant(_) => {
-                let over_time = decay_gradient.sum_dim(1).squeeze_dim::<2>(1);
-                primitive(over_time.sum_dim(0).squeeze_dim::<1>(0))
-            }
-        },
-        input: primitive(adjoints.into_planes()),
-        initial_state: primitive(initial_gradient.squeeze_dim::<2>(1)),
-    }
+    let decay_gradient = match &scan.decay {
+        Decay::PerStep(_) => primitive(decay_gradient),
+        Decay::Constant(_) => {
+            let over_time = decay_gradient.sum_dim(1).squeeze_dim::<2>(1);
+            primitive(over_time.sum_dim(0).squeeze_dim::<1>(0))
+        }
+    };
+    [
+        decay_gradient,
+        primitive(adjoints.into_planes()),
+        primitive(initial_gradient.squeeze_dim::<2>(1)),
+    ]
 }
 
 #[cfg(test)]
@@ -244,8 +246,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        scan::flex,
-        testing::{assert_close, random},
+        scan::LinearScan,
+        testing::{assert_composed_equals_native, random},
     };
 
     #[test]
@@ -259,23 +261,21 @@ mod tests {
                     Field::Complex => 2 * state,
                 };
                 let shape = [batch, length, width];
-                let constant = Decay::Constant(primitive(random::<Flex, 1>(1, [width])));
-                let per_step = Decay::PerStep(primitive(random::<Flex, 3>(2, shape)));
-                for decay in [constant, per_step] {
-                    let scan = LinearScan {
+                let constant = primitive(random::<Flex, 1>(1, [width]));
+                let per_step = primitive(random::<Flex, 3>(2, shape));
+                for (decay, kind) in [
+                    (constant, Decay::Constant(())),
+                    (per_step, Decay::PerStep(())),
+                ] {
+                    let input = primitive(random::<Flex, 3>(3, shape));
+                    let inputs = [
                         decay,
-                        input: primitive(random::<Flex, 3>(3, shape)),
-                        initial_state: primitive(random::<Flex, 2>(4, [batch, width])),
-                        field,
-                    };
+                        input,
+                        primitive(random::<Flex, 2>(4, [batch, width])),
+                    ];
                     let gradient = primitive(random::<Flex, 3>(5, shape));
-                    let states = flex::forward(&scan);
-                    assert_close::<Flex>(&forward::<Flex>(&scan), &states);
-                    let got = backward::<Flex>(&scan, &states, &gradient);
-                    let want = flex::backward(&scan, &states, &gradient);
-                    assert_close::<Flex>(&got.decay, &want.decay);
-                    assert_close::<Flex>(&got.input, &want.input);
-                    assert_close::<Flex>(&got.initial_state, &want.initial_state);
+                    let kind = (kind, field);
+                    assert_composed_equals_native::<LinearScan, 3>(inputs, kind, gradient, 1);
                 }
             }
         }

@@ -25,7 +25,7 @@ use burn::tensor::DType;
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, ir::AddressType, prelude::*};
 
-use super::{Decay, Field, LinearScan, LinearScanGradients};
+use super::{Decay, Field, ScanParts};
 use crate::cube::{empty, rows::sum_of_rows, sums_of};
 pub(crate) use kernels::Direction;
 use kernels::Recurrence;
@@ -65,20 +65,20 @@ impl Chunks {
 }
 
 /// All states `[batch, length, width]`.
-pub(crate) fn forward<R: CubeRuntime>(scan: &LinearScan<CubeTensor<R>>) -> CubeTensor<R> {
+pub(super) fn forward<R: CubeRuntime>(scan: &ScanParts<CubeTensor<R>>) -> CubeTensor<R> {
     let launch = Launch::new(scan, Direction::Forward);
     let initial_state = into_contiguous(scan.initial_state.clone());
-    let carries = launch.carries(&launch.input, &initial_state);
+    let carries = launch.carries(&launch.sequence, &initial_state);
     let states = launch.empty([launch.batch, launch.length, launch.width], launch.dtype);
     // SAFETY: every thread checks its position against the number of chunks and its steps against the length.
     unsafe {
         kernels::states::launch_unchecked(
-            &launch.input.client,
+            &launch.sequence.client,
             launch.cube_count(launch.lanes() * launch.chunks.count),
             CubeDim::new_1d(CUBE_SIZE),
             launch.address_type(),
             launch.decay.clone().into_tensor_arg(),
-            launch.input.clone().into_tensor_arg(),
+            launch.sequence.clone().into_tensor_arg(),
             carries.into_tensor_arg(),
             states.clone().into_tensor_arg(),
             launch.chunks.length,
@@ -89,15 +89,13 @@ pub(crate) fn forward<R: CubeRuntime>(scan: &LinearScan<CubeTensor<R>>) -> CubeT
     states
 }
 
-/// Gradients of everything that the scan reads, from its `states` and the gradient of them.
-pub(crate) fn backward<R: CubeRuntime>(
-    scan: &LinearScan<CubeTensor<R>>,
-    states: &CubeTensor<R>,
+/// Gradients of factors, input and initial state, from the states and the gradient of them.
+pub(super) fn backward<R: CubeRuntime>(
+    scan: &ScanParts<CubeTensor<R>>,
     output_gradient: &CubeTensor<R>,
-) -> LinearScanGradients<CubeTensor<R>> {
+) -> [CubeTensor<R>; 3] {
     let launch = Launch::new(scan, Direction::Backward);
     let (batch, length, width) = (launch.batch, launch.length, launch.width);
-    let states = into_contiguous(states.clone());
     let output_gradient = into_contiguous(output_gradient.clone());
     let initial_state = into_contiguous(scan.initial_state.clone());
 
@@ -111,13 +109,13 @@ pub(crate) fn backward<R: CubeRuntime>(
     // SAFETY: as in the forward pass.
     unsafe {
         kernels::gradients::launch_unchecked(
-            &launch.input.client,
+            &launch.sequence.client,
             launch.cube_count(launch.lanes() * launch.chunks.count),
             CubeDim::new_1d(CUBE_SIZE),
             launch.address_type(),
             launch.decay.clone().into_tensor_arg(),
             output_gradient.into_tensor_arg(),
-            states.into_tensor_arg(),
+            launch.sequence.clone().into_tensor_arg(),
             initial_state.into_tensor_arg(),
             carries.into_tensor_arg(),
             input.clone().into_tensor_arg(),
@@ -128,20 +126,17 @@ pub(crate) fn backward<R: CubeRuntime>(
             [launch.dtype.into(), launch.sums.into(), decay.dtype.into()],
         );
     }
-    LinearScanGradients {
-        decay: match scan.decay {
-            Decay::Constant(_) => sum_of_rows(decay, [width], launch.dtype),
-            Decay::PerStep(_) => decay,
-        },
-        input,
-        initial_state: initial_gradient,
-    }
+    let decay = match scan.decay {
+        Decay::Constant(_) => sum_of_rows(decay, [width], launch.dtype),
+        Decay::PerStep(_) => decay,
+    };
+    [decay, input, initial_gradient]
 }
 
 /// What the launches of one scan share. Its tensors are contiguous.
 struct Launch<R: CubeRuntime> {
     decay: CubeTensor<R>,
-    input: CubeTensor<R>,
+    sequence: CubeTensor<R>,
     batch: usize,
     length: usize,
     width: usize,
@@ -153,8 +148,8 @@ struct Launch<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Launch<R> {
-    fn new(scan: &LinearScan<CubeTensor<R>>, direction: Direction) -> Self {
-        let [batch, length, width] = scan.input.meta.shape().dims();
+    fn new(scan: &ScanParts<CubeTensor<R>>, direction: Direction) -> Self {
+        let [batch, length, width] = scan.sequence.meta.shape().dims();
         let (decay, per_step) = match &scan.decay {
             Decay::Constant(decay) => (decay, false),
             Decay::PerStep(decay) => (decay, true),
@@ -164,10 +159,10 @@ impl<R: CubeRuntime> Launch<R> {
             per_step,
             direction,
         };
-        let dtype = scan.input.dtype;
+        let dtype = scan.sequence.dtype;
         Self {
             decay: into_contiguous(decay.clone()),
-            input: into_contiguous(scan.input.clone()),
+            sequence: into_contiguous(scan.sequence.clone()),
             batch,
             length,
             width,
@@ -198,7 +193,7 @@ impl<R: CubeRuntime> Launch<R> {
         unsafe {
             if self.chunks.count > 1 {
                 kernels::summaries::launch_unchecked(
-                    &self.input.client,
+                    &self.sequence.client,
                     self.cube_count(self.lanes() * self.chunks.count),
                     cube_dim,
                     self.address_type(),
@@ -212,7 +207,7 @@ impl<R: CubeRuntime> Launch<R> {
                 );
             }
             kernels::carries::launch_unchecked(
-                &self.input.client,
+                &self.sequence.client,
                 self.cube_count(self.lanes()),
                 cube_dim,
                 self.address_type(),
@@ -234,11 +229,11 @@ impl<R: CubeRuntime> Launch<R> {
     }
 
     fn empty<const D: usize>(&self, shape: [usize; D], dtype: DType) -> CubeTensor<R> {
-        empty(&self.input, shape, dtype)
+        empty(&self.sequence, shape, dtype)
     }
 
     fn cube_count(&self, threads: usize) -> CubeCount {
-        calculate_cube_count_elemwise(&self.input.client, threads, CubeDim::new_1d(CUBE_SIZE))
+        calculate_cube_count_elemwise(&self.sequence.client, threads, CubeDim::new_1d(CUBE_SIZE))
     }
 
     /// Wide enough for the largest of the tensors, which has the shape of the input.

@@ -1,30 +1,11 @@
 //! Native CPU kernel: batch rows in parallel, every row one step after the other. Bound by memory, so lanes across states
 //! are all it takes.
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{Decay, Field, LinearScan, LinearScanGradients};
+use super::{Decay, Field, ScanParts};
 use crate::cpu::{Real, accumulate, dims, tensor, vectorized};
-
-pub(crate) fn forward(scan: &LinearScan<FlexTensor>) -> FlexTensor {
-    match scan.input.dtype() {
-        DType::F64 => forward_typed::<f64>(scan),
-        _ => forward_typed::<f32>(scan),
-    }
-}
-
-pub(crate) fn backward(
-    scan: &LinearScan<FlexTensor>,
-    states: &FlexTensor,
-    output_gradient: &FlexTensor,
-) -> LinearScanGradients<FlexTensor> {
-    match scan.input.dtype() {
-        DType::F64 => backward_typed::<f64>(scan, states, output_gradient),
-        _ => backward_typed::<f32>(scan, states, output_gradient),
-    }
-}
 
 /// Elements between the factors of one step and the next, and of one batch row and the next.
 fn decay_strides(decay: &Decay<FlexTensor>, length: usize, width: usize) -> [usize; 2] {
@@ -34,16 +15,12 @@ fn decay_strides(decay: &Decay<FlexTensor>, length: usize, width: usize) -> [usi
     }
 }
 
-fn forward_typed<T: Real>(scan: &LinearScan<FlexTensor>) -> FlexTensor {
-    let [batch, length, width] = dims(&scan.input);
+pub(super) fn forward<T: Real>(scan: &ScanParts<FlexTensor>) -> FlexTensor {
+    let [batch, length, width] = dims(&scan.sequence);
     let [step, row] = decay_strides(&scan.decay, length, width);
-    let (decay, input, initial) = (
-        scan.decay.tensor().to_contiguous(),
-        scan.input.to_contiguous(),
-        scan.initial_state.to_contiguous(),
-    );
-    let (decay, initial) = (decay.storage::<T>(), initial.storage::<T>());
-    let mut states = input.storage::<T>().to_vec();
+    let decay = scan.decay.tensor().storage::<T>();
+    let initial = scan.initial_state.storage::<T>();
+    let mut states = scan.sequence.storage::<T>().to_vec();
     states
         .par_chunks_mut(length * width)
         .enumerate()
@@ -109,25 +86,17 @@ fn conjugate_multiply_add<T: Real>(field: Field, a: &[T], s: &[T], out: &mut [T]
     }
 }
 
-fn backward_typed<T: Real>(
-    scan: &LinearScan<FlexTensor>,
-    states: &FlexTensor,
+/// Gradients of factors, input and initial state.
+pub(super) fn backward<T: Real>(
+    scan: &ScanParts<FlexTensor>,
     output_gradient: &FlexTensor,
-) -> LinearScanGradients<FlexTensor> {
-    let [batch, length, width] = dims(&scan.input);
+) -> [FlexTensor; 3] {
+    let [batch, length, width] = dims(&scan.sequence);
     let [step, row] = decay_strides(&scan.decay, length, width);
-    let (decay, initial, states, gradient) = (
-        scan.decay.tensor().to_contiguous(),
-        scan.initial_state.to_contiguous(),
-        states.to_contiguous(),
-        output_gradient.to_contiguous(),
-    );
-    let (decay, initial, states) = (
-        decay.storage::<T>(),
-        initial.storage::<T>(),
-        states.storage::<T>(),
-    );
-    let mut adjoints = gradient.storage::<T>().to_vec();
+    let decay = scan.decay.tensor().storage::<T>();
+    let initial = scan.initial_state.storage::<T>();
+    let states = scan.sequence.storage::<T>();
+    let mut adjoints = output_gradient.storage::<T>().to_vec();
     let mut initial_gradient = vec![T::ZERO; batch * width];
     // Per batch row, one row or one per step.
     let decay_rows = if step == 0 { 1 } else { length };
@@ -173,9 +142,9 @@ fn backward_typed<T: Real>(
             tensor(total, [width])
         }
     };
-    LinearScanGradients {
+    [
         decay,
-        input: tensor(adjoints, [batch, length, width]),
-        initial_state: tensor(initial_gradient, [batch, width]),
-    }
+        tensor(adjoints, [batch, length, width]),
+        tensor(initial_gradient, [batch, width]),
+    ]
 }

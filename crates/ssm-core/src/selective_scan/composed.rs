@@ -12,18 +12,18 @@ use burn::tensor::{
     s,
 };
 
-use super::{SelectiveScan, SelectiveScanForward, softplus};
+use super::{SelectiveParts, softplus};
 use crate::{
-    backend::Kernels,
+    backend::{Backend, Kernels},
     primitive::{primitive, tensor},
-    scan::{Decay, Field, LinearScan},
+    scan::{Decay, Field, ScanParts, scan_gradients, scan_states},
 };
 
 /// Steps whose states exist at the same time.
 const CHUNK: usize = 64;
 
 /// What the parts of a scan are made into before its recurrence.
-struct Prepared<B: Kernels> {
+struct Prepared<B: Backend> {
     sizes: Sizes,
     input: Tensor<B, 3>,
     step: Tensor<B, 3>,
@@ -48,8 +48,8 @@ impl Sizes {
     }
 }
 
-impl<B: Kernels> Prepared<B> {
-    fn of(scan: &SelectiveScan<FloatTensor<B>>) -> Self {
+impl<B: Backend> Prepared<B> {
+    fn of(scan: &SelectiveParts<FloatTensor<B>>) -> Self {
         let input: Tensor<B, 3> = tensor(scan.input.clone());
         let decay: Tensor<B, 2> = tensor(scan.decay.clone());
         let [batch, length, channels] = input.dims();
@@ -75,7 +75,7 @@ impl<B: Kernels> Prepared<B> {
         &self,
         chunk: Range<usize>,
         initial_state: Tensor<B, 2>,
-    ) -> LinearScan<FloatTensor<B>> {
+    ) -> ScanParts<FloatTensor<B>> {
         let Sizes {
             batch,
             channels,
@@ -88,9 +88,9 @@ impl<B: Kernels> Prepared<B> {
         let decay = (step.clone().unsqueeze_dim::<4>(3) * rates).exp();
         let vector = self.steps(&self.input_vector, &chunk).unsqueeze_dim(2);
         let input = (step * input).unsqueeze_dim::<4>(3) * vector;
-        LinearScan {
+        ScanParts {
             decay: Decay::PerStep(primitive(decay.reshape(width))),
-            input: primitive(input.reshape(width)),
+            sequence: primitive(input.reshape(width)),
             initial_state: primitive(initial_state),
             field: Field::Real,
         }
@@ -114,9 +114,8 @@ impl<B: Kernels> Prepared<B> {
     }
 }
 
-pub(crate) fn forward<B: Kernels>(
-    scan: &SelectiveScan<FloatTensor<B>>,
-) -> SelectiveScanForward<FloatTensor<B>> {
+/// The output, and the states before every chunk.
+pub(super) fn forward<B: Backend>(scan: &SelectiveParts<FloatTensor<B>>) -> [FloatTensor<B>; 2] {
     let prepared = Prepared::<B>::of(scan);
     let Sizes {
         batch,
@@ -130,7 +129,7 @@ pub(crate) fn forward<B: Kernels>(
     for chunk in prepared.sizes.chunks() {
         starts.push(last.clone());
         let recurrence = prepared.recurrence(chunk.clone(), last);
-        let states: Tensor<B, 3> = tensor(B::linear_scan_forward(&recurrence));
+        let states: Tensor<B, 3> = tensor(scan_states::<B>(&recurrence));
         last = states
             .clone()
             .slice(s![.., chunk.len() - 1, ..])
@@ -138,17 +137,18 @@ pub(crate) fn forward<B: Kernels>(
         outputs.push(prepared.output(&chunk, states));
     }
     let gate: Tensor<B, 3> = tensor(scan.gate.clone());
-    SelectiveScanForward {
-        output: primitive(Tensor::cat(outputs, 1) * silu(gate)),
-        chunk_states: primitive(Tensor::stack::<3>(starts, 0)),
-    }
+    [
+        primitive(Tensor::cat(outputs, 1) * silu(gate)),
+        primitive(Tensor::stack::<3>(starts, 0)),
+    ]
 }
 
-pub(crate) fn backward<B: Kernels>(
-    scan: &SelectiveScan<FloatTensor<B>>,
-    chunk_states: &FloatTensor<B>,
-    output_gradient: &FloatTensor<B>,
-) -> SelectiveScan<FloatTensor<B>> {
+/// Gradients of the parts in their order.
+pub(super) fn backward<B: Kernels>(
+    scan: &SelectiveParts<FloatTensor<B>>,
+    chunk_states: FloatTensor<B>,
+    output_gradient: FloatTensor<B>,
+) -> [FloatTensor<B>; 7] {
     let prepared = Prepared::<B>::of(scan);
     let Sizes {
         batch,
@@ -156,8 +156,8 @@ pub(crate) fn backward<B: Kernels>(
         state,
         ..
     } = prepared.sizes;
-    let starts: Tensor<B, 3> = tensor(chunk_states.clone());
-    let gradient: Tensor<B, 3> = tensor(output_gradient.clone());
+    let starts: Tensor<B, 3> = tensor(chunk_states);
+    let gradient: Tensor<B, 3> = tensor(output_gradient);
     let gate: Tensor<B, 3> = tensor(scan.gate.clone());
     let options = (&gate.device(), gate.dtype());
     let mut carry: Tensor<B, 2> = Tensor::zeros([batch, channels * state], options);
@@ -169,7 +169,7 @@ pub(crate) fn backward<B: Kernels>(
     for (index, chunk) in prepared.sizes.chunks().enumerate().rev() {
         let start = starts.clone().slice(s![index, .., ..]).squeeze_dim(0);
         let recurrence = prepared.recurrence(chunk.clone(), start);
-        let states = B::linear_scan_forward(&recurrence);
+        let states = scan_states::<B>(&recurrence);
         let y = prepared.output(&chunk, tensor(states.clone()));
 
         let [z, g] = [&gate, &gradient].map(|x| prepared.steps(x, &chunk));
@@ -185,8 +185,9 @@ pub(crate) fn backward<B: Kernels>(
         let end = chunk.len() - 1;
         let last = of_states.clone().slice(s![.., end, ..]) + carry.unsqueeze_dim(1);
         of_states = of_states.slice_assign(s![.., end, ..], last);
-        let found = B::linear_scan_backward(&recurrence, &states, &primitive(of_states));
-        carry = tensor(found.initial_state);
+        let [of_factors, of_input, of_start] =
+            scan_gradients::<B>(&recurrence, states.clone(), primitive(of_states));
+        carry = tensor(of_start);
 
         let unfolded = prepared.unfold(tensor(states));
         let of_c: Tensor<B, 3> = unfolded
@@ -194,7 +195,7 @@ pub(crate) fn backward<B: Kernels>(
             .matmul(g.clone().unsqueeze_dim(3))
             .squeeze_dim(3);
         // a = exp(Δ A): the gradient of its exponent is that of a times a.
-        let exponent = tensor::<B, 3>(found.decay) * tensor(recurrence.decay.tensor().clone());
+        let exponent = tensor::<B, 3>(of_factors) * tensor(recurrence.decay.tensor().clone());
         let exponent = prepared.unfold(exponent);
         let [u, dt] = [&prepared.input, &prepared.step].map(|x| prepared.steps(x, &chunk));
         let rates = prepared.decay.clone().reshape([1, 1, channels, state]);
@@ -203,7 +204,7 @@ pub(crate) fn backward<B: Kernels>(
         of_decay = of_decay + of_rates.sum_dim(0).sum_dim(1).reshape([channels, state]);
 
         // The input of the recurrence is Δ u Bᵀ.
-        let of_product = prepared.unfold(tensor(found.input));
+        let of_product = prepared.unfold(tensor(of_input));
         let b = prepared.steps(&prepared.input_vector, &chunk);
         let along_b: Tensor<B, 3> = of_product.clone().matmul(b.unsqueeze_dim(3)).squeeze_dim(3);
         let of_b: Tensor<B, 3> = of_product
@@ -227,60 +228,43 @@ pub(crate) fn backward<B: Kernels>(
         parts.reverse();
         primitive(Tensor::cat(parts, 1))
     });
-    SelectiveScan {
+    let (decay, feedthrough) = (primitive(of_decay), primitive(of_feedthrough));
+    [
         input,
         step,
-        decay: primitive(of_decay),
+        decay,
         input_vector,
         output_vector,
-        feedthrough: primitive(of_feedthrough),
+        feedthrough,
         gate,
-    }
+    ]
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::{
-        backend::Flex,
-        tensor::{DType, Distribution, Shape},
+    use burn::backend::Flex;
+
+    use crate::{
+        primitive::primitive,
+        selective_scan::SelectiveScan,
+        testing::{assert_composed_equals_native, random},
     };
 
-    use super::*;
-    use crate::selective_scan::flex;
-
     #[test]
-    fn it_equals_the_native_kernel() {
+    fn composed_operations_equal_the_native_kernel() {
         let (batch, length, channels, state) = (2, 150, 35, 6);
-        let random = |shape: &[usize], low, high| {
-            let values = Distribution::Uniform(low, high);
-            let options = (&Default::default(), DType::F64);
-            let flat =
-                Tensor::<Flex, 1>::random([shape.iter().product::<usize>()], values, options);
-            flat.into_primitive()
-                .tensor()
-                .reshape(Shape::from(shape.to_vec()))
-        };
-        let (wide, narrow) = ([batch, length, channels], [batch, length, state]);
-        let scan = SelectiveScan {
-            input: random(&wide, -1.0, 1.0),
-            step: random(&wide, -4.0, 1.0),
-            decay: random(&[channels, state], -3.0, -0.1),
-            input_vector: random(&narrow, -1.0, 1.0),
-            output_vector: random(&narrow, -1.0, 1.0),
-            feedthrough: random(&[channels], -1.0, 1.0),
-            gate: random(&wide, -3.0, 3.0),
-        };
-        let gradient = random(&wide, -1.0, 1.0);
-        let (got, want) = (forward::<Flex>(&scan), flex::forward(&scan));
-        let gradients = backward::<Flex>(&scan, &got.chunk_states, &gradient);
-        let wanted = flex::backward(&scan, &want.chunk_states, &gradient);
-        let pairs = gradients.parts().into_iter().zip(wanted.parts());
-        for (got, want) in pairs.chain([(&got.output, &want.output)]) {
-            let [got, want] = [got, want].map(|t| t.to_contiguous().storage::<f64>().to_vec());
-            let scale = want.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
-            for (a, b) in got.iter().zip(&want) {
-                assert!((a - b).abs() <= 1e-12 * scale, "{a} for {b}");
-            }
-        }
+        let wide = |seed| random::<Flex, 3>(seed, [batch, length, channels]);
+        let narrow = |seed| random::<Flex, 3>(seed, [batch, length, state]);
+        let inputs = [
+            primitive(wide(1)),
+            primitive(wide(2) * 2.5 - 1.5),
+            primitive(random::<Flex, 2>(3, [channels, state]) * 1.45 - 1.55),
+            primitive(narrow(4)),
+            primitive(narrow(5)),
+            primitive(random::<Flex, 1>(6, [channels])),
+            primitive(wide(7) * 3.0),
+        ];
+        let gradient = primitive(wide(8));
+        assert_composed_equals_native::<SelectiveScan, 7>(inputs, (), gradient, 1);
     }
 }

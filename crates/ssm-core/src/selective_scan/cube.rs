@@ -28,7 +28,7 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous, tensor::CubeTensor};
 use cubecl::{calculate_cube_count_elemwise, ir::AddressType, prelude::*};
 
-use super::{SelectiveScan, SelectiveScanForward};
+use super::SelectiveParts;
 use crate::{
     cube::{empty, rows::sum_of_rows, sums_of},
     scan::cube::Direction,
@@ -43,17 +43,16 @@ const CUBE_SIZE: u32 = 128;
 /// # Shapes
 /// - `input`: `[batch, length, channels]`
 /// - `decay`: `[channels, state]`
-pub(crate) fn chunk_states(input: &Shape, decay: &Shape, dtype: DType) -> (Shape, DType) {
+pub(super) fn chunk_states(input: &Shape, decay: &Shape, dtype: DType) -> (Shape, DType) {
     let ([batch, length, channels], [_, state]) = (input.dims(), decay.dims());
     let shape = [batch, length.div_ceil(CHUNK), state, channels];
     (Shape::new(shape), sums_of(dtype))
 }
 
-pub(crate) fn forward<R: CubeRuntime>(
-    scan: &SelectiveScan<CubeTensor<R>>,
-) -> SelectiveScanForward<CubeTensor<R>> {
+/// The output, and the states that enter each chunk. The parts are contiguous.
+pub(super) fn forward<R: CubeRuntime>(scan: SelectiveParts<CubeTensor<R>>) -> [CubeTensor<R>; 2] {
     let launch = Launch::new(scan);
-    let SelectiveScan {
+    let SelectiveParts {
         input,
         step,
         input_vector,
@@ -105,21 +104,18 @@ pub(crate) fn forward<R: CubeRuntime>(
             launch.types(),
         );
     }
-    SelectiveScanForward {
-        output,
-        chunk_states: states,
-    }
+    [output, states]
 }
 
-/// Gradients of every input, given the states that the forward pass left.
-pub(crate) fn backward<R: CubeRuntime>(
-    scan: &SelectiveScan<CubeTensor<R>>,
-    chunk_states: &CubeTensor<R>,
-    output_gradient: &CubeTensor<R>,
-) -> SelectiveScan<CubeTensor<R>> {
+/// Gradients of every part in their order, given the states that the forward pass left. The parts are contiguous.
+pub(super) fn backward<R: CubeRuntime>(
+    scan: SelectiveParts<CubeTensor<R>>,
+    chunk_states: CubeTensor<R>,
+    output_gradient: CubeTensor<R>,
+) -> [CubeTensor<R>; 7] {
     let launch = Launch::new(scan);
-    let output_gradient = into_contiguous(output_gradient.clone());
-    let chunk_states = into_contiguous(chunk_states.clone());
+    let output_gradient = into_contiguous(output_gradient);
+    let chunk_states = into_contiguous(chunk_states);
     let adjoints = launch.adjoints(&output_gradient);
 
     let scan = launch.scan.clone();
@@ -174,16 +170,16 @@ pub(crate) fn backward<R: CubeRuntime>(
         );
     }
     let rates_shape = [launch.state, launch.channels];
-    SelectiveScan {
-        input: of_input,
-        step: of_step,
+    [
+        of_input,
+        of_step,
         // The kernel is done with the adjoints and has left the gradients of A instead.
-        decay: transposed(sum_of_rows(adjoints, rates_shape, launch.dtype)),
-        input_vector: of_input_vector,
-        output_vector: of_output_vector,
-        feedthrough: sum_of_rows(of_feedthrough, [launch.channels], launch.dtype),
-        gate: of_gate,
-    }
+        transposed(sum_of_rows(adjoints, rates_shape, launch.dtype)),
+        of_input_vector,
+        of_output_vector,
+        sum_of_rows(of_feedthrough, [launch.channels], launch.dtype),
+        of_gate,
+    ]
 }
 
 /// A contiguous matrix, rows and columns exchanged.
@@ -195,7 +191,7 @@ fn transposed<R: CubeRuntime>(mut matrix: CubeTensor<R>) -> CubeTensor<R> {
 /// What the launches of one scan share.
 struct Launch<R: CubeRuntime> {
     /// Contiguous.
-    scan: SelectiveScan<CubeTensor<R>>,
+    scan: SelectiveParts<CubeTensor<R>>,
     /// A, `[state, channels]`: channels fastest, as threads are.
     rates: CubeTensor<R>,
     batch: usize,
@@ -209,8 +205,7 @@ struct Launch<R: CubeRuntime> {
 }
 
 impl<R: CubeRuntime> Launch<R> {
-    fn new(scan: &SelectiveScan<CubeTensor<R>>) -> Self {
-        let scan = SelectiveScan::of_parts(scan.parts().map(|part| into_contiguous(part.clone())));
+    fn new(scan: SelectiveParts<CubeTensor<R>>) -> Self {
         let [batch, length, channels] = scan.input.meta.shape().dims();
         let [_, state] = scan.decay.meta.shape().dims();
         let dtype = scan.input.dtype;

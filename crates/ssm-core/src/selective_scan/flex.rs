@@ -15,11 +15,10 @@ mod lanes;
 
 use std::ops::Range;
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::{SelectiveScan, SelectiveScanForward};
+use super::SelectiveParts;
 use crate::cpu::{Real, add_assign, dims, dispatch, tensor, vectorized, zeros};
 use backward::{Backward, Shares};
 use forward::Forward;
@@ -27,24 +26,6 @@ use lanes::{CHUNK, Lanes, WIDTH};
 
 /// Pieces of work over all batch rows: fixed, so that sums are taken in the same order whatever the number of threads.
 const PIECES: usize = 16;
-
-pub(crate) fn forward(scan: &SelectiveScan<FlexTensor>) -> SelectiveScanForward<FlexTensor> {
-    match scan.input.dtype() {
-        DType::F64 => forward_typed::<f64>(scan),
-        _ => forward_typed::<f32>(scan),
-    }
-}
-
-pub(crate) fn backward(
-    scan: &SelectiveScan<FlexTensor>,
-    chunk_states: &FlexTensor,
-    output_gradient: &FlexTensor,
-) -> SelectiveScan<FlexTensor> {
-    match scan.input.dtype() {
-        DType::F64 => backward_typed::<f64>(scan, chunk_states, output_gradient),
-        _ => backward_typed::<f32>(scan, chunk_states, output_gradient),
-    }
-}
 
 /// Sizes of a scan and how it is divided.
 #[derive(Clone, Copy)]
@@ -58,7 +39,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(scan: &SelectiveScan<FlexTensor>) -> Self {
+    fn of(scan: &SelectiveParts<FlexTensor>) -> Self {
         let [batch, length, channels] = dims(&scan.input);
         let [_, state] = dims(&scan.decay);
         let blocks = channels.div_ceil(WIDTH);
@@ -114,16 +95,16 @@ struct Parts<'a, T> {
 }
 
 impl<'a, T: Real> Parts<'a, T> {
-    fn of(plan: Plan, contiguous: &'a SelectiveScan<FlexTensor>) -> Self {
+    fn of(plan: Plan, scan: &'a SelectiveParts<FlexTensor>) -> Self {
         Self {
             plan,
-            input: contiguous.input.storage::<T>(),
-            step: contiguous.step.storage::<T>(),
-            decay: blocked(contiguous.decay.storage::<T>(), plan),
-            input_vector: chunked(contiguous.input_vector.storage::<T>(), plan),
-            output_vector: chunked(contiguous.output_vector.storage::<T>(), plan),
-            feedthrough: contiguous.feedthrough.storage::<T>(),
-            gate: contiguous.gate.storage::<T>(),
+            input: scan.input.storage::<T>(),
+            step: scan.step.storage::<T>(),
+            decay: blocked(scan.decay.storage::<T>(), plan),
+            input_vector: chunked(scan.input_vector.storage::<T>(), plan),
+            output_vector: chunked(scan.output_vector.storage::<T>(), plan),
+            feedthrough: scan.feedthrough.storage::<T>(),
+            gate: scan.gate.storage::<T>(),
         }
     }
 
@@ -156,10 +137,6 @@ impl<'a, T: Real> Parts<'a, T> {
     fn rates(&self, block: usize) -> &[Lanes<T>] {
         &self.decay[block * self.plan.state..][..self.plan.state]
     }
-}
-
-fn contiguous(scan: &SelectiveScan<FlexTensor>) -> SelectiveScan<FlexTensor> {
-    SelectiveScan::of_parts(scan.parts().map(FlexTensor::to_contiguous))
 }
 
 /// `[channels, state]` as `[block, state]` of channels, times log₂ e, zero beyond the last channel.
@@ -209,10 +186,10 @@ fn cut<'a, T>(values: &'a mut [T], plan: &Plan) -> Vec<Vec<&'a mut [T]>> {
     cut
 }
 
-fn forward_typed<T: Real>(scan: &SelectiveScan<FlexTensor>) -> SelectiveScanForward<FlexTensor> {
+/// The output, and the states before every chunk.
+pub(super) fn forward<T: Real>(scan: &SelectiveParts<FlexTensor>) -> [FlexTensor; 2] {
     let plan = Plan::of(scan);
-    let scan = contiguous(scan);
-    let parts = &Parts::<T>::of(plan, &scan);
+    let parts = &Parts::<T>::of(plan, scan);
     let pieces = plan.pieces_per_row();
     let per_piece = plan.chunks() * plan.piece_states() * WIDTH;
     let mut output = Box::new_uninit_slice(plan.batch * plan.length * plan.channels);
@@ -240,24 +217,20 @@ fn forward_typed<T: Real>(scan: &SelectiveScan<FlexTensor>) -> SelectiveScanForw
     let [output, chunk_states] =
         [output, chunk_states].map(|written| unsafe { written.assume_init() }.into_vec());
     let len = chunk_states.len();
-    SelectiveScanForward {
-        output: tensor(output, [plan.batch, plan.length, plan.channels]),
-        chunk_states: tensor(chunk_states, [len]),
-    }
+    [
+        tensor(output, [plan.batch, plan.length, plan.channels]),
+        tensor(chunk_states, [len]),
+    ]
 }
 
-fn backward_typed<T: Real>(
-    scan: &SelectiveScan<FlexTensor>,
+/// Gradients of the parts in their order.
+pub(super) fn backward<T: Real>(
+    scan: &SelectiveParts<FlexTensor>,
     chunk_states: &FlexTensor,
     output_gradient: &FlexTensor,
-) -> SelectiveScan<FlexTensor> {
+) -> [FlexTensor; 7] {
     let plan = Plan::of(scan);
-    let scan = contiguous(scan);
-    let parts = &Parts::<T>::of(plan, &scan);
-    let (chunk_states, output_gradient) = (
-        chunk_states.to_contiguous(),
-        output_gradient.to_contiguous(),
-    );
+    let parts = &Parts::<T>::of(plan, scan);
     let output_gradient = output_gradient.storage::<T>();
     let pieces = plan.pieces_per_row();
     let per_piece = plan.chunks() * plan.piece_states() * WIDTH;
@@ -320,15 +293,15 @@ fn backward_typed<T: Real>(
         let shape = [plan.batch, plan.length, n];
         tensor(joined(&shares, vector, plan), shape)
     });
-    SelectiveScan {
-        input: tensor(of_input, width),
-        step: tensor(of_step, width),
-        decay: tensor(of_decay, [plan.channels, n]),
-        input_vector: of_b,
-        output_vector: of_c,
-        feedthrough: tensor(of_feedthrough, [plan.channels]),
-        gate: tensor(of_gate, width),
-    }
+    [
+        tensor(of_input, width),
+        tensor(of_step, width),
+        tensor(of_decay, [plan.channels, n]),
+        of_b,
+        of_c,
+        tensor(of_feedthrough, [plan.channels]),
+        tensor(of_gate, width),
+    ]
 }
 
 /// What the pieces of every row found for B or C, added up, `[batch, length, state]`.

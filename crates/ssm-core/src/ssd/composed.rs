@@ -1,11 +1,10 @@
 //! The map of Mamba-2 in tensor operations, in chunks of matrix products.
 
-use burn::tensor::{Tensor, TensorData, ops::FloatTensor, s};
+use burn::tensor::{Tensor, TensorData, s};
 
-use super::{Ssd, SsdTensors};
+use super::SsdTensors;
 use crate::{
     backend::Backend,
-    primitive::primitive,
     scan::{DecayTensor, Field, linear_scan},
 };
 
@@ -19,8 +18,7 @@ const CHUNK: usize = 64;
 ///
 /// # Source
 /// `DG24`, section 6.
-pub(crate) fn ssd<B: Backend>(map: Ssd<FloatTensor<B>>) -> FloatTensor<B> {
-    let map = SsdTensors::<B>::of_primitives(map);
+pub(super) fn ssd<B: Backend>(map: SsdTensors<B>) -> Tensor<B, 4> {
     let [batch, length, heads, width] = map.input.dims();
     let groups = map.groups;
     let state = map.input_vector.dims()[2] / groups;
@@ -103,17 +101,17 @@ pub(crate) fn ssd<B: Backend>(map: Ssd<FloatTensor<B>>) -> FloatTensor<B> {
     let y = y
         .reshape([batch, chunks * size, heads, width])
         .slice(s![.., 0..length, .., ..]);
-    primitive(y + direct)
+    y + direct
 }
 
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
 
-    use super::*;
     use crate::{
-        ssd::flex,
-        testing::{assert_close, random},
+        primitive::primitive,
+        ssd::Ssd,
+        testing::{assert_composed_equals_native, random},
     };
 
     #[test]
@@ -121,16 +119,16 @@ mod tests {
         let (batch, length, heads, width, state) = (2, 150, 3, 5, 4);
         for groups in [1, heads] {
             let vector = |seed| primitive(random::<Flex, 3>(seed, [batch, length, groups * state]));
-            let map = Ssd {
-                input: primitive(random::<Flex, 4>(1, [batch, length, heads, width])),
-                step: primitive(random::<Flex, 3>(2, [batch, length, heads]).abs()),
-                decay: primitive(random::<Flex, 1>(3, [heads]).abs().neg()),
-                input_vector: vector(4),
-                output_vector: vector(5),
-                feedthrough: primitive(random::<Flex, 1>(6, [heads])),
-                groups,
-            };
-            assert_close::<Flex>(&ssd::<Flex>(map.clone()), &flex::forward(&map).output);
+            let wide = |seed| primitive(random::<Flex, 4>(seed, [batch, length, heads, width]));
+            let inputs = [
+                wide(1),
+                primitive(random::<Flex, 3>(2, [batch, length, heads]).abs()),
+                primitive(random::<Flex, 1>(3, [heads]).abs().neg()),
+                vector(4),
+                vector(5),
+                primitive(random::<Flex, 1>(6, [heads])),
+            ];
+            assert_composed_equals_native::<Ssd, 6>(inputs, groups, wide(7), 1);
         }
     }
 }

@@ -19,14 +19,16 @@
 mod backward;
 mod forward;
 
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+
 use std::ops::Range;
 
-use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use super::{Ssd, SsdForward};
+use super::SsdParts;
 use crate::cpu::{COPIED_AT_ONCE, Destination, MatrixRef, Real, dims, tiled_product};
 
 /// Steps of a chunk: products within a chunk grow with it, those with the states shrink.
@@ -34,24 +36,6 @@ const CHUNK: usize = 32;
 
 /// What a problem is cut into at least where its heads allow: batch rows times blocks of heads.
 const UNITS: usize = 8;
-
-pub(crate) fn forward(map: &Ssd<FlexTensor>) -> SsdForward<FlexTensor> {
-    match map.input.dtype() {
-        DType::F64 => forward::forward::<f64>(map),
-        _ => forward::forward::<f32>(map),
-    }
-}
-
-pub(crate) fn backward(
-    map: &Ssd<FlexTensor>,
-    chunk_states: &FlexTensor,
-    output_gradient: &FlexTensor,
-) -> Ssd<FlexTensor> {
-    match map.input.dtype() {
-        DType::F64 => backward::backward::<f64>(map, chunk_states, output_gradient),
-        _ => backward::backward::<f32>(map, chunk_states, output_gradient),
-    }
-}
 
 /// How a problem is cut into pieces: decided here, from its shape alone.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +51,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(map: &Ssd<FlexTensor>) -> Self {
+    fn new(map: &SsdParts<FlexTensor>) -> Self {
         let [batch, length, heads, width] = dims(&map.input);
         let [_, _, vectors] = dims(&map.input_vector);
         let fits = |blocks: &usize| heads % blocks == 0 && blocks * batch >= UNITS;
@@ -135,7 +119,7 @@ impl Plan {
     }
 }
 
-/// The map on slices, shaped as in [`Ssd`].
+/// The map on slices, shaped as in [`SsdParts`].
 struct Parts<'a, T> {
     input: &'a [T],
     step: &'a [T],
@@ -146,16 +130,14 @@ struct Parts<'a, T> {
 }
 
 impl<'a, T: Real> Parts<'a, T> {
-    fn new(contiguous: &'a Ssd<FlexTensor>) -> Self {
-        let [input, step, decay, input_vector, output_vector, feedthrough] =
-            contiguous.parts().map(FlexTensor::storage::<T>);
+    fn new(map: &'a SsdParts<FlexTensor>) -> Self {
         Self {
-            input,
-            step,
-            decay,
-            input_vector,
-            output_vector,
-            feedthrough,
+            input: map.input.storage::<T>(),
+            step: map.step.storage::<T>(),
+            decay: map.decay.storage::<T>(),
+            input_vector: map.input_vector.storage::<T>(),
+            output_vector: map.output_vector.storage::<T>(),
+            feedthrough: map.feedthrough.storage::<T>(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 
 use super::{affine::Affine, matrix::LaneMatrix};
-use crate::{classifier::Embedding, linear::Linear};
+use crate::encoder::EncoderLayer;
 
 /// An affine map of real channels, or a row of a table for every token.
 #[derive(Debug)]
@@ -14,15 +14,10 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    /// The one of both that a model has.
-    pub(super) fn new<B: Backend>(
-        linear: Option<&Linear<B>>,
-        embedding: Option<&Embedding<B>>,
-    ) -> Self {
-        match (linear, embedding) {
-            (Some(linear), _) => Self::Features(Affine::new(linear)),
-            (None, Some(embedding)) => Self::Tokens(LaneMatrix::of(embedding.weight.val())),
-            (None, None) => unreachable!("every model has an encoder"),
+    pub(super) fn new<B: Backend>(encoder: &EncoderLayer<B>) -> Self {
+        match encoder {
+            EncoderLayer::Linear(linear) => Self::Features(Affine::new(linear)),
+            EncoderLayer::Embedding(table) => Self::Tokens(LaneMatrix::of(table.weight.val())),
         }
     }
 

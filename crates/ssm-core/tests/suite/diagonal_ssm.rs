@@ -4,13 +4,13 @@ use burn::tensor::{DType, Tensor};
 use ssm_core::{DiagonalSsmTensors, TrainingBackend, diagonal_ssm_from, diagonal_ssm_reference};
 
 use super::sequential::{Complex, Number, Scan, complex, planes};
-use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, error, results, values};
+use super::{Cpu, Draw, Effort, Form, Known, Placement, Problem, Results, error, results, values};
 
 /// A length beyond every chunk, and beyond what doubling in memory could do.
 const LONG: usize = 65_536;
 
 #[derive(Clone, Copy, Debug)]
-struct Case {
+pub struct Case {
     seed: u64,
     batch: usize,
     length: usize,
@@ -58,10 +58,12 @@ const fn case(
     }
 }
 
-impl Case {
-    fn drawn(seed: u64) -> Self {
+impl Problem for Case {
+    const NAMED: &'static [Self] = NAMED;
+
+    fn drawn(seed: u64) -> Option<Self> {
         let draw = &mut Draw::new(seed);
-        Self {
+        Some(Self {
             seed,
             batch: draw.one_of(&[1, 2, 3, 5]),
             length: draw.one_of(&[1, 2, 5, 16, 33, 77, 128, 300, 600]),
@@ -69,7 +71,20 @@ impl Case {
             state: draw.one_of(&[1, 2, 3, 8, 13, 32, 65]),
             radius: draw.one_of(&[0.0, 0.9, 0.999, 1.0 - 1e-6]),
             starts: draw.one_of(&[false, true]),
-        }
+        })
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The gradients of parameters are sums over batch and time.
+    fn terms(&self) -> usize {
+        self.batch * self.length
+    }
+
+    fn solve<B: TrainingBackend>(&self, placement: Placement, form: Form) -> Results {
+        run::<B>(*self, &Values::of(*self), placement, form).0
     }
 }
 
@@ -230,36 +245,6 @@ fn in_loops<T: Number>(case: Case, v: &Values) -> (Results, Vec<f64>) {
     (all, finals)
 }
 
-fn cases(effort: Effort) -> impl Iterator<Item = Case> {
-    NAMED
-        .iter()
-        .copied()
-        .chain((0..effort.cases).map(Case::drawn))
-}
-
-pub fn the_diagonal_map_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    for case in cases(effort) {
-        let v = Values::of(case);
-        let twin = |dtype| run::<Cpu>(case, &v, Placement::plain(dtype), Form::Twin).0;
-        let (truth, plain) = (twin(DType::F64), twin(DType::F32));
-        for &dtype in effort.dtypes {
-            let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
-            let (got, _) = run::<B>(case, &v, placement, Form::Kernel);
-            // The gradients of parameters are sums over batch and time.
-            let terms = case.batch * case.length;
-            compare(
-                &got,
-                &plain,
-                &truth,
-                terms,
-                effort,
-                dtype,
-                &(case, placement),
-            );
-        }
-    }
-}
-
 /// Sequences that go blank: after half of them, and after a few steps of 10,000, in which states pass through all numbers
 /// that there are on their way to zero, in the adjoint direction as well.
 pub fn states_that_die_out_are_as_exact_as_their_twin<B: TrainingBackend>(effort: Effort) {
@@ -278,11 +263,13 @@ pub fn states_that_die_out_are_as_exact_as_their_twin<B: TrainingBackend>(effort
             // Of the output the two ends count; in between adjoint states die out.
             weights[seen * case.hidden..per_row - seen * case.hidden].fill(0.0);
         }
-        let ((truth, _), (plain, _)) = (in_loops::<f64>(case, &v), in_loops::<f32>(case, &v));
-        for &dtype in effort.dtypes {
-            let (got, _) = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
-            compare(&got, &plain, &truth, case.length, effort, dtype, &case);
-        }
+        let known = Known {
+            truth: in_loops::<f64>(case, &v).0,
+            plain: in_loops::<f32>(case, &v).0,
+        };
+        known.compare(case.length, effort, &case, |dtype| {
+            run::<B>(case, &v, Placement::plain(dtype), Form::Kernel).0
+        });
     }
 }
 
@@ -293,15 +280,19 @@ pub fn the_diagonal_map_neither_drifts_nor_overflows_on_long_sequences<B: Traini
     for radius in [1.0 - 1e-6, 0.5] {
         let case = case(1, LONG, 2, 3, radius, true);
         let v = Values::of(case);
-        let (truth, true_final) = in_loops::<f64>(case, &v);
-        let (plain, plain_final) = in_loops::<f32>(case, &v);
-        for &dtype in effort.dtypes {
-            let (got, after) = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
-            compare(&got, &plain, &truth, LONG, effort, dtype, &case);
-            let [after, plain, truth] =
-                [after.unwrap(), plain_final.clone(), true_final.clone()].map(|v| vec![Some(v)]);
-            compare(&after, &plain, &truth, LONG, effort, dtype, &case);
-        }
+        // With the final state behind the rest.
+        let with_final = |(mut all, after): (Results, Vec<f64>)| {
+            all.push(Some(after));
+            all
+        };
+        let known = Known {
+            truth: with_final(in_loops::<f64>(case, &v)),
+            plain: with_final(in_loops::<f32>(case, &v)),
+        };
+        known.compare(LONG, effort, &case, |dtype| {
+            let (all, after) = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
+            with_final((all, after.unwrap()))
+        });
     }
 }
 
@@ -312,8 +303,12 @@ pub fn a_sequence_can_be_cut_anywhere<B: TrainingBackend>(effort: Effort) {
         case(1, 1100, 3, 40, 1.0 - 1e-6, false),
     ] {
         let v = Values::of(case);
-        let (truth, true_final) = in_loops::<f64>(case, &v);
-        let (plain, plain_final) = in_loops::<f32>(case, &v);
+        let output_and_final =
+            |(all, after): (Results, Vec<f64>)| vec![all[0].clone(), Some(after)];
+        let known = Known {
+            truth: output_and_final(in_loops::<f64>(case, &v)),
+            plain: output_and_final(in_loops::<f32>(case, &v)),
+        };
         let draw = &mut Draw::new(effort.cases);
         for cut in [
             1,
@@ -323,17 +318,7 @@ pub fn a_sequence_can_be_cut_anywhere<B: TrainingBackend>(effort: Effort) {
         ] {
             let (output, after) = cut_at::<B>(case, &v, Placement::plain(dtype), cut);
             let got = vec![Some(output), Some(after)];
-            let plain = vec![plain[0].clone(), Some(plain_final.clone())];
-            let truth = vec![truth[0].clone(), Some(true_final.clone())];
-            compare(
-                &got,
-                &plain,
-                &truth,
-                case.length,
-                effort,
-                dtype,
-                &(case, cut),
-            );
+            known.compare_in(dtype, case.length, effort, &(case, cut), got);
         }
     }
 }

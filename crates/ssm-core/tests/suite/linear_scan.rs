@@ -1,13 +1,13 @@
 //! The plain scan.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 use ssm_core::{DecayTensor, Field, TrainingBackend, linear_scan, linear_scan_reference};
 
 use super::sequential::{Complex, Number, Scan, complex, planes};
-use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results};
+use super::{Draw, Effort, Form, Known, Placement, Problem, Results, results};
 
 #[derive(Clone, Copy, Debug)]
-struct Case {
+pub struct Case {
     seed: u64,
     batch: usize,
     length: usize,
@@ -18,10 +18,10 @@ struct Case {
     per_step: bool,
 }
 
-impl Case {
-    fn drawn(seed: u64) -> Self {
+impl Problem for Case {
+    fn drawn(seed: u64) -> Option<Self> {
         let draw = &mut Draw::new(seed);
-        Self {
+        Some(Self {
             seed,
             batch: draw.one_of(&[1, 2, 5]),
             length: draw.one_of(&[1, 2, 7, 64, 65, 150]),
@@ -29,9 +29,23 @@ impl Case {
             radius: draw.one_of(&[0.0, 0.9, 1.0 - 1e-6]),
             field: draw.one_of(&[Field::Real, Field::Complex]),
             per_step: draw.one_of(&[false, true]),
-        }
+        })
     }
 
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn terms(&self) -> usize {
+        self.batch * self.length
+    }
+
+    fn solve<B: TrainingBackend>(&self, placement: Placement, form: Form) -> Results {
+        run::<B>(*self, &Values::of(*self), placement, form)
+    }
+}
+
+impl Case {
     fn width(&self) -> usize {
         match self.field {
             Field::Real => self.state,
@@ -153,28 +167,6 @@ fn in_loops<T: Number>(case: Case, v: &Values) -> Results {
     .into()
 }
 
-pub fn a_scan_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        let v = Values::of(case);
-        let twin = |dtype| run::<Cpu>(case, &v, Placement::plain(dtype), Form::Twin);
-        let (truth, plain) = (twin(DType::F64), twin(DType::F32));
-        for &dtype in effort.dtypes {
-            let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
-            let got = run::<B>(case, &v, placement, Form::Kernel);
-            let terms = case.batch * case.length;
-            compare(
-                &got,
-                &plain,
-                &truth,
-                terms,
-                effort,
-                dtype,
-                &(case, placement),
-            );
-        }
-    }
-}
-
 pub fn a_scan_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>(effort: Effort) {
     for field in [Field::Real, Field::Complex] {
         for per_step in [false, true] {
@@ -190,11 +182,13 @@ pub fn a_scan_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>
                     per_step,
                 };
                 let v = Values::of(case);
-                let (truth, plain) = (in_loops::<f64>(case, &v), in_loops::<f32>(case, &v));
-                for &dtype in effort.dtypes {
-                    let got = run::<B>(case, &v, Placement::plain(dtype), Form::Kernel);
-                    compare(&got, &plain, &truth, case.length, effort, dtype, &case);
-                }
+                let known = Known {
+                    truth: in_loops::<f64>(case, &v),
+                    plain: in_loops::<f32>(case, &v),
+                };
+                known.compare(case.length, effort, &case, |dtype| {
+                    run::<B>(case, &v, Placement::plain(dtype), Form::Kernel)
+                });
             }
         }
     }

@@ -14,6 +14,8 @@ pub mod selective_scan;
 mod sequential;
 pub mod ssd;
 
+use std::fmt::Debug;
+
 use burn::{
     backend::{Autodiff, Flex},
     tensor::{DType, Tensor, TensorData, backend::Backend},
@@ -51,41 +53,60 @@ pub fn is_skipped(effort: Effort) -> bool {
 
 /// Instantiates the suite for one backend.
 macro_rules! suite_on {
-    ($name:ident, $backend:ty, $effort:expr, [$($operation:ident :: $test:ident),+ $(,)?]) => {
+    (
+        $name:ident, $backend:ty, $effort:expr,
+        problems [$($module:ident :: $problem:ident: $as_exact:ident),+ $(,)?],
+        laws [$($operation:ident :: $law:ident),+ $(,)?]
+    ) => {
         mod $name {
             use super::*;
 
             $(
                 #[test]
-                fn $test() {
+                fn $as_exact() {
                     if !suite::is_skipped($effort) {
-                        suite::$operation::$test::<$backend>($effort);
+                        type Problem = suite::$module::$problem;
+                        suite::all_are_as_exact_as_the_twin::<Problem, $backend>($effort);
+                    }
+                }
+            )+
+
+            $(
+                #[test]
+                fn $law() {
+                    if !suite::is_skipped($effort) {
+                        suite::$operation::$law::<$backend>($effort);
                     }
                 }
             )+
         }
     };
     ($name:ident, $backend:ty, $effort:expr) => {
-        suite_on!($name, $backend, $effort, [
-            diagonal_ssm::the_diagonal_map_is_as_exact_as_its_twin,
-            diagonal_ssm::the_diagonal_map_neither_drifts_nor_overflows_on_long_sequences,
-            diagonal_ssm::states_that_die_out_are_as_exact_as_their_twin,
-            diagonal_ssm::a_sequence_can_be_cut_anywhere,
-            linear_scan::a_scan_is_as_exact_as_its_twin,
-            linear_scan::a_scan_neither_drifts_nor_overflows_on_long_sequences,
-            selective_scan::a_selective_scan_is_as_exact_as_its_twin,
-            selective_scan::a_selective_scan_neither_drifts_nor_overflows_on_long_sequences,
-            ssd::the_map_of_mamba2_is_as_exact_as_its_twin,
-            ssd::the_map_of_mamba2_neither_drifts_nor_overflows_on_long_sequences,
-            pointwise::batch_normalization_is_as_exact_as_its_twin,
-            pointwise::the_gated_unit_is_as_exact_as_its_twin,
-            pointwise::normalization_by_given_statistics_is_as_exact_as_its_twin,
-            pointwise::normalization_by_the_root_mean_square_is_as_exact_as_its_twin,
-            pointwise::affine_maps_are_as_exact_as_their_twin,
-            pointwise::a_causal_convolution_is_as_exact_as_its_twin,
-            pointwise::the_mean_over_time_is_as_exact_as_its_twin,
-            products::products_of_ones_are_exact,
-        ]);
+        suite_on!(
+            $name, $backend, $effort,
+            problems [
+                diagonal_ssm::Case: the_diagonal_map_is_as_exact_as_its_twin,
+                linear_scan::Case: a_scan_is_as_exact_as_its_twin,
+                selective_scan::Case: a_selective_scan_is_as_exact_as_its_twin,
+                ssd::Case: the_map_of_mamba2_is_as_exact_as_its_twin,
+                pointwise::Affine: affine_maps_are_as_exact_as_their_twin,
+                pointwise::BatchNorm: batch_normalization_is_as_exact_as_its_twin,
+                pointwise::CausalConv: a_causal_convolution_is_as_exact_as_its_twin,
+                pointwise::GatedUnit: the_gated_unit_is_as_exact_as_its_twin,
+                pointwise::MeanOverTime: the_mean_over_time_is_as_exact_as_its_twin,
+                pointwise::Normalize: normalization_by_given_statistics_is_as_exact_as_its_twin,
+                pointwise::RmsNorm: normalization_by_the_root_mean_square_is_as_exact_as_its_twin,
+            ],
+            laws [
+                diagonal_ssm::the_diagonal_map_neither_drifts_nor_overflows_on_long_sequences,
+                diagonal_ssm::states_that_die_out_are_as_exact_as_their_twin,
+                diagonal_ssm::a_sequence_can_be_cut_anywhere,
+                linear_scan::a_scan_neither_drifts_nor_overflows_on_long_sequences,
+                selective_scan::a_selective_scan_neither_drifts_nor_overflows_on_long_sequences,
+                ssd::the_map_of_mamba2_neither_drifts_nor_overflows_on_long_sequences,
+                products::products_of_ones_are_exact,
+            ]
+        );
     };
 }
 pub(crate) use suite_on;
@@ -294,6 +315,97 @@ macro_rules! results {
 }
 pub(crate) use results;
 
+/// Something to compute by an operation, drawn from a seed: joins the suite by a line in [`suite_on`].
+pub trait Problem: Copy + Debug + 'static {
+    /// Problems by name, which are always among those that are drawn.
+    const NAMED: &'static [Self] = &[];
+
+    /// What this seed gives; `None` if nothing but rounding errors would come of it.
+    fn drawn(seed: u64) -> Option<Self>;
+
+    /// The seed.
+    fn seed(&self) -> u64;
+
+    /// Length of the longest sums.
+    fn terms(&self) -> usize;
+
+    /// The output, the gradients of the inputs in the order in which they are placed, and what else can be compared.
+    fn solve<B: TrainingBackend>(&self, placement: Placement, form: Form) -> Results;
+}
+
+pub fn all_are_as_exact_as_the_twin<P: Problem, B: TrainingBackend>(effort: Effort) {
+    let drawn = (0..effort.cases).filter_map(P::drawn);
+    for problem in P::NAMED.iter().copied().chain(drawn) {
+        is_as_exact_as_the_twin::<P, B>(problem, effort);
+    }
+}
+
+pub fn is_as_exact_as_the_twin<P: Problem, B: TrainingBackend>(problem: P, effort: Effort) {
+    let twin = |dtype| problem.solve::<Cpu>(Placement::plain(dtype), Form::Twin);
+    let placed = |dtype| Placement::drawn(dtype, &mut Draw::new(problem.seed() ^ 1));
+    let known = Known {
+        truth: twin(DType::F64),
+        plain: twin(DType::F32),
+    };
+    known.compare(problem.terms(), effort, &problem, |dtype| {
+        problem.solve::<B>(placed(dtype), Form::Kernel)
+    });
+}
+
+/// What a computation should come to.
+pub struct Known {
+    /// In `f64`.
+    pub truth: Results,
+    /// What plain `f32` makes of it.
+    pub plain: Results,
+}
+
+impl Known {
+    /// Compares it with what a backend gets in each of its element types.
+    ///
+    /// `terms` is the length of the longest sums. Added up in any order, rounding errors of random sign grow like its
+    /// root; the twin may be lucky or sum in a tree, whence the floor.
+    pub fn compare(
+        &self,
+        terms: usize,
+        effort: Effort,
+        case: &dyn Debug,
+        got: impl Fn(DType) -> Results,
+    ) {
+        for &dtype in effort.dtypes {
+            self.compare_in(dtype, terms, effort, case, got(dtype));
+        }
+    }
+
+    /// The same for one element type.
+    pub fn compare_in(
+        &self,
+        dtype: DType,
+        terms: usize,
+        effort: Effort,
+        case: &dyn Debug,
+        got: Results,
+    ) {
+        let floor = f64::from(f32::EPSILON) * (8.0 + (terms as f64).sqrt());
+        let known = self.plain.iter().zip(&self.truth);
+        for (item, (got, (plain, truth))) in got.iter().zip(known).enumerate() {
+            let (Some(got), Some(plain), Some(truth)) = (got, plain, truth) else {
+                continue;
+            };
+            let (found, plain) = (error(got, truth), error(plain, truth));
+            let allowed = match dtype {
+                // The same problem, so errors in proportion to the unit of rounding; the truth has them as well.
+                DType::F64 => 4.0 * (2.0 * plain + floor) * f64::EPSILON / f64::from(f32::EPSILON),
+                _ => 2.0 * plain + floor + effort.product_error,
+            };
+            assert!(
+                found <= allowed,
+                "{case:?}, {dtype:?}, item {item}: error {found:e}, allowed {allowed:e}, plain {plain:e}"
+            );
+        }
+    }
+}
+
 /// Largest difference of two vectors relative to the largest entry of the second; infinite where something is not a
 /// number.
 pub fn error(got: &[f64], want: &[f64]) -> f64 {
@@ -305,35 +417,4 @@ pub fn error(got: &[f64], want: &[f64]) -> f64 {
         false => m.max(d),
     });
     largest / scale
-}
-
-/// Compares what a backend computed with the truth, given what plain `f32` makes of it.
-///
-/// `terms` is the length of the longest sums. Added up in any order, rounding errors of random sign grow like its
-/// root; the twin may be lucky or sum in a tree, whence the floor.
-pub fn compare(
-    got: &Results,
-    plain: &Results,
-    truth: &Results,
-    terms: usize,
-    effort: Effort,
-    dtype: DType,
-    case: &dyn std::fmt::Debug,
-) {
-    let floor = f64::from(f32::EPSILON) * (8.0 + (terms as f64).sqrt());
-    for (item, ((got, plain), truth)) in got.iter().zip(plain).zip(truth).enumerate() {
-        let (Some(got), Some(plain), Some(truth)) = (got, plain, truth) else {
-            continue;
-        };
-        let (found, plain) = (error(got, truth), error(plain, truth));
-        let allowed = match dtype {
-            // The same problem, so errors in proportion to the unit of rounding; the truth has them as well.
-            DType::F64 => 4.0 * (2.0 * plain + floor) * f64::EPSILON / f64::from(f32::EPSILON),
-            _ => 2.0 * plain + floor + effort.product_error,
-        };
-        assert!(
-            found <= allowed,
-            "{case:?}, {dtype:?}, item {item}: error {found:e}, allowed {allowed:e}, plain {plain:e}"
-        );
-    }
 }

@@ -1,13 +1,12 @@
 //! Normalization, the gated unit, and what stands before and after the blocks.
 
-use burn::tensor::DType;
 use ssm_core::{
     Dropout, GatedUnitTensors, TrainingBackend, affine, affine_reference, batch_norm,
     batch_norm_reference, causal_conv, causal_conv_reference, gated_unit, gated_unit_reference,
     mean_over_time, normalize, rms_norm, rms_norm_reference,
 };
 
-use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results, values};
+use super::{Draw, Form, Placement, Problem, Results, results, values};
 
 const EPSILON: f64 = 1e-5;
 
@@ -49,42 +48,35 @@ impl Case {
     }
 }
 
-fn compare_to_twin(
-    effort: Effort,
-    case: Case,
-    kernel: impl Fn(Placement) -> Results,
-    twin: impl Fn(Placement) -> Results,
-) {
-    let (truth, plain) = (
-        twin(Placement::plain(DType::F64)),
-        twin(Placement::plain(DType::F32)),
-    );
-    for &dtype in effort.dtypes {
-        let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
-        let got = kernel(placement);
-        compare(
-            &got,
-            &plain,
-            &truth,
-            case.rows(),
-            effort,
-            dtype,
-            &(case, placement),
-        );
-    }
+/// Problems of these sizes: name, which of them, and how they are solved.
+macro_rules! problem {
+    ($name:ident, $is_one:expr, $solve:ident) => {
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name(Case);
+
+        impl Problem for $name {
+            fn drawn(seed: u64) -> Option<Self> {
+                let is_one: fn(&Case) -> bool = $is_one;
+                Some(Case::drawn(seed)).filter(is_one).map(Self)
+            }
+
+            fn seed(&self) -> u64 {
+                self.0.seed
+            }
+
+            fn terms(&self) -> usize {
+                self.0.rows()
+            }
+
+            fn solve<B: TrainingBackend>(&self, placement: Placement, form: Form) -> Results {
+                $solve::<B>(self.0, placement, form)
+            }
+        }
+    };
 }
 
-pub fn batch_normalization_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    // Two rows would be normalized to ±1 whatever they are: a gradient of rounding errors.
-    for case in (0..effort.cases)
-        .map(Case::drawn)
-        .filter(|case| case.rows() > 2)
-    {
-        let kernel = |placement| run_batch_norm::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_batch_norm::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+// Two rows would be normalized to ±1 whatever they are: a gradient of rounding errors.
+problem!(BatchNorm, |case| case.rows() > 2, run_batch_norm);
 
 /// Output, gradient of the input, mean and variance.
 fn run_batch_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
@@ -101,13 +93,7 @@ fn run_batch_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form
     all
 }
 
-pub fn the_gated_unit_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        let kernel = |placement| run_gated_unit::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_gated_unit::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+problem!(GatedUnit, |_| true, run_gated_unit);
 
 /// Output, and gradients of input, skip, both weights and both biases.
 fn run_gated_unit<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
@@ -138,15 +124,7 @@ fn run_gated_unit<B: TrainingBackend>(case: Case, mut placement: Placement, form
     )
 }
 
-pub fn normalization_by_given_statistics_is_as_exact_as_its_twin<B: TrainingBackend>(
-    effort: Effort,
-) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        let kernel = |placement| run_normalize::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_normalize::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+problem!(Normalize, |_| true, run_normalize);
 
 /// Output, on the backend without automatic differentiation: what evaluation runs.
 fn run_normalize<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
@@ -163,13 +141,7 @@ fn run_normalize<B: TrainingBackend>(case: Case, mut placement: Placement, form:
     vec![Some(values(output))]
 }
 
-pub fn affine_maps_are_as_exact_as_their_twin<B: TrainingBackend>(effort: Effort) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        let kernel = |placement| run_affine::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_affine::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+problem!(Affine, |_| true, run_affine);
 
 /// Output, and gradients of the weight, the bias and the input, which is tracked in some cases only.
 fn run_affine<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
@@ -189,19 +161,8 @@ fn run_affine<B: TrainingBackend>(case: Case, mut placement: Placement, form: Fo
     results!(output, &weights, placement, [weight, bias, x])
 }
 
-pub fn normalization_by_the_root_mean_square_is_as_exact_as_its_twin<B: TrainingBackend>(
-    effort: Effort,
-) {
-    // One channel would be normalized to ±1 whatever it is: a gradient of rounding errors.
-    for case in (0..effort.cases)
-        .map(Case::drawn)
-        .filter(|case| case.hidden > 1)
-    {
-        let kernel = |placement| run_rms_norm::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_rms_norm::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+// One channel would be normalized to ±1 whatever it is: a gradient of rounding errors.
+problem!(RmsNorm, |case| case.hidden > 1, run_rms_norm);
 
 /// Output, and gradients of input, weight and gate, which some cases have.
 fn run_rms_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: Form) -> Results {
@@ -223,13 +184,7 @@ fn run_rms_norm<B: TrainingBackend>(case: Case, mut placement: Placement, form: 
     )
 }
 
-pub fn the_mean_over_time_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        let kernel = |placement| run_mean_over_time::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_mean_over_time::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+problem!(MeanOverTime, |_| true, run_mean_over_time);
 
 /// Output and gradient of the input.
 fn run_mean_over_time<B: TrainingBackend>(
@@ -248,13 +203,7 @@ fn run_mean_over_time<B: TrainingBackend>(
     results!(output, &weights, placement, [x])
 }
 
-pub fn a_causal_convolution_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        let kernel = |placement| run_causal_conv::<B>(case, placement, Form::Kernel);
-        let twin = |placement| run_causal_conv::<Cpu>(case, placement, Form::Twin);
-        compare_to_twin(effort, case, kernel, twin);
-    }
-}
+problem!(CausalConv, |_| true, run_causal_conv);
 
 /// Output, gradients of input, weight and bias.
 fn run_causal_conv<B: TrainingBackend>(

@@ -1,12 +1,11 @@
 //! The selective scan.
 
-use burn::tensor::DType;
 use ssm_core::{SelectiveScanTensors, TrainingBackend, selective_scan, selective_scan_reference};
 
-use super::{Cpu, Draw, Effort, Form, Placement, Results, compare, results};
+use super::{Draw, Effort, Form, Placement, Problem, Results, is_as_exact_as_the_twin, results};
 
 #[derive(Clone, Copy, Debug)]
-struct Case {
+pub struct Case {
     seed: u64,
     batch: usize,
     length: usize,
@@ -16,10 +15,10 @@ struct Case {
     step_offset: f64,
 }
 
-impl Case {
-    fn drawn(seed: u64) -> Self {
+impl Problem for Case {
+    fn drawn(seed: u64) -> Option<Self> {
         let draw = &mut Draw::new(seed);
-        Self {
+        Some(Self {
             seed,
             batch: draw.one_of(&[1, 2, 3]),
             length: draw.one_of(&[1, 2, 7, 63, 64, 65, 130]),
@@ -27,7 +26,19 @@ impl Case {
             state: draw.one_of(&[1, 2, 5, 16, 40]),
             // From steps of 20, after which nothing is left of a state, to ones of 1e-5, after which all of it is.
             step_offset: draw.one_of(&[20.0, 0.0, -4.0, -12.0]),
-        }
+        })
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn terms(&self) -> usize {
+        self.batch * self.length * self.channels.max(self.state)
+    }
+
+    fn solve<B: TrainingBackend>(&self, placement: Placement, form: Form) -> Results {
+        run::<B>(*self, &Values::of(*self), placement, form)
     }
 }
 
@@ -100,47 +111,19 @@ fn run<B: TrainingBackend>(
     )
 }
 
-pub fn a_selective_scan_is_as_exact_as_its_twin<B: TrainingBackend>(effort: Effort) {
-    for case in (0..effort.cases).map(Case::drawn) {
-        check::<B>(effort, case);
-    }
-}
-
 /// Steps so small that a state hardly fades: what is added up is as long as the sequence.
 pub fn a_selective_scan_neither_drifts_nor_overflows_on_long_sequences<B: TrainingBackend>(
     effort: Effort,
 ) {
     for step_offset in [-14.0, 30.0] {
-        check::<B>(
-            effort,
-            Case {
-                seed: 7,
-                batch: 1,
-                length: 700,
-                channels: 2,
-                state: 3,
-                step_offset,
-            },
-        );
-    }
-}
-
-fn check<B: TrainingBackend>(effort: Effort, case: Case) {
-    let v = Values::of(case);
-    let twin = |dtype| run::<Cpu>(case, &v, Placement::plain(dtype), Form::Twin);
-    let (truth, plain) = (twin(DType::F64), twin(DType::F32));
-    for &dtype in effort.dtypes {
-        let placement = Placement::drawn(dtype, &mut Draw::new(case.seed ^ 1));
-        let got = run::<B>(case, &v, placement, Form::Kernel);
-        let terms = case.batch * case.length * case.channels.max(case.state);
-        compare(
-            &got,
-            &plain,
-            &truth,
-            terms,
-            effort,
-            dtype,
-            &(case, placement),
-        );
+        let case = Case {
+            seed: 7,
+            batch: 1,
+            length: 700,
+            channels: 2,
+            state: 3,
+            step_offset,
+        };
+        is_as_exact_as_the_twin::<Case, B>(case, effort);
     }
 }

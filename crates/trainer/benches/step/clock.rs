@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
-use ssm_core::{Dropout, Model, TrainingBackend};
+use ssm_core::{Dropout, Kernel, Model, Operation, Recorded, TrainingBackend};
 use trainer::data::{Batch, BatchOrder, batch};
 use trainer::evaluate::cross_entropy;
+use trainer::gradients::NamedGradients;
 use trainer::optimizer::{AdamW, AdamWConfig, LearningRates};
 use trainer::step::train_step;
 
@@ -81,9 +82,10 @@ impl<B: TrainingBackend> Clock<B> {
             .map(|_| {
                 let batch = next();
                 let (logits, statistics) = model.forward_train(batch.input, batch.readout, None);
-                let mut gradients = cross_entropy(logits, batch.labels).backward();
+                let gradients = cross_entropy(logits, batch.labels).backward();
                 self.time(|| {
-                    model = optimizer.step(RATES, model.clone(), &mut gradients);
+                    let gradients = NamedGradients::take(&model, gradients);
+                    model = optimizer.step(RATES, model.clone(), gradients);
                     model.update_statistics(statistics.clone());
                 })
             })
@@ -109,6 +111,27 @@ impl<B: TrainingBackend> Clock<B> {
 
     pub fn primitive<const D: usize>(&self, dims: [usize; D]) -> FloatTensor<B::Inner> {
         self.random(dims).into_primitive().tensor()
+    }
+
+    /// Forward and backward of an operation, of random gradients. Not numbers where the backend has no backward pass for it.
+    pub fn operation<O: Operation<N>, const N: usize>(
+        &self,
+        inputs: [FloatTensor<B::Inner>; N],
+        settings: O::Settings,
+        gradient: FloatTensor<B::Inner>,
+        wanted: [bool; N],
+    ) -> [f64; 2]
+    where
+        B::Inner: Kernel<O, N>,
+    {
+        if !B::Inner::has_backward(&inputs) {
+            return [f64::NAN; 2];
+        }
+        let run = || Recorded::<O, B::Inner, N>::run(inputs.clone(), settings.clone());
+        let forward = self.part(run);
+        let (_, way_back) = run();
+        let backward = self.part(|| way_back.clone().backward(gradient.clone(), wanted));
+        [forward, backward]
     }
 
     pub fn part<T>(&self, work: impl FnMut() -> T) -> f64 {

@@ -3,9 +3,9 @@
 use burn::tensor::Tensor;
 use burn::tensor::ops::FloatTensor;
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
+use ssm_core::operations::{BatchNorm, DiagonalSsm, GatedUnit};
 use ssm_core::{
-    Classifier, ClassifierConfig, DiagonalSsm, Encoder, GatedUnit, Kernels, LruInit, Model,
-    Readout, TrainingBackend,
+    Architecture, Encoder, Head, LayerSettings, LruInit, Model, Readout, TrainingBackend, read_out,
 };
 use trainer::backend::Job;
 use trainer::data::Batch;
@@ -128,24 +128,23 @@ struct Bench<'a, B: TrainingBackend> {
     shape: &'a Shape,
     states: usize,
     clock: Clock<B>,
-    model: Classifier<B>,
+    model: Model<B>,
     examples: SequenceSet,
 }
 
 impl<'a, B: TrainingBackend> Bench<'a, B> {
     fn new(shape: &'a Shape, states: usize, clock: Clock<B>) -> Self {
-        let config = ClassifierConfig {
+        let architecture = Architecture {
             encoder: Encoder::Linear {
                 channels: shape.channels,
             },
             hidden_dim: shape.hidden,
             state_dims: vec![states; shape.blocks],
-            classes: CLASSES,
-        };
-        let init = LruInit {
-            r_min: 0.9,
-            r_max: 0.999,
-            max_phase: std::f64::consts::TAU,
+            layer: LayerSettings::Lru(LruInit {
+                max_phase: std::f64::consts::TAU,
+                ..LruInit::default()
+            }),
+            head: Head::Classes { classes: CLASSES },
         };
         let example = ExampleShape {
             length: shape.length,
@@ -161,7 +160,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         Self {
             shape,
             states,
-            model: Classifier::init(&config, init, 1, &clock.device),
+            model: Model::init(&architecture, 1, &clock.device),
             examples: SequenceSet::new(example, bytes, labels).unwrap(),
             clock,
         }
@@ -206,7 +205,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
     }
 
     fn total(&self) -> f64 {
-        let model = Model::Lru(self.model.clone());
+        let model = self.model.clone();
         self.clock
             .step(model, &self.examples, self.shape.batch, true)
     }
@@ -227,60 +226,55 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let loss = |output: Tensor<B, 3>| (output * weights.clone()).sum().backward();
         let with = self
             .clock
-            .part(|| loss(self.model.encode(batch.input.clone())));
+            .part(|| loss(self.model.encoder.forward(batch.input.clone())));
         let features = Tensor::<B, 3>::from_inner(self.clock.random(self.dims())).require_grad();
         with - self.clock.part(|| loss(features.clone()))
     }
 
     fn norm(&self) -> f64 {
         let (input, gradient) = (self.random_primitive(), self.random_primitive());
-        self.clock.part(|| {
-            let normalized = B::Inner::batch_norm_forward(&input, 1e-5);
-            let (output, variance) = (&normalized.output, &normalized.variance);
-            B::Inner::batch_norm_backward(output, variance, 1e-5, &gradient)
-        })
+        let times = self
+            .clock
+            .operation::<BatchNorm, 1>([input], 1e-5, gradient, [true]);
+        times.iter().sum()
     }
 
     /// Forward and backward.
     fn recurrence(&self) -> [f64; 2] {
         let (n, h) = (self.states, self.shape.hidden);
         let (input, gradient) = (self.random_primitive(), self.random_primitive());
-        let system = DiagonalSsm {
-            lambda_re: self.clock.primitive([n]),
-            lambda_im: self.clock.primitive([n]),
-            input_re: self.clock.primitive([n, h]),
-            input_im: self.clock.primitive([n, h]),
-            output_re: self.clock.primitive([h, n]),
-            output_im: self.clock.primitive([h, n]),
-            feedthrough: self.clock.primitive([h]),
-        };
-        let initial_state = self.clock.primitive([self.shape.batch, 2 * n]);
-        let run = || B::Inner::diagonal_ssm_forward(&input, &system, &initial_state);
-        let forward = self.clock.part(run);
-        let states = run().chunk_states;
-        let backward = self
-            .clock
-            .part(|| B::Inner::diagonal_ssm_backward(&input, &system, &states, &gradient));
-        [forward, backward]
+        let inputs = [
+            input,
+            self.clock.primitive([n]),
+            self.clock.primitive([n]),
+            self.clock.primitive([n, h]),
+            self.clock.primitive([n, h]),
+            self.clock.primitive([h, n]),
+            self.clock.primitive([h, n]),
+            self.clock.primitive([h]),
+            self.clock.primitive([self.shape.batch, 2 * n]),
+        ];
+        self.clock
+            .operation::<DiagonalSsm, 9>(inputs, (), gradient, [true; 9])
     }
 
     fn gated_unit(&self) -> f64 {
         let h = self.shape.hidden;
         let (input, skip) = (self.random_primitive(), self.random_primitive());
         let gradient = self.random_primitive();
-        let weights = GatedUnit {
-            value_weight: self.clock.primitive([h, h]),
-            value_bias: self.clock.primitive([h]),
-            gate_weight: self.clock.primitive([h, h]),
-            gate_bias: self.clock.primitive([h]),
-        };
-        self.clock.part(|| {
-            let forward = B::Inner::gated_unit_forward(&input, &skip, &weights, Some(DROPOUT));
-            let branches = forward.branches.as_ref();
-            let gradients =
-                B::Inner::gated_unit_backward(&input, &weights, Some(DROPOUT), branches, &gradient);
-            (forward.output, gradients)
-        })
+        let inputs = [
+            input,
+            skip,
+            self.clock.primitive([h, h]),
+            self.clock.primitive([h]),
+            self.clock.primitive([h, h]),
+            self.clock.primitive([h]),
+        ];
+        let dropout = Some(DROPOUT);
+        let times = self
+            .clock
+            .operation::<GatedUnit, 6>(inputs, dropout, gradient, [true; 6]);
+        times.iter().sum()
     }
 
     /// Mean over time, head and cross-entropy.
@@ -288,13 +282,13 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         let features = Tensor::<B, 3>::from_inner(self.clock.random(self.dims())).require_grad();
         let labels = self.batches()().labels;
         self.clock.part(|| {
-            let logits = self.model.head(features.clone(), Readout::Mean);
+            let logits = self.model.logits(read_out(features.clone(), Readout::Mean));
             cross_entropy(logits, labels.clone()).backward()
         })
     }
 
     fn optimizer(&self) -> f64 {
-        let model = Model::Lru(self.model.clone());
+        let model = self.model.clone();
         self.clock
             .optimizer(model, &self.examples, self.shape.batch)
     }

@@ -3,8 +3,9 @@
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Int, Tensor};
 use datasets::{Content, SequenceSet, Shape as ExampleShape, Target};
+use ssm_core::operations::{Affine, CausalConv, RmsNorm, SelectiveScan, Ssd};
 use ssm_core::{
-    Encoder, Kernels, Mamba, MambaConfig, MambaHead, MixerKind, Model, SelectiveScan, Ssd,
+    Architecture, DualSettings, Encoder, Head, LayerSettings, Model, SelectiveSettings,
     TrainingBackend,
 };
 use trainer::backend::Job;
@@ -171,25 +172,28 @@ impl<B: TrainingBackend> Bench<'_, B> {
     }
 
     fn model(&self) -> Model<B> {
-        let config = MambaConfig {
+        let expand = self.channels() / self.shape.hidden;
+        let architecture = Architecture {
             encoder: Encoder::Embedding {
                 vocabulary: VOCABULARY,
             },
             hidden_dim: self.shape.hidden,
             state_dims: vec![self.states; self.shape.blocks],
-            channels: self.channels(),
-            taps: TAPS,
-            mixer: match self.shape.kind {
-                Kind::Mamba => MixerKind::Selective {
-                    step_rank: self.step_rank(),
-                },
-                Kind::Mamba2 => MixerKind::Dual {
-                    heads: self.heads(),
-                },
+            layer: match self.shape.kind {
+                Kind::Mamba => LayerSettings::Mamba(SelectiveSettings {
+                    expand,
+                    conv_kernel: TAPS,
+                    dt_rank: Some(self.step_rank()),
+                }),
+                Kind::Mamba2 => LayerSettings::Mamba2(DualSettings {
+                    expand,
+                    conv_kernel: TAPS,
+                    head_dim: WIDTH,
+                }),
             },
-            head: MambaHead::Classes { classes: CLASSES },
+            head: Head::Classes { classes: CLASSES },
         };
-        Model::Mamba(Mamba::init(&config, 1, &self.clock.device))
+        Model::init(&architecture, 1, &self.clock.device)
     }
 
     /// Two batches.
@@ -223,23 +227,18 @@ impl<B: TrainingBackend> Bench<'_, B> {
         // -1 to -N, as a model starts.
         let rates = Tensor::<B::Inner, 1, Int>::arange(1..n as i64 + 1, &self.clock.device);
         let decay: Tensor<B::Inner, 2> = rates.float().neg().unsqueeze().repeat_dim(0, channels);
-        let scan = SelectiveScan {
-            input: self.wide(),
-            step: self.wide(),
-            decay: decay.into_primitive().tensor(),
-            input_vector: self.clock.primitive([batch, length, n]),
-            output_vector: self.clock.primitive([batch, length, n]),
-            feedthrough: self.clock.primitive([channels]),
-            gate: self.wide(),
-        };
+        let inputs = [
+            self.wide(),
+            self.wide(),
+            decay.into_primitive().tensor(),
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([channels]),
+            self.wide(),
+        ];
         let gradient = self.wide();
-        let run = || B::Inner::selective_scan_forward(&scan);
-        let forward = self.clock.part(run);
-        let states = run().chunk_states;
-        let backward = self
-            .clock
-            .part(|| B::Inner::selective_scan_backward(&scan, &states, &gradient));
-        [forward, backward]
+        self.clock
+            .operation::<SelectiveScan, 7>(inputs, (), gradient, [true; 7])
     }
 
     /// Not a number where the backend makes the map of tensor operations.
@@ -247,30 +246,21 @@ impl<B: TrainingBackend> Bench<'_, B> {
         let (n, heads) = (self.states, self.heads());
         let (batch, length) = (self.shape.batch, self.shape.length);
         let positive = |dims: [usize; 3]| self.clock.random(dims).abs();
-        let map = Ssd {
-            input: self.clock.primitive([batch, length, heads, WIDTH]),
-            step: positive([batch, length, heads]).into_primitive().tensor(),
-            decay: positive([1, 1, heads])
+        let inputs = [
+            self.clock.primitive([batch, length, heads, WIDTH]),
+            positive([batch, length, heads]).into_primitive().tensor(),
+            positive([1, 1, heads])
                 .neg()
                 .reshape([heads])
                 .into_primitive()
                 .tensor(),
-            input_vector: self.clock.primitive([batch, length, n]),
-            output_vector: self.clock.primitive([batch, length, n]),
-            feedthrough: self.clock.primitive([heads]),
-            groups: 1,
-        };
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([batch, length, n]),
+            self.clock.primitive([heads]),
+        ];
         let gradient = self.clock.primitive([batch, length, heads, WIDTH]);
-        let run = || B::Inner::ssd_forward(&map);
-        let Some(forward) = run() else {
-            return [f64::NAN; 2];
-        };
-        let states = forward.chunk_states;
-        [
-            self.clock.part(run),
-            self.clock
-                .part(|| B::Inner::ssd_backward(&map, &states, &gradient)),
-        ]
+        self.clock
+            .operation::<Ssd, 6>(inputs, 1, gradient, [true; 6])
     }
 
     /// All projections of a block, and the map to its step sizes.
@@ -300,14 +290,11 @@ impl<B: TrainingBackend> Bench<'_, B> {
             let weight = self.clock.primitive([*outputs, *inputs]);
             let input = self.clock.primitive([rows, *inputs]);
             let gradient = self.clock.primitive([rows, *outputs]);
-            self.clock.part(|| {
-                let output = B::Inner::affine_forward(&input, &weight, None);
-                let wanted = [true, false];
-                (
-                    output,
-                    B::Inner::affine_backward(&input, &weight, &gradient, wanted),
-                )
-            })
+            let both = [input, weight];
+            let times = self
+                .clock
+                .operation::<Affine, 2>(both, (), gradient, [true; 2]);
+            times.iter().sum::<f64>()
         };
         shapes.iter().map(time).sum()
     }
@@ -321,11 +308,11 @@ impl<B: TrainingBackend> Bench<'_, B> {
         let [input, gradient] = [(); 2].map(|()| self.clock.primitive(dims));
         let weight = self.clock.primitive([channels, TAPS]);
         let bias = self.clock.primitive([channels]);
-        self.clock.part(|| {
-            let output = B::Inner::causal_conv_forward(&input, &weight, &bias);
-            let gradients = B::Inner::causal_conv_backward(&input, &weight, &bias, &gradient);
-            (output, gradients)
-        })
+        let inputs = [input, weight, bias];
+        let times = self
+            .clock
+            .operation::<CausalConv, 3>(inputs, (), gradient, [true; 3]);
+        times.iter().sum()
     }
 
     /// In front of a block, and of Mamba-2 the gated one within it as well.
@@ -340,13 +327,20 @@ impl<B: TrainingBackend> Bench<'_, B> {
     fn norm(&self, channels: usize, gated: bool) -> f64 {
         let dims = [self.shape.batch, self.shape.length, channels];
         let [input, gate, gradient] = [(); 3].map(|()| self.clock.primitive(dims));
-        let gate = gated.then_some(&gate);
         let weight = self.clock.primitive([channels]);
-        self.clock.part(|| {
-            let output = B::Inner::rms_norm_forward(&input, gate, &weight, 1e-5);
-            let gradients = B::Inner::rms_norm_backward(&input, gate, &weight, 1e-5, &gradient);
-            (output, gradients)
-        })
+        let times = match gated {
+            false => {
+                let inputs = [input, weight];
+                self.clock
+                    .operation::<RmsNorm, 2>(inputs, 1e-5, gradient, [true; 2])
+            }
+            true => {
+                let inputs = [input, weight, gate];
+                self.clock
+                    .operation::<RmsNorm, 3>(inputs, 1e-5, gradient, [true; 3])
+            }
+        };
+        times.iter().sum()
     }
 
     /// Of the shape of what goes through a mixer.

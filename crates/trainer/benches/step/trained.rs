@@ -10,8 +10,7 @@ use datasets::digits::DigitsOptions;
 use datasets::selective_copy::SelectiveCopyOptions;
 use datasets::{Content, Dataset, LoadOptions, SequenceSet, Target};
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
-    Model, TrainingBackend,
+    Architecture, Encoder, Head, LayerSettings, LruInit, Model, SelectiveSettings, TrainingBackend,
 };
 use trainer::backend::Job;
 use trainer::optimizer::LearningRates;
@@ -131,15 +130,15 @@ impl Row {
     fn examples(&self) -> Dataset {
         let options = LoadOptions {
             digits: DigitsOptions {
-                train: EXAMPLES,
-                test: 1,
+                train_examples: EXAMPLES,
+                test_examples: 1,
                 ..DigitsOptions::default()
             },
             selective_copy: SelectiveCopyOptions {
                 length: 64,
                 copies: 8,
-                train: EXAMPLES,
-                test: 1,
+                train_examples: EXAMPLES,
+                test_examples: 1,
                 ..SelectiveCopyOptions::default()
             },
             ..LoadOptions::default()
@@ -148,37 +147,31 @@ impl Row {
     }
 
     fn model<B: TrainingBackend>(&self, shape: datasets::Shape, device: &B::Device) -> Model<B> {
-        match (shape.content, shape.target) {
-            (Content::Values, _) => {
-                let config = ClassifierConfig {
-                    encoder: Encoder::Linear {
-                        channels: shape.channels,
-                    },
-                    hidden_dim: 8,
-                    state_dims: vec![self.states],
-                    classes: shape.classes,
-                };
-                let init = LruInit {
-                    r_min: 0.9,
-                    r_max: 0.999,
+        let architecture = match (shape.content, shape.target) {
+            (Content::Values, _) => Architecture {
+                encoder: Encoder::Linear {
+                    channels: shape.channels,
+                },
+                hidden_dim: 8,
+                state_dims: vec![self.states],
+                layer: LayerSettings::Lru(LruInit {
                     max_phase: std::f64::consts::TAU,
-                };
-                Model::Lru(Classifier::init(&config, init, 1, device))
-            }
-            (Content::Tokens { vocabulary }, Target::LastSteps { .. }) => {
-                let config = MambaConfig {
-                    encoder: Encoder::Embedding { vocabulary },
-                    hidden_dim: 64,
-                    state_dims: vec![self.states; 2],
-                    channels: 128,
-                    taps: 4,
-                    mixer: MixerKind::Selective { step_rank: 4 },
-                    head: MambaHead::Tokens { tied: false },
-                };
-                Model::Mamba(Mamba::init(&config, 1, device))
-            }
+                    ..LruInit::default()
+                }),
+                head: Head::Classes {
+                    classes: shape.classes,
+                },
+            },
+            (Content::Tokens { vocabulary }, Target::LastSteps { .. }) => Architecture {
+                encoder: Encoder::Embedding { vocabulary },
+                hidden_dim: 64,
+                state_dims: vec![self.states; 2],
+                layer: LayerSettings::Mamba(SelectiveSettings::default()),
+                head: Head::Tokens { tied: false },
+            },
             (Content::Tokens { .. }, Target::Class) => unreachable!("not one of the tasks"),
-        }
+        };
+        Model::init(&architecture, 1, device)
     }
 }
 

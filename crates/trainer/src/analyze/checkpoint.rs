@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
-use hsv::LinearSystem;
+use hsv::Selection;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use ssm_core::{Encoder, GramianEstimate, Lru, MambaConfig, Model, Reducible, Sequences};
+use ssm_core::{Encoder, GramianEstimate, Method, Model, Realization, Reduction, Sequences};
 
 use super::{AnalyzeError, ranks_at};
-use crate::bridge::{Calibration, selective};
+use crate::bridge::Calibration;
 use crate::checkpoint::resolve_weights;
 use crate::data;
 use crate::run_dir::RunDir;
@@ -61,30 +61,37 @@ pub fn analyze_checkpoint(
             source,
         }
     })?;
-    let (data, layers) = match model {
-        Model::Lru(model) => {
-            let layers = model.blocks.iter().enumerate();
-            let layers = layers.map(|(layer, block)| spectrum(layer, &block.lru, taus));
-            (None, layers.collect::<Result<_, _>>()?)
-        }
-        Model::Mamba(model) => {
-            let (data, estimate, calibration) = calibration(path, data_dir, &model.config())?;
-            let layers = selective::scores(&model, &calibration, estimate);
-            let layers = layers.iter().enumerate().map(|(layer, scores)| {
-                if scores.iter().any(|score| !score.is_finite()) {
-                    return Err(AnalyzeError::Scores { layer });
-                }
-                let hsv = selective::sorted(scores);
-                Ok(LayerSpectrum {
-                    layer,
-                    state_dim: hsv.len(),
-                    rank_at_tau: ranks_at(&hsv, taus)?,
-                    hsv,
-                })
-            });
-            (Some(data), layers.collect::<Result<_, _>>()?)
+    let (data, estimate, seen) = match model.kind().is_ranked_on_data() {
+        false => (None, GramianEstimate::Empirical, None),
+        true => {
+            let encoder = model.encoder.sizes();
+            let (data, estimate, calibration) = calibration(path, data_dir, encoder)?;
+            (Some(data), estimate, Some(calibration.seen(&model)))
         }
     };
+    let method = Method {
+        realization: Realization::Complex,
+        reduction: Reduction::Modal,
+        selection: Selection::Largest,
+        estimate,
+    };
+    let blocks = model.blocks.iter().enumerate();
+    let layers = blocks.map(|(index, block)| {
+        let seen = seen.as_ref().map(|seen| &seen[index]);
+        let basis = block.layer.rank(seen, method);
+        let basis = basis.map_err(|source| AnalyzeError::Layer {
+            layer: index,
+            source,
+        })?;
+        let hsv = basis.spectrum();
+        Ok(LayerSpectrum {
+            layer: index,
+            state_dim: hsv.len(),
+            rank_at_tau: ranks_at(&hsv, taus)?,
+            hsv,
+        })
+    });
+    let layers = layers.collect::<Result<_, AnalyzeError>>()?;
     Ok(CheckpointReport {
         weights,
         data,
@@ -99,7 +106,7 @@ const SYNTHETIC: [usize; 2] = [8, 256];
 fn calibration(
     path: &Path,
     data_dir: Option<PathBuf>,
-    model: &MambaConfig,
+    encoder: Encoder,
 ) -> Result<(String, GramianEstimate, Calibration<Flex>), AnalyzeError> {
     let device = Default::default();
     if let Ok((_, mut config)) = RunDir::open(path) {
@@ -110,12 +117,12 @@ fn calibration(
             lengths: examples.clone().map(|i| train.length(i)).collect(),
             input: data::batch(&train, examples, &device).input,
         };
-        let estimate = config.compress.gramian.into();
+        let estimate = config.compress.gramian;
         return Ok((config.data.dataset, estimate, calibration));
     }
     let [count, length] = SYNTHETIC;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let input = match model.encoder {
+    let input = match encoder {
         Encoder::Embedding { vocabulary } => {
             let last = i32::try_from(vocabulary - 1).unwrap_or(i32::MAX);
             let tokens: Vec<i32> = (0..count * length)
@@ -137,20 +144,6 @@ fn calibration(
         GramianEstimate::Empirical,
         Calibration { input, lengths },
     ))
-}
-
-fn spectrum(layer: usize, lru: &Lru<Flex>, taus: &[String]) -> Result<LayerSpectrum, AnalyzeError> {
-    let system = lru
-        .to_system()
-        .map_err(|source| AnalyzeError::Layer { layer, source })?;
-    let hankel = system.hankel()?;
-    let hsv = hankel.singular_values();
-    Ok(LayerSpectrum {
-        layer,
-        state_dim: lru.state_dim(),
-        rank_at_tau: ranks_at(hsv, taus)?,
-        hsv: hsv.to_vec(),
-    })
 }
 
 impl CheckpointReport {

@@ -3,9 +3,48 @@
 use burn::tensor::backend::Backend as BurnBackend;
 use burn::tensor::{ElementConversion, Tensor};
 use serde::{Deserialize, Serialize};
-use ssm_core::{Backend, Lru, Sequences};
+use ssm_core::{Backend, Model, OutputBound, Seen, Sequences};
 
 use super::CutError;
+
+/// What layers are ranked and tried on.
+#[derive(Debug, Clone)]
+pub struct Calibration<B: BurnBackend> {
+    /// Some examples.
+    pub input: Sequences<B>,
+    /// Steps of each that are no padding.
+    pub lengths: Vec<usize>,
+}
+
+/// Examples that a layer with a bound is tried on: it holds for any input, so few tell as much as many.
+const FEW: usize = 4;
+
+impl<B: BurnBackend> Calibration<B> {
+    /// The first few of the examples.
+    pub(super) fn few(self) -> Self {
+        let count = self.lengths.len().min(FEW);
+        let input = match self.input {
+            Sequences::Features(x) => Sequences::Features(x.narrow(0, 0, count)),
+            Sequences::Tokens(x) => Sequences::Tokens(x.narrow(0, 0, count)),
+        };
+        let lengths = self.lengths[..count].to_vec();
+        Self { input, lengths }
+    }
+}
+
+impl<B: Backend> Calibration<B> {
+    /// What goes into every layer of a model.
+    pub(crate) fn seen(&self, model: &Model<B>) -> Vec<Seen<B>> {
+        let inputs = model.layer_inputs(self.input.clone()).into_iter();
+        let lengths = &self.lengths;
+        inputs
+            .map(|input| Seen {
+                input,
+                lengths: lengths.clone(),
+            })
+            .collect()
+    }
+}
 
 /// Root mean squares over a calibration batch.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -23,13 +62,21 @@ pub struct OutputError {
 }
 
 impl OutputError {
-    /// Of two outputs of a layer, `[batch, length, hidden]`.
-    pub(super) fn between<B: BurnBackend>(before: Tensor<B, 3>, after: Tensor<B, 3>) -> Self {
+    /// Of the outputs of a layer before and after a cut for the same input, all `[batch, length, hidden]`.
+    pub(super) fn of<B: BurnBackend>(
+        input: Tensor<B, 3>,
+        before: Tensor<B, 3>,
+        after: Tensor<B, 3>,
+        bound: Option<OutputBound>,
+    ) -> Self {
         let (output, error) = (rms(before.clone()), rms(after - before));
         Self {
             error,
             relative: (output > 0.0).then_some(error / output),
-            allowed: None,
+            // An eigenvalue that is off by ε turns the mode by ε per step, for 1 / decay steps.
+            allowed: bound.map(|OutputBound { gain, decay }| {
+                gain * rms(input) + EIGENVALUE_ROUNDING / decay * output
+            }),
         }
     }
 
@@ -45,23 +92,6 @@ impl OutputError {
     }
 }
 
-/// Examples that a linear layer is tried on: its bound holds for any input, so few tell as much as many.
-const FEW: usize = 4;
-
-/// The first few of some examples.
-pub(super) fn first_examples<B: BurnBackend>(examples: Sequences<B>) -> Sequences<B> {
-    match examples {
-        Sequences::Features(x) => {
-            let count = x.dims()[0].min(FEW);
-            Sequences::Features(x.narrow(0, 0, count))
-        }
-        Sequences::Tokens(x) => {
-            let count = x.dims()[0].min(FEW);
-            Sequences::Tokens(x.narrow(0, 0, count))
-        }
-    }
-}
-
 /// Root mean square of all elements.
 fn rms<B: BurnBackend>(tensor: Tensor<B, 3>) -> f64 {
     let count = tensor.shape().num_elements() as f64;
@@ -73,24 +103,6 @@ fn rms<B: BurnBackend>(tensor: Tensor<B, 3>) -> f64 {
 /// last place of a logarithm below two, and again that of the modulus.
 const EIGENVALUE_ROUNDING: f64 = 2.0 * std::f64::consts::TAU * f32::EPSILON as f64;
 
-/// Runs both layers on `input`, `[batch, length, hidden]`. `bound` bounds the gain of the error at every frequency, and
-/// so the ratio of the norms of error and input; `decay` is the least distance of an eigenvalue from the unit circle.
-pub(super) fn output_error<B: Backend>(
-    input: Tensor<B, 3>,
-    before: &Lru<B>,
-    after: &Lru<B>,
-    bound: f64,
-    decay: f64,
-) -> OutputError {
-    let [full, smaller] = [before, after].map(|layer| layer.forward(input.clone()));
-    // An eigenvalue that is off by ε turns the mode by ε per step, for 1 / decay steps.
-    let rounding = EIGENVALUE_ROUNDING / decay;
-    OutputError {
-        allowed: Some(bound * rms(input) + rounding * rms(full.clone())),
-        ..OutputError::between(full, smaller)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
@@ -100,9 +112,10 @@ mod tests {
     #[test]
     fn the_error_is_measured_against_the_output_before() {
         let constant = |value| Tensor::<Flex, 3>::full([2, 3, 4], value, &Default::default());
-        let error = OutputError::between(constant(-2.0), constant(-1.5));
+        let of = |before, after| OutputError::of(constant(1.0), before, after, None);
+        let error = of(constant(-2.0), constant(-1.5));
         assert_eq!((error.error, error.relative), (0.5, Some(0.25)));
-        let from_nothing = OutputError::between(constant(0.0), constant(1.0));
+        let from_nothing = of(constant(0.0), constant(1.0));
         assert_eq!((from_nothing.error, from_nothing.relative), (1.0, None));
     }
 }

@@ -7,12 +7,13 @@ use burn::tensor::{Int, Tensor, TensorData};
 use compress_schedule::{CutReason, Decision, Scope};
 use hsv::Selection;
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, GramianEstimate, LruInit, Mamba, MambaConfig, MambaHead,
-    Mixer, MixerKind, Model, NamedTensors, Readout, Sequences,
+    Architecture, DualSettings, Encoder, GramianEstimate, Head, Layer, LayerSettings, LruInit,
+    Method, Model, NamedTensors, Readout, Realization, Reduction, S4dSettings, S5Settings,
+    SelectiveSettings, Sequences,
 };
 
-use super::{Calibration, Cut, Method, Treatment, carry_out, examine};
-use crate::config::{OptimizerState, Realization, Reduction};
+use super::{Calibration, Cut, Treatment, carry_out, examine};
+use crate::config::OptimizerState;
 use crate::data::Batch;
 use crate::optimizer::{AdamW, AdamWConfig, LearningRates};
 use crate::step::train_step;
@@ -66,53 +67,82 @@ fn silence<const D: usize>(param: &mut Param<Tensor<Cpu, D>>, axis: usize, posit
     *param = Param::from_tensor(Tensor::from_data(data, &Default::default()));
 }
 
-fn lru() -> Model<Cpu> {
-    let config = ClassifierConfig {
+fn model(hidden_dim: usize, layer: LayerSettings) -> Model<Cpu> {
+    let architecture = Architecture {
         encoder: Encoder::Linear { channels: 1 },
-        hidden_dim: 3,
+        hidden_dim,
         state_dims: vec![STATE],
-        classes: 4,
+        layer,
+        head: Head::Classes { classes: 4 },
     };
+    let mut model = Model::init(&architecture, 3, &Default::default());
+    make_idle(&mut model);
+    model
+}
+
+/// Takes what goes into the idle states and what comes out of them.
+fn make_idle(model: &mut Model<Cpu>) {
+    let rows = |first: usize| -> Vec<usize> {
+        let both = [first, first + STATE].into_iter();
+        both.flat_map(|first| IDLE.map(|n| first + n)).collect()
+    };
+    match &mut model.blocks[0].layer {
+        Layer::Lru(lru) => {
+            silence(&mut lru.B_re, 0, &IDLE);
+            silence(&mut lru.B_im, 0, &IDLE);
+            silence(&mut lru.C_re, 1, &IDLE);
+            silence(&mut lru.C_im, 1, &IDLE);
+        }
+        Layer::S5(s5) => {
+            silence(&mut s5.B, 0, &IDLE);
+            silence(&mut s5.C, 1, &IDLE);
+        }
+        Layer::S4d(s4d) => silence(&mut s4d.C, 1, &IDLE),
+        Layer::Mamba(mixer) => silence(&mut mixer.x_proj.weight, 0, &rows(STEP_RANK)),
+        Layer::Mamba2(mixer) => {
+            silence(&mut mixer.in_proj.weight, 0, &rows(2 * CHANNELS));
+            silence(&mut mixer.conv1d.bias, 0, &rows(CHANNELS));
+        }
+    }
+}
+
+fn lru() -> Model<Cpu> {
     let init = LruInit {
         r_min: 0.7,
         r_max: 0.95,
         max_phase: 6.0,
     };
-    let mut model = Classifier::init(&config, init, 3, &Default::default());
-    let lru = &mut model.blocks[0].lru;
-    silence(&mut lru.B_re, 0, &IDLE);
-    silence(&mut lru.B_im, 0, &IDLE);
-    silence(&mut lru.C_re, 1, &IDLE);
-    silence(&mut lru.C_im, 1, &IDLE);
-    Model::Lru(model)
+    model(3, LayerSettings::Lru(init))
+}
+
+fn s5() -> Model<Cpu> {
+    model(3, LayerSettings::S5(S5Settings::default()))
+}
+
+fn s4d() -> Model<Cpu> {
+    model(3, LayerSettings::S4d(S4dSettings::default()))
 }
 
 const CHANNELS: usize = 8;
 const STEP_RANK: usize = 2;
+const TAPS: usize = 3;
 
-fn mamba(mixer: MixerKind) -> Model<Cpu> {
-    let config = MambaConfig {
-        encoder: Encoder::Linear { channels: 1 },
-        hidden_dim: 4,
-        state_dims: vec![STATE],
-        channels: CHANNELS,
-        taps: 3,
-        mixer,
-        head: MambaHead::Classes { classes: 4 },
+fn mamba() -> Model<Cpu> {
+    let settings = SelectiveSettings {
+        expand: 2,
+        conv_kernel: TAPS,
+        dt_rank: Some(STEP_RANK),
     };
-    let mut model = Mamba::init(&config, 3, &Default::default());
-    let rows = |first: usize| -> Vec<usize> {
-        let both = [first, first + STATE].into_iter();
-        both.flat_map(|first| IDLE.map(|n| first + n)).collect()
+    model(4, LayerSettings::Mamba(settings))
+}
+
+fn mamba2() -> Model<Cpu> {
+    let settings = DualSettings {
+        expand: 2,
+        conv_kernel: TAPS,
+        head_dim: CHANNELS / 2,
     };
-    match &mut model.backbone.layers[0].mixer {
-        Mixer::Selective(mixer) => silence(&mut mixer.x_proj.weight, 0, &rows(STEP_RANK)),
-        Mixer::Dual(mixer) => {
-            silence(&mut mixer.in_proj.weight, 0, &rows(2 * CHANNELS));
-            silence(&mut mixer.conv1d.bias, 0, &rows(CHANNELS));
-        }
-    }
-    Model::Mamba(model)
+    model(4, LayerSettings::Mamba2(settings))
 }
 
 /// A model that has been trained for a few steps, with the moments of them.
@@ -121,6 +151,8 @@ fn trained(mut model: Model<Cpu>) -> (Model<Cpu>, AdamW<Cpu>) {
     for number in 0..5 {
         step(&mut model, &mut optimizer, number);
     }
+    // Of S4D every state is driven, and so what comes out of it has a gradient; the others are as idle as they were.
+    make_idle(&mut model);
     (model, optimizer)
 }
 
@@ -163,13 +195,8 @@ fn cut(model: &mut Model<Cpu>, optimizer: &mut AdamW<Cpu>, treatment: Treatment)
 /// The model without its idle states, and nothing else done to it.
 fn without_idle_states(model: &Model<Cpu>) -> NamedTensors {
     let mut model = model.clone();
-    match &mut model {
-        Model::Lru(model) => model.blocks[0].lru = model.blocks[0].lru.selected(&KEPT),
-        Model::Mamba(model) => {
-            let mixer = &mut model.backbone.layers[0].mixer;
-            *mixer = mixer.selected(&KEPT);
-        }
-    }
+    let layer = &mut model.blocks[0].layer;
+    *layer = layer.selected(&KEPT);
     model.to_tensors()
 }
 
@@ -194,13 +221,8 @@ const SAME_STEP: f64 = 1e-3 * RATE;
 /// Outputs of both layers are sums of the same `f32` terms in another order.
 const SAME_OUTPUT: f64 = 1e-5;
 
-fn selections() -> [(Model<Cpu>, Reduction); 3] {
-    let step_rank = STEP_RANK;
-    [
-        (lru(), Reduction::Modal),
-        (mamba(MixerKind::Selective { step_rank }), Reduction::Modal),
-        (mamba(MixerKind::Dual { heads: 2 }), Reduction::Modal),
-    ]
+fn selections() -> [(Model<Cpu>, Reduction); 5] {
+    [lru(), s5(), s4d(), mamba(), mamba2()].map(|model| (model, Reduction::Modal))
 }
 
 #[test]
@@ -244,11 +266,11 @@ fn an_optimizer_that_forgets_makes_another_step() {
 #[test]
 fn modes_that_stay_keep_the_bits_of_their_parameters_and_moments() {
     let (mut model, mut optimizer) = trained(lru());
-    if let Model::Lru(model) = &mut model {
+    if let Layer::Lru(lru) = &mut model.blocks[0].layer {
         // A phase beyond 2π, which a way through a system would bring back below.
-        let theta = model.blocks[0].lru.theta_log.val();
+        let theta = lru.theta_log.val();
         let far = Tensor::from_floats([2.1, 0.0, 0.0, 0.0, 0.0, 0.0], &Default::default());
-        model.blocks[0].lru.theta_log = Param::from_tensor((theta + far).detach());
+        lru.theta_log = Param::from_tensor((theta + far).detach());
     }
     let (before, moments) = (model.to_tensors(), optimizer.to_tensors());
     let keep = treatment(Reduction::Modal, OptimizerState::Transform);
@@ -334,7 +356,7 @@ fn balanced_states_without_idle_ones_step_alike_but_for_the_scale() {
 /// The bases of the heads are new parameters, whose first step is their own. All others step as they would have.
 #[test]
 fn balanced_heads_without_idle_states_leave_the_step_of_everything_else_alone() {
-    let (mut large, mut optimizer) = trained(mamba(MixerKind::Dual { heads: 2 }));
+    let (mut large, mut optimizer) = trained(mamba2());
     let (mut small, mut small_optimizer) = (large.clone(), optimizer.clone());
     let keep = treatment(Reduction::Balanced, OptimizerState::Transform);
     let cut = cut(&mut small, &mut small_optimizer, keep);

@@ -33,7 +33,7 @@ pub enum ConfigError {
     Key {
         /// The file, environment variable or flag that gave it.
         origin: String,
-        /// The key, as `section.key`.
+        /// The key, as `section.key` or `section.table.key`.
         key: String,
         /// What is wrong, and what is accepted.
         message: String,
@@ -41,6 +41,18 @@ pub enum ConfigError {
     /// A key is known and right, and does nothing.
     #[error(transparent)]
     Unread(Box<UnreadKey>),
+    /// A key is given by its short form and beside it in its table.
+    #[error(
+        "{origin}: `{short_form}` stands for `{key}`, which is given as well; leave one of the two out"
+    )]
+    TwoSpellings {
+        /// The file, environment variable or flag that gave the short form.
+        origin: String,
+        /// The short form, as `section.key`.
+        short_form: String,
+        /// What it stands for, as `section.table.key`.
+        key: String,
+    },
     /// A `--set` without a key or a value.
     #[error("`--set {text}` is not an assignment; write `--set section.key=value`")]
     NotAnAssignment {
@@ -50,12 +62,12 @@ pub enum ConfigError {
     /// A value has the right type but makes no sense.
     #[error("`{key}` = {value} cannot be used: {expected}")]
     Range {
-        /// The key, as `section.key`.
-        key: &'static str,
+        /// The key, as `section.key` or `section.table.key`.
+        key: String,
         /// The value given.
         value: String,
         /// What the value means and which ones are accepted, or what it goes with.
-        expected: &'static str,
+        expected: String,
     },
     /// The sizes of the model are each possible, and together too much.
     #[error(
@@ -90,7 +102,7 @@ pub enum ConfigError {
 pub struct UnreadKey {
     /// The file, environment variable or flag that gave it.
     pub origin: String,
-    /// The key, as `section.key`.
+    /// The key, as `section.key` or `section.table.key`.
     pub key: String,
     /// The choices that read it.
     pub readers: String,

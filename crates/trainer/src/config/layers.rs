@@ -10,28 +10,23 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, readers};
+use super::readers::{self, Choices, RULES, split, tables_of_short_form, value_at};
+use super::schema::{self, Entry};
+use super::{Config, ConfigError};
 
-/// Environment variables of the form `COMPRESSM_SECTION__KEY` are configuration. Those with this prefix but without
-/// the separator, such as `COMPRESSM_DATA_DIR`, mean something else and are left alone.
+/// Environment variables of the form `COMPRESSM_SECTION__KEY` or `COMPRESSM_SECTION__TABLE__KEY` are configuration. Those
+/// with this prefix but without the separator, such as `COMPRESSM_DATA_DIR`, mean something else and are left alone.
 const ENV_PREFIX: &str = "COMPRESSM_";
 const ENV_SEPARATOR: &str = "__";
-
-/// Keys whose value is text whatever it looks like: an output folder may be called `2026` or `2026-05-01`.
-const TEXT_KEYS: [&str; 3] = ["data.dataset", "data.dir", "run.output"];
-
-/// Several keys of `compress` for one choice: a layer that gives any of them overrules all in the layers below.
-const ALTERNATIVES: [&[&str]; 2] = [
-    &["checks", "interval"],
-    &["target_states", "target_parameters", "target_step_ms"],
-];
 
 /// One source of settings: a table of sections, every key of which is known and has the right type.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
     sections: Table,
-    /// Where each key, `section.key`, that somebody must read was given.
+    /// Where each key, `section.key` or `section.table.key`, was given.
     origins: BTreeMap<String, String>,
+    /// Whether keys that nobody reads are no mistake.
+    lenient: bool,
 }
 
 impl Layer {
@@ -40,21 +35,19 @@ impl Layer {
         let sections = Table::try_from(Config::default())?;
         let mut layer = Self {
             sections,
-            origins: BTreeMap::new(),
+            ..Self::default()
         };
         // Its default is the backend's, of which layers above decide.
-        layer.section("compress").remove("order_multiple");
+        layer.remove("compress", "order_multiple");
         Ok(layer)
     }
 
     /// The configuration saved with a run. Versions before this one saved all keys, so those that nobody reads are no
     /// mistake in it.
     pub(super) fn from_run(path: &Path) -> Result<Self, ConfigError> {
-        let sections = Self::from_file(path)?.sections;
-        Ok(Self {
-            sections,
-            origins: BTreeMap::new(),
-        })
+        let mut layer = Self::from_file(path)?;
+        layer.lenient = true;
+        Ok(layer)
     }
 
     /// A TOML file.
@@ -97,7 +90,7 @@ impl Layer {
         Ok(layer)
     }
 
-    /// `section.key=value` assignments; of two for the same key the later one holds.
+    /// Assignments `section.key=value` or `section.table.key=value`; of two for the same key the later one holds.
     pub(super) fn from_assignments(assignments: &[String]) -> Result<Self, ConfigError> {
         let mut layer = Self::default();
         for text in assignments {
@@ -115,42 +108,39 @@ impl Layer {
         Ok(layer)
     }
 
-    /// Adds a key `section.key`, or a whole section, or says what is wrong with it.
+    /// Adds a key, or a whole section or table, or says what is wrong with it.
     fn insert(&mut self, origin: &str, key: &str, value: Value) -> Result<(), ConfigError> {
-        let check = |alone: Table| match alone.try_into::<Config>() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ConfigError::Key {
-                origin: origin.to_owned(),
-                key: key.to_owned(),
-                message: error.message().to_owned(),
-            }),
+        let wrong = |message: String| ConfigError::Key {
+            origin: origin.to_owned(),
+            key: key.to_owned(),
+            message,
         };
-        // Every other key has a default, so what fails in a table of one key is this key.
-        match (key.split_once('.'), value) {
-            (Some((section, name)), value) => {
-                let alone = table_of(name, value.clone());
-                check(table_of(section, alone.into()))?;
-                self.section(section).insert(name.to_owned(), value);
+        let path = split(key);
+        match (schema::at(&path), value) {
+            (Some(Entry::Table(_)), Value::Table(keys)) => keys
+                .into_iter()
+                .try_for_each(|(name, value)| self.insert(origin, &format!("{key}.{name}"), value)),
+            (Some(Entry::Table(_)), value) => Err(wrong(format!(
+                "this is a table of keys, as in `[{key}]`, and not a value of type {}",
+                value.type_str()
+            ))),
+            (_, value) => {
+                let mut alone = Table::new();
+                put(&mut alone, &full_path(key), value.clone());
+                // Every other key has a default, so what fails in a table of one key is this key.
+                if let Err(error) = alone.try_into::<Config>() {
+                    return Err(wrong(error.message().to_owned()));
+                }
+                put(&mut self.sections, &path, value);
                 self.origins.insert(key.to_owned(), origin.to_owned());
                 Ok(())
             }
-            (None, Value::Table(keys)) => {
-                check(table_of(key, Table::new().into()))?;
-                keys.into_iter().try_for_each(|(name, value)| {
-                    self.insert(origin, &format!("{key}.{name}"), value)
-                })
-            }
-            // A section is a table, so this is never right; the check says whether the name or the value is wrong.
-            (None, value) => check(table_of(key, value)),
         }
     }
 
-    fn section(&mut self, name: &str) -> &mut Table {
-        self.sections
-            .entry(name)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .expect("a layer holds nothing but sections")
+    /// The keys of a section that it sets, if any.
+    fn section(&mut self, name: &str) -> Option<&mut Table> {
+        self.sections.get_mut(name).and_then(Value::as_table_mut)
     }
 
     /// All that it sets, by section.
@@ -158,15 +148,40 @@ impl Layer {
         &self.sections
     }
 
-    /// Each key, `section.key`, that somebody must read, and where it was given.
-    pub(super) fn origins(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Each key that it sets, and where it was given.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&str, &str)> {
         let origins = self.origins.iter();
         origins.map(|(key, origin)| (key.as_str(), origin.as_str()))
     }
 
-    fn gives(&self, keys: &[&str]) -> bool {
-        let compress = self.sections.get("compress").and_then(Value::as_table);
-        compress.is_some_and(|given| keys.iter().any(|key| given.contains_key(*key)))
+    /// Those of the keys given that somebody must read.
+    pub(super) fn needed(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.given().filter(|_| !self.lenient)
+    }
+
+    fn gives(&self, section: &str, names: &[&str]) -> bool {
+        names
+            .iter()
+            .any(|name| value_at(&self.sections, &[section, name]).is_some())
+    }
+
+    fn remove(&mut self, section: &str, name: &str) -> Option<Value> {
+        self.section(section)?.remove(name)
+    }
+
+    /// Puts what is given by a short form into the table of what is chosen.
+    fn spell_out(&mut self, choices: &Choices) {
+        for rules in &RULES {
+            for name in rules.short_forms {
+                let Some(value) = self.remove(rules.section, name) else {
+                    continue;
+                };
+                // Without a table, a data set that is unknown is chosen.
+                if let Some(key) = choices.spelled_out(&format!("{}.{name}", rules.section)) {
+                    put(&mut self.sections, &split(&key), value);
+                }
+            }
+        }
     }
 }
 
@@ -175,15 +190,11 @@ pub(super) fn merge(mut layers: Vec<Layer>) -> Result<Config, ConfigError> {
     let choices = readers::check(&layers)?;
     for layer in &mut layers[1..] {
         choices.drop_unread(&mut layer.sections);
+        layer.spell_out(&choices);
     }
-    for keys in ALTERNATIVES {
-        if let Some(highest) = layers.iter().rposition(|layer| layer.gives(keys)) {
-            for layer in &mut layers[..highest] {
-                let compress = layer.section("compress");
-                keys.iter().for_each(|key| {
-                    compress.remove(*key);
-                });
-            }
+    for rules in &RULES {
+        for names in rules.alternatives {
+            keep_highest(&mut layers, rules.section, names);
         }
     }
     let mut builder = ::config::Config::builder();
@@ -193,24 +204,65 @@ pub(super) fn merge(mut layers: Vec<Layer>) -> Result<Config, ConfigError> {
     Ok(builder.build()?.try_deserialize()?)
 }
 
-fn table_of(key: &str, value: Value) -> Table {
-    Table::from_iter([(key.to_owned(), value)])
+/// Takes these names out of all layers below the highest that gives any of them.
+fn keep_highest(layers: &mut [Layer], section: &str, names: &[&str]) {
+    let highest = layers
+        .iter()
+        .rposition(|layer| layer.gives(section, names))
+        .unwrap_or(0);
+    for layer in &mut layers[..highest] {
+        for name in names {
+            layer.remove(section, name);
+        }
+    }
+}
+
+/// Where a key is looked up: its own path, or of a short form that in the first table it can lead to.
+fn full_path(key: &str) -> Vec<&str> {
+    let mut path = split(key);
+    if let Some(table) = tables_of_short_form(key).first() {
+        path.insert(1, table);
+    }
+    path
+}
+
+/// Puts a value at a path of tables, made where they are missing.
+fn put(table: &mut Table, path: &[&str], value: Value) {
+    match path {
+        [] => {}
+        [name] => {
+            table.insert((*name).to_owned(), value);
+        }
+        [name, below @ ..] => {
+            let inner = table
+                .entry(*name)
+                .or_insert_with(|| Value::Table(Table::new()));
+            let inner = inner.as_table_mut();
+            put(
+                inner.expect("a path leads through tables alone"),
+                below,
+                value,
+            );
+        }
+    }
 }
 
 /// The name of a variable of ours and the key it stands for: `COMPRESSM_TRAINING__LR` is `training.lr`.
 fn env_key(name: &OsString) -> Option<(&str, String)> {
     let name = name.to_str()?;
-    let (section, key) = name.strip_prefix(ENV_PREFIX)?.split_once(ENV_SEPARATOR)?;
-    let key = format!("{section}.{key}").to_lowercase();
-    Some((name, key))
+    let path = name.strip_prefix(ENV_PREFIX)?.to_lowercase();
+    let path: Vec<&str> = path.split(ENV_SEPARATOR).collect();
+    let key = schema::with_dashes(&path).join(".");
+    (path.len() > 1).then_some((name, key))
 }
 
-/// Reads `text` as a TOML value; what is not one is a string, so that words need no quotes.
+/// Reads `text` as a TOML value; what is not one is a string, so that words need no quotes. Text stays text whatever it
+/// looks like: an output folder may be called `2026` or `2026-05-01`.
 fn parse_value(key: &str, text: &str) -> Value {
-    let as_text = || Value::String(text.to_owned());
+    let is_text = schema::at(&full_path(key)) == Some(Entry::Text);
     match text.parse::<Value>() {
-        Ok(value) if value.is_str() || !TEXT_KEYS.contains(&key) => value,
-        _ => as_text(),
+        Ok(value) if value.is_str() || !is_text => value,
+        _ => Value::String(text.to_owned()),
     }
 }
 
@@ -251,6 +303,10 @@ mod tests {
         assert_eq!(
             key("COMPRESSM_TRAINING__BATCH_SIZE"),
             Some("training.batch_size".into())
+        );
+        assert_eq!(
+            key("COMPRESSM_DATA__SELECTIVE_COPY__LENGTH"),
+            Some("data.selective-copy.length".into())
         );
         assert_eq!(key("COMPRESSM_DATA_DIR"), None);
         assert_eq!(key("COMPRESSM"), None);

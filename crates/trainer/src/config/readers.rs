@@ -5,131 +5,137 @@
 //! of its own layer and those below, or under those of a later layer*. A file for `mamba` may so be run with
 //! `--set model.kind=lru`, and a file with a tolerance with `--set compress.policy=none`, while `model.r_max` beside
 //! `model.kind=mamba` is an error wherever the two meet.
+//!
+//! What is in a table is read by the word that the table is named after; every section says the rest in its [`Rules`].
 
-use toml::Table;
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
 
 use super::layers::Layer;
-use super::{ConfigError, UnreadKey};
+use super::schema::{self, Entry};
+use super::{ConfigError, LayerKind, UnreadKey, compress, data, model, run, training};
 
-const KIND: &str = "model.kind";
-const DATASET: &str = "data.dataset";
-const POLICY: &str = "compress.policy";
-const SCHEDULE: &str = "training.schedule";
+/// What a section says of its keys, besides their types and ranges.
+pub(super) struct Rules {
+    pub(super) section: &'static str,
+    /// Keys, `section.key`, that decide which others are read. Each owns the tables that are named after its words.
+    pub(super) choices: &'static [&'static str],
+    /// Keys that are read under some choices, of this section or another, and stand in no table.
+    pub(super) readers: &'static [Readers],
+    /// Keys that are read by some kinds of layers, which say so themselves.
+    pub(super) by_kind: &'static [KindReaders],
+    /// Names that stand for the key of the same name in the table of what is chosen.
+    pub(super) short_forms: &'static [&'static str],
+    /// Several keys for one matter: a layer that gives any of them overrules all in the layers below.
+    pub(super) alternatives: &'static [&'static [&'static str]],
+}
 
-/// The keys that decide which others are read.
-const CHOICES: [&str; 4] = [KIND, DATASET, POLICY, SCHEDULE];
-
-const SELECTIVE: &[&str] = &["mamba", "mamba2"];
-const CUTTING: &[&str] = &["tolerance", "fraction", "target", "pragmatic", "auto"];
+impl Rules {
+    /// Of a section whose keys are always read.
+    pub(super) const NONE: Self = Self {
+        section: "",
+        choices: &[],
+        readers: &[],
+        by_kind: &[],
+        short_forms: &[],
+        alternatives: &[],
+    };
+}
 
 /// Keys that are read when every one of these choices is one of its words. A key of several entries is read when any of
 /// them holds, a key of none always.
-struct Readers {
-    when: &'static [(&'static str, &'static [&'static str])],
-    keys: &'static [&'static str],
+pub(super) struct Readers {
+    pub(super) when: &'static [(&'static str, &'static [&'static str])],
+    /// As `section.key`.
+    pub(super) keys: &'static [&'static str],
 }
 
-const READERS: &[Readers] = &[
-    Readers {
-        when: &[(DATASET, &["imdb", "selective-copy"])],
-        keys: &["data.length"],
-    },
-    Readers {
-        when: &[(DATASET, &["selective-copy"])],
-        keys: &["data.copies", "data.vocabulary"],
-    },
-    Readers {
-        when: &[(DATASET, &["digits", "selective-copy"])],
-        keys: &["data.train_examples", "data.test_examples"],
-    },
-    Readers {
-        when: &[(KIND, &["lru"])],
-        keys: &[
-            "model.r_min",
-            "model.r_max",
-            "model.max_phase",
-            "model.dropout",
-            "compress.realization",
-        ],
-    },
-    Readers {
-        when: &[(KIND, SELECTIVE)],
-        keys: &[
-            "model.expand",
-            "model.conv_kernel",
-            "compress.gramian",
-            // Spectra that are only written down are taken on them as well.
-            "compress.calibration_examples",
-        ],
-    },
-    Readers {
-        when: &[(KIND, &["mamba"])],
-        keys: &["model.dt_rank"],
-    },
-    Readers {
-        when: &[(KIND, &["mamba2"])],
-        // The spectrum of heads that are to be balanced is another one.
-        keys: &["model.head_dim", "compress.reduction"],
-    },
-    Readers {
-        when: &[(SCHEDULE, &["warmup-cosine"])],
-        keys: &["training.warmup_fraction"],
-    },
-    Readers {
-        when: &[(POLICY, &["tolerance", "auto"])],
-        keys: &["compress.tau"],
-    },
-    Readers {
-        when: &[(POLICY, &["fraction", "pragmatic"])],
-        keys: &["compress.fraction"],
-    },
-    Readers {
-        when: &[(POLICY, &["pragmatic"])],
-        keys: &["compress.max_drop"],
-    },
-    Readers {
-        when: &[(POLICY, &["auto"])],
-        keys: &["compress.min_correlation"],
-    },
-    Readers {
-        when: &[(POLICY, &["target"])],
-        keys: &[
-            "compress.target_states",
-            "compress.target_parameters",
-            "compress.target_step_ms",
-        ],
-    },
-    Readers {
-        when: &[(POLICY, CUTTING)],
-        keys: &[
-            "compress.scope",
-            "compress.start",
-            "compress.end",
-            "compress.checks",
-            "compress.interval",
-            "compress.min_drop",
-            "compress.min_state",
-            "compress.cooldown",
-            "compress.order_multiple",
-            "compress.selection",
-            "compress.optimizer_state",
-        ],
-    },
-    Readers {
-        when: &[(POLICY, CUTTING), (KIND, &["lru"])],
-        keys: &["compress.reduction", "compress.calibration_examples"],
-    },
+/// Keys that are read by the kinds of layers of which something holds, when every one of the choices is one of its words.
+pub(super) struct KindReaders {
+    pub(super) reads: fn(LayerKind) -> bool,
+    pub(super) when: &'static [(&'static str, &'static [&'static str])],
+    /// As `section.key`.
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) const RULES: [Rules; 5] = [
+    data::RULES,
+    model::RULES,
+    training::RULES,
+    compress::RULES,
+    run::RULES,
 ];
 
-fn readers_of(key: &str) -> impl Iterator<Item = &'static Readers> {
-    READERS
-        .iter()
-        .filter(move |readers| readers.keys.contains(&key))
+fn rules_of(section: &str) -> Option<&'static Rules> {
+    RULES.iter().find(|rules| rules.section == section)
+}
+
+fn choices() -> impl Iterator<Item = &'static str> {
+    RULES.iter().flat_map(|rules| rules.choices).copied()
+}
+
+/// The tables that a short form, `section.key`, can lead to; none if it is no short form.
+pub(super) fn tables_of_short_form(key: &str) -> Vec<&'static str> {
+    let Some((section, name)) = key.split_once('.') else {
+        return Vec::new();
+    };
+    match rules_of(section) {
+        Some(rules) if rules.short_forms.contains(&name) => schema::tables_with(section, name),
+        _ => Vec::new(),
+    }
+}
+
+/// The choice whose word a table is named after.
+fn owner(section: &str, table: &str) -> Option<&'static str> {
+    let mut choices = rules_of(section)?.choices.iter().copied();
+    choices.find(|choice| match schema::at(&split(choice)) {
+        Some(Entry::Word(words)) => words.contains(&table),
+        // Names of data sets: nothing but tables says which there are.
+        entry => entry == Some(Entry::Text),
+    })
+}
+
+/// Choices, with their words, that read a key together.
+type When = Vec<(&'static str, Vec<&'static str>)>;
+
+/// Each way in which a key, `section.key` or `section.table.key`, comes to be read; none if it always is.
+fn readers_of(key: &str) -> Vec<When> {
+    let path = split(key);
+    let tables = match path[..] {
+        [section, table, _] => {
+            let mut known = schema::tables(section);
+            known.find(|known| *known == table).into_iter().collect()
+        }
+        _ => tables_of_short_form(key),
+    };
+    if let Some(choice) = tables.first().and_then(|table| owner(path[0], table)) {
+        return vec![vec![(choice, tables)]];
+    }
+    let spelled = |when: &[(&'static str, &[&'static str])]| -> When {
+        let when = when.iter();
+        when.map(|(choice, words)| (*choice, words.to_vec()))
+            .collect()
+    };
+    let readers = RULES.iter().flat_map(|rules| rules.readers);
+    let readers = readers.filter(|readers| readers.keys.contains(&key));
+    let by_kind = RULES.iter().flat_map(|rules| rules.by_kind);
+    let by_kind = by_kind.filter(|readers| readers.keys.contains(&key));
+    let with_kinds = |readers: &KindReaders| {
+        let kinds = LayerKind::ALL.iter().filter(|kind| (readers.reads)(**kind));
+        let mut when = spelled(readers.when);
+        when.push((model::KIND, kinds.map(|kind| kind.word()).collect()));
+        when
+    };
+    readers
+        .map(|readers| spelled(readers.when))
+        .chain(by_kind.map(with_kinds))
+        .collect()
 }
 
 /// The words that stand for the choices at some height of the layers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Choices([String; CHOICES.len()]);
+pub(super) struct Choices(BTreeMap<&'static str, String>);
 
 impl Choices {
     /// Those of a configuration with every choice in it.
@@ -141,51 +147,81 @@ impl Choices {
 
     /// Takes over those that these sections make.
     fn overrule(&mut self, sections: &Table) {
-        for (choice, word) in CHOICES.iter().zip(&mut self.0) {
-            if let Some(chosen) = word_of(sections, choice) {
-                *word = chosen.to_owned();
+        for choice in choices() {
+            if let Some(chosen) = value_at(sections, &split(choice)).and_then(Value::as_str) {
+                self.0.insert(choice, chosen.to_owned());
             }
         }
     }
 
     fn word(&self, choice: &str) -> &str {
-        let place = CHOICES.iter().position(|known| *known == choice);
-        &self.0[place.expect("readers are given by the choices of this list")]
+        self.0.get(choice).map_or("", String::as_str)
     }
 
-    /// Whether anybody reads `key`, `section.key`.
-    fn read(&self, key: &str) -> bool {
+    fn is_one_of(&self, choice: &str, words: &[&str]) -> bool {
+        let word = self.word(choice);
         // An unknown data set is refused with the known ones, where it is loaded.
-        let unknown = !datasets::names().contains(&self.word(DATASET));
-        let holds = |choice: &str, words: &[&str]| {
-            choice == DATASET && unknown || words.contains(&self.word(choice))
-        };
-        let mut readers = readers_of(key).peekable();
-        readers.peek().is_none()
-            || readers.any(|readers| {
-                readers
-                    .when
-                    .iter()
-                    .all(|(choice, words)| holds(choice, words))
-            })
+        let unknown = choice == data::DATASET && !datasets::names().contains(&word);
+        unknown || words.contains(&word)
     }
 
-    /// Takes out of the sections what nobody reads.
+    /// Whether anybody reads this key.
+    fn read(&self, key: &str) -> bool {
+        let readers = readers_of(key);
+        let all = |when: &When| {
+            let mut when = when.iter();
+            when.all(|(choice, words)| self.is_one_of(choice, words))
+        };
+        readers.is_empty() || readers.iter().any(all)
+    }
+
+    /// What a short form, `section.key`, stands for: the key of its name in the table of what is chosen.
+    pub(super) fn spelled_out(&self, key: &str) -> Option<String> {
+        let (section, name) = key.split_once('.')?;
+        let chosen =
+            |table: &&str| owner(section, table).is_some_and(|choice| self.word(choice) == *table);
+        let table = tables_of_short_form(key).into_iter().find(chosen)?;
+        Some(format!("{section}.{table}.{name}"))
+    }
+
+    /// Takes out of the sections what nobody reads, and tables with nothing in them.
     pub(super) fn drop_unread(&self, sections: &mut Table) {
         for (section, keys) in sections {
-            if let Some(keys) = keys.as_table_mut() {
-                keys.retain(|key, _| self.read(&format!("{section}.{key}")));
-            }
+            let Some(keys) = keys.as_table_mut() else {
+                continue;
+            };
+            keys.retain(|key, value| match value.as_table_mut() {
+                Some(table) => {
+                    table.retain(|name, _| self.read(&format!("{section}.{key}.{name}")));
+                    !table.is_empty()
+                }
+                None => self.read(&format!("{section}.{key}")),
+            });
         }
+    }
+
+    /// What is chosen of that on which it depends whether `key` is read, in words.
+    fn described(&self, key: &str) -> String {
+        let readers = readers_of(key);
+        let matters = |choice: &str| readers.iter().flatten().any(|(of, _)| *of == choice);
+        let chosen = choices().filter(|choice| matters(choice));
+        let chosen = chosen.map(|choice| format!("`{choice}` is {}", self.word(choice)));
+        chosen.collect::<Vec<_>>().join(" and ")
     }
 }
 
-fn word_of<'a>(sections: &'a Table, choice: &str) -> Option<&'a str> {
-    let (section, key) = choice.split_once('.')?;
-    sections.get(section)?.get(key)?.as_str()
+pub(super) fn split(key: &str) -> Vec<&str> {
+    key.split('.').collect()
 }
 
-/// Refuses a key that nobody reads, by the rule above. Returns the choices of all layers together.
+pub(super) fn value_at<'a>(sections: &'a Table, path: &[&str]) -> Option<&'a Value> {
+    let (first, below) = path.split_first()?;
+    let mut names = below.iter();
+    names.try_fold(sections.get(*first)?, |value, name| value.get(name))
+}
+
+/// Refuses a key that nobody reads, by the rule above, and one that a layer gives twice. Returns the choices of all
+/// layers together.
 pub(super) fn check(layers: &[Layer]) -> Result<Choices, ConfigError> {
     let mut so_far = Choices::default();
     let heights: Vec<Choices> = layers
@@ -196,9 +232,11 @@ pub(super) fn check(layers: &[Layer]) -> Result<Choices, ConfigError> {
         })
         .collect();
     for (height, layer) in layers.iter().enumerate() {
+        let from_here = &heights[height..];
+        check_spellings(layer, from_here)?;
         let unread: Vec<(&str, &str)> = layer
-            .origins()
-            .filter(|(key, _)| !heights[height..].iter().any(|choices| choices.read(key)))
+            .needed()
+            .filter(|(key, _)| !from_here.iter().any(|choices| choices.read(key)))
             .collect();
         if let Some((key, origin)) = unread.first() {
             return Err(ConfigError::Unread(Box::new(UnreadKey {
@@ -213,26 +251,32 @@ pub(super) fn check(layers: &[Layer]) -> Result<Choices, ConfigError> {
     Ok(so_far)
 }
 
+/// Refuses a short form beside what it stands for, under the choices of this layer and those above it.
+fn check_spellings(layer: &Layer, heights: &[Choices]) -> Result<(), ConfigError> {
+    for (key, origin) in layer.given() {
+        let mut meanings = heights
+            .iter()
+            .filter_map(|choices| choices.spelled_out(key));
+        let twice = meanings.find(|meaning| value_at(layer.sections(), &split(meaning)).is_some());
+        if let Some(meaning) = twice {
+            return Err(ConfigError::TwoSpellings {
+                origin: origin.to_owned(),
+                short_form: key.to_owned(),
+                key: meaning,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Who reads `key`, in words.
 fn described(key: &str) -> String {
-    let all = readers_of(key).map(|readers| {
-        let when = readers.when.iter();
-        let when = when.map(|(choice, words)| format!("`{choice}` = {}", words.join(" | ")));
+    let words = |(choice, words): &(&str, Vec<&str>)| format!("`{choice}` = {}", words.join(" | "));
+    let all = readers_of(key).into_iter().map(|when| {
+        let when = when.iter().map(words);
         when.collect::<Vec<_>>().join(" and ")
     });
     all.collect::<Vec<_>>().join(", or ")
-}
-
-impl Choices {
-    /// What is chosen of that on which it depends whether `key` is read, in words.
-    fn described(&self, key: &str) -> String {
-        let matters = |choice: &str| {
-            readers_of(key).any(|readers| readers.when.iter().any(|(of, _)| *of == choice))
-        };
-        let chosen = CHOICES.into_iter().filter(|choice| matters(choice));
-        let chosen = chosen.map(|choice| format!("`{choice}` is {}", self.word(choice)));
-        chosen.collect::<Vec<_>>().join(" and ")
-    }
 }
 
 #[cfg(test)]
@@ -240,22 +284,64 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// The table is of words, so nothing but this finds one that is spelled wrong.
+    /// The rules are of words, so nothing but this finds one that is spelled wrong.
     #[test]
-    fn every_key_and_every_word_of_the_table_is_one_of_the_configuration() {
-        for readers in READERS {
-            for (choice, words) in readers.when {
-                for word in *words {
-                    let known = match *choice {
-                        DATASET => datasets::names().contains(word),
-                        _ => Layer::from_assignments(&[format!("{choice}={word}")]).is_ok(),
+    fn every_key_and_every_word_of_the_rules_is_one_of_the_configuration() {
+        let key = |key: &str| matches!(schema::at(&split(key)), Some(entry) if !is_table(entry));
+        for rules in &RULES {
+            assert!(schema::at(&[rules.section]).is_some(), "{}", rules.section);
+            for choice in rules.choices {
+                assert!(choice.starts_with(rules.section) && key(choice), "{choice}");
+            }
+            for name in rules.alternatives.iter().copied().flatten() {
+                assert!(key(&format!("{}.{name}", rules.section)), "{name}");
+            }
+            for readers in rules.readers {
+                for (choice, words) in readers.when {
+                    let Some(Entry::Word(known)) = schema::at(&split(choice)) else {
+                        panic!("{choice} is no choice");
                     };
-                    assert!(known, "{choice} = {word}");
+                    assert!(words.iter().all(|word| known.contains(word)), "{words:?}");
+                }
+                assert!(readers.keys.iter().all(|name| key(name)));
+            }
+            for readers in rules.by_kind {
+                assert!(LayerKind::ALL.iter().any(|kind| (readers.reads)(*kind)));
+                assert!(readers.keys.iter().all(|name| key(name)));
+            }
+        }
+    }
+
+    fn is_table(entry: Entry) -> bool {
+        matches!(entry, Entry::Table(_))
+    }
+
+    #[test]
+    fn every_table_is_named_after_a_word_of_its_section() {
+        for rules in &RULES {
+            for table in schema::tables(rules.section) {
+                let Some(choice) = owner(rules.section, table) else {
+                    panic!("no choice of {} has the word {table}", rules.section);
+                };
+                if choice == data::DATASET {
+                    assert!(datasets::names().contains(&table), "{table}");
                 }
             }
-            for key in readers.keys {
-                let error = Layer::from_assignments(&[format!("{key}=[]")]).unwrap_err();
-                assert!(!error.to_string().contains("unknown"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_short_form_leads_to_tables_of_one_choice_and_is_no_key_itself() {
+        for rules in &RULES {
+            for name in rules.short_forms {
+                assert_eq!(schema::at(&[rules.section, name]), None, "{name}");
+                let tables = tables_of_short_form(&format!("{}.{name}", rules.section));
+                let mut owners: Vec<_> = tables
+                    .iter()
+                    .map(|table| owner(rules.section, table))
+                    .collect();
+                owners.dedup();
+                assert_eq!(owners.len(), 1, "{name}");
             }
         }
     }
@@ -265,11 +351,9 @@ mod tests {
         let mut sections = Table::try_from(Config::default()).unwrap();
         let before = sections.clone();
         Choices::of(&before).drop_unread(&mut sections);
-        assert!(sections["model"].get("r_max").is_some());
-        assert!(sections["model"].get("expand").is_none());
-        assert!(sections["compress"].get("fraction").is_none());
-        for choice in CHOICES {
-            assert!(word_of(&sections, choice).is_some(), "{choice}");
-        }
+        let there = |key| value_at(&sections, &split(key)).is_some();
+        assert!(there("model.lru.r_max") && there("data.digits.train_examples"));
+        assert!(!there("model.mamba") && !there("compress.fraction") && !there("data.imdb"));
+        assert!(choices().all(there));
     }
 }

@@ -14,8 +14,9 @@ use subnormals::Subnormals;
 
 use super::{Coefficients, Moments, Parameter};
 
-/// Elements that a thread updates at a time.
-const PIECE: usize = 1 << 14;
+/// Elements that a thread updates at a time: 256 KiB of value, gradient and moments, which a cache of the second level
+/// holds. A smaller parameter is updated by one thread, since handing out less costs more than it saves.
+const PIECE_LENGTH: usize = 1 << 14;
 
 /// Updates a parameter of `f32` on the native CPU; says whether it was one.
 pub(super) fn update<B: Backend>(
@@ -41,10 +42,18 @@ fn update_flex(coefficients: &Coefficients, parameter: &mut Parameter<Flex>) {
         [&mut parameter.value, &mut *first, &mut *second].map(take);
     value
         .storage_mut::<f32>()
-        .par_chunks_mut(PIECE)
-        .zip(gradient.storage::<f32>().par_chunks(PIECE))
-        .zip(first_moment.storage_mut::<f32>().par_chunks_mut(PIECE))
-        .zip(second_moment.storage_mut::<f32>().par_chunks_mut(PIECE))
+        .par_chunks_mut(PIECE_LENGTH)
+        .zip(gradient.storage::<f32>().par_chunks(PIECE_LENGTH))
+        .zip(
+            first_moment
+                .storage_mut::<f32>()
+                .par_chunks_mut(PIECE_LENGTH),
+        )
+        .zip(
+            second_moment
+                .storage_mut::<f32>()
+                .par_chunks_mut(PIECE_LENGTH),
+        )
         .for_each(|(((value, gradient), first), second)| {
             let _flushed = Subnormals::flushed();
             pulp::Arch::new()

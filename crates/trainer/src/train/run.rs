@@ -9,12 +9,12 @@ use compress_schedule::{Decision, LayerSpectrum, Observation, ParameterCount};
 use datasets::{Dataset, SequenceSet};
 use hsv::Selection as StateSelection;
 use serde::Serialize;
-use ssm_core::{Dropout, Model, NamedTensors, TrainingBackend};
+use ssm_core::{Dropout, Method, Model, NamedTensors, TrainingBackend};
 use tracing::{info, warn};
 
 use super::state::{Best, BestWeights, Progress, parameters, save_best};
 use super::{Ending, TrainError};
-use crate::bridge::{self, Calibration, Examined, LayerReport, Method, Treatment};
+use crate::bridge::{self, Calibration, Examined, LayerReport, Treatment};
 use crate::checkpoint::{Checkpoint, Moment};
 use crate::config::{Config, Selection};
 use crate::data::{self, BatchOrder};
@@ -236,7 +236,7 @@ impl<B: TrainingBackend> Training<'_, B> {
                         seed: seed.wrapping_add(self.progress.step),
                     },
                 },
-                estimate: compress.gramian.into(),
+                estimate: compress.gramian,
             },
             optimizer_state: compress.optimizer_state,
         }
@@ -340,7 +340,7 @@ impl<B: TrainingBackend> Training<'_, B> {
     }
 
     /// The training examples that layers are tried on.
-    fn calibration(&self) -> Calibration<B::InnerBackend> {
+    fn calibration(&self) -> Calibration<B::Inner> {
         let (train, asked) = (&self.data.train, self.config.compress.calibration_examples);
         let examples = 0..asked.min(train.len());
         Calibration {

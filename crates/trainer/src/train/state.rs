@@ -113,7 +113,7 @@ impl<B: TrainingBackend> Restored<B> {
         data: &Dataset,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        let model = model::init(&model::sizes(config, data.shape), config, device);
+        let model = model::init(&model::architecture(config, data.shape), config, device);
         let schedule = config.schedule()?;
         let (fixed, per_state) = parameters(&model);
         let count = ParameterCount {
@@ -166,11 +166,12 @@ impl<B: TrainingBackend> Restored<B> {
             mismatch,
         };
         let model = Model::from_tensors(loaded.model, device).map_err(TrainError::ResumeWeights)?;
-        let wanted = model::sizes(config, data.shape);
-        if !model.config().equals_but_for_states(&wanted) {
+        let wanted = model::architecture(config, data.shape).sizes();
+        if !model.sizes().equals_but_for_states(&wanted) {
             return Err(mismatch("the model has other sizes"));
         }
-        let optimizer = AdamW::from_tensors(optimizer_config(config), &loaded.optimizer, device)
+        let optimizer = AdamW::new(optimizer_config(config))
+            .with_tensors(&loaded.optimizer, device)
             .ok_or_else(|| mismatch("the optimizer state is incomplete"))?;
         let snapshot = loaded
             .snapshot

@@ -6,7 +6,7 @@
 //! `MambaConfig` of the authors' mamba-ssm 2 with the arguments of `Mamba` and `Mamba2` in its table `ssm_cfg`.
 
 use serde_json::{Map, Value};
-use ssm_core::{Encoder, MambaConfig, MambaHead, MixerKind, RMS_NORM_EPSILON};
+use ssm_core::{Encoder, Head, ModelSizes, RMS_NORM_EPSILON};
 use thiserror::Error;
 
 /// A configuration that the weights or this program do not fit.
@@ -52,9 +52,36 @@ pub enum ModelConfigError {
 
 /// What the tensors say about a model.
 pub(super) struct Facts<'a> {
-    pub(super) sizes: &'a MambaConfig,
+    sizes: &'a ModelSizes,
+    /// What this program would write down of it.
+    own: Map<String, Value>,
     /// Whether there is a head over tokens, be it the table of the encoder once more.
-    pub(super) token_head: bool,
+    token_head: bool,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn new(sizes: &'a ModelSizes, token_head: bool) -> Result<Self, ModelConfigError> {
+        let Value::Object(own) = serde_json::to_value(sizes)? else {
+            return Err(ModelConfigError::NoObject);
+        };
+        Ok(Self {
+            sizes,
+            own,
+            token_head,
+        })
+    }
+
+    /// A size that the layers of some kinds have.
+    fn own(&self, key: &str) -> Option<usize> {
+        let size = self.own.get(key).and_then(Value::as_u64)?;
+        usize::try_from(size).ok()
+    }
+
+    /// Channels of a mixer.
+    fn channels(&self) -> Option<usize> {
+        let expanded = || Some(self.own("expand")? * self.sizes.hidden_dim);
+        self.own("intermediate_size").or_else(expanded)
+    }
 }
 
 /// Initialization, precision, generation, choices among equivalent kernels, and what files are made by.
@@ -214,23 +241,23 @@ fn compare(
             *value == Value::from(sizes.state_dims.clone()),
             Against::Tensors(format!("{:?}", sizes.state_dims)),
         ),
-        "conv_kernel" | "d_conv" => size(sizes.taps),
-        "intermediate_size" | "d_inner" | "d_ssm" => size(sizes.channels),
-        "expand" => expand(number, table, sizes),
+        "conv_kernel" | "d_conv" => size(facts.own("conv_kernel")?),
+        "intermediate_size" | "d_inner" | "d_ssm" => size(facts.channels()?),
+        "expand" => expand(number, table, facts)?,
         "vocab_size" => vocabulary(number, table, sizes)?,
         "input_size" => match sizes.encoder {
             Encoder::Linear { channels } => size(channels),
             Encoder::Embedding { .. } => return None,
         },
         "num_labels" => match sizes.head {
-            MambaHead::Classes { classes } => size(classes),
-            MambaHead::Tokens { .. } => (true, Against::Tensors(String::new())),
+            Head::Classes { classes } => size(classes),
+            _ => (true, Against::Tensors(String::new())),
         },
         "tie_word_embeddings" | "tie_embeddings" => tied(value, facts),
-        "model_type" | "layer" => kind(value, sizes),
-        "time_step_rank" | "dt_rank" => step_rank(value, sizes),
-        "num_heads" => size(heads(sizes)?),
-        "head_dim" | "headdim" => size(sizes.channels / heads(sizes)?),
+        "model_type" | "layer" => kind(value, facts),
+        "time_step_rank" | "dt_rank" => step_rank(value, facts),
+        "num_heads" => size(facts.own("num_heads")?),
+        "head_dim" | "headdim" => size(facts.own("head_dim")?),
         "n_groups" | "ngroups" => is(Value::from(1)),
         "hidden_act" => (
             value == "silu" || value == "swish",
@@ -260,29 +287,26 @@ fn compare(
     })
 }
 
-fn heads(sizes: &MambaConfig) -> Option<usize> {
-    match sizes.mixer {
-        MixerKind::Dual { heads } => Some(heads),
-        MixerKind::Selective { .. } => None,
-    }
-}
-
 /// Channels are `expand` times the width, unless they are given by themselves and are no multiple of it.
-fn expand(found: Option<f64>, table: &Map<String, Value>, sizes: &MambaConfig) -> (bool, Against) {
-    let (hidden, channels) = (sizes.hidden_dim as f64, sizes.channels as f64);
+fn expand(
+    found: Option<f64>,
+    table: &Map<String, Value>,
+    facts: &Facts<'_>,
+) -> Option<(bool, Against)> {
+    let (hidden, channels) = (facts.sizes.hidden_dim as f64, facts.channels()? as f64);
     let ratio = channels / hidden;
     // As transformers rounds it.
     let product = found.map(|expand| (expand * hidden).floor());
     let rounded = table.contains_key("intermediate_size") && found == Some(ratio.floor());
     let fits = rounded || product == Some(channels);
-    (fits, Against::Tensors(ratio.to_string()))
+    Some((fits, Against::Tensors(ratio.to_string())))
 }
 
 /// The table of tokens has a row for each, and for as many more as make it a multiple of something.
 fn vocabulary(
     found: Option<f64>,
     table: &Map<String, Value>,
-    sizes: &MambaConfig,
+    sizes: &ModelSizes,
 ) -> Option<(bool, Against)> {
     let Encoder::Embedding { vocabulary } = sizes.encoder else {
         return None;
@@ -297,33 +321,37 @@ fn vocabulary(
 fn tied(value: &Value, facts: &Facts<'_>) -> (bool, Against) {
     let expected = match (facts.sizes.head, facts.token_head) {
         // A head over tokens is no part of a classifier.
-        (MambaHead::Classes { .. }, _) => {
+        (Head::Classes { .. } | Head::Pair { .. }, _) => {
             return (value.is_boolean(), Against::Tensors("false".to_owned()));
         }
-        (MambaHead::Tokens { tied: true }, true) => {
+        (Head::Tokens { tied: true }, true) => {
             return (value.is_boolean(), Against::Tensors("true".to_owned()));
         }
-        (MambaHead::Tokens { tied }, _) => tied,
+        (Head::Tokens { tied }, _) => tied,
     };
     (*value == expected, Against::Tensors(expected.to_string()))
 }
 
-fn kind(value: &Value, sizes: &MambaConfig) -> (bool, Against) {
-    let names = match sizes.mixer {
-        MixerKind::Selective { .. } => ["mamba", "Mamba1"],
-        MixerKind::Dual { .. } => ["mamba2", "Mamba2"],
+fn kind(value: &Value, facts: &Facts<'_>) -> (bool, Against) {
+    let own = facts.own.get("model_type").and_then(Value::as_str);
+    let own = own.unwrap_or_default();
+    // In the authors' configurations.
+    let theirs = match own {
+        "mamba" => "Mamba1",
+        "mamba2" => "Mamba2",
+        other => other,
     };
-    let fits = names.iter().any(|name| value == name);
-    (fits, Against::Tensors(format!("\"{}\"", names[0])))
+    let fits = value == own || value == theirs;
+    (fits, Against::Tensors(format!("\"{own}\"")))
 }
 
 /// Mamba-2 has no such rank, whatever its configurations say.
-fn step_rank(value: &Value, sizes: &MambaConfig) -> (bool, Against) {
-    let MixerKind::Selective { step_rank } = sizes.mixer else {
+fn step_rank(value: &Value, facts: &Facts<'_>) -> (bool, Against) {
+    let Some(step_rank) = facts.own("time_step_rank") else {
         return (true, Against::Tensors(String::new()));
     };
     let found = match value.as_str() {
-        Some("auto") => Some(sizes.hidden_dim.div_ceil(16) as f64),
+        Some("auto") => Some(facts.sizes.hidden_dim.div_ceil(16) as f64),
         _ => value.as_f64(),
     };
     let fits = found == Some(step_rank as f64);

@@ -11,8 +11,8 @@ use burn::backend::Flex;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, serialize};
 use ssm_core::{
-    Classifier, ClassifierConfig, Encoder, LruInit, Mamba, MambaConfig, MambaHead, MixerKind,
-    Model, NamedTensor, NamedTensors,
+    Architecture, DualSettings, Encoder, Head, LayerSettings, LruInit, Model, NamedTensor,
+    NamedTensors, SelectiveSettings,
 };
 use trainer::config::BackendKind;
 use trainer::predict::predict;
@@ -111,40 +111,32 @@ fn model(bytes: &mut Bytes<'_>) -> NamedTensors {
         0 => Encoder::Embedding { vocabulary: 3 },
         _ => Encoder::Linear { channels: 2 },
     };
-    let (hidden_dim, state_dims) = (2, vec![2, 3]);
-    let mixer = match kind / 2 % 3 {
-        0 => {
-            let config = ClassifierConfig {
-                encoder,
-                hidden_dim,
-                state_dims,
-                classes: 3,
-            };
-            let init = LruInit {
-                r_min: 0.5,
-                r_max: 0.9,
-                max_phase: 6.0,
-            };
-            return Classifier::<Flex>::init(&config, init, 1, &device).to_tensors();
-        }
-        1 => MixerKind::Selective { step_rank: 1 },
-        _ => MixerKind::Dual { heads: 2 },
+    let layer = match kind / 2 % 3 {
+        0 => LayerSettings::Lru(LruInit::default()),
+        1 => LayerSettings::Mamba(SelectiveSettings {
+            expand: 2,
+            conv_kernel: 2,
+            dt_rank: Some(1),
+        }),
+        _ => LayerSettings::Mamba2(DualSettings {
+            expand: 2,
+            conv_kernel: 2,
+            head_dim: 2,
+        }),
     };
     let head = match (encoder, kind / 6 % 3) {
-        (Encoder::Embedding { .. }, 0) => MambaHead::Tokens { tied: true },
-        (Encoder::Embedding { .. }, 1) => MambaHead::Tokens { tied: false },
-        _ => MambaHead::Classes { classes: 3 },
+        (Encoder::Embedding { .. }, 0) => Head::Tokens { tied: true },
+        (Encoder::Embedding { .. }, 1) => Head::Tokens { tied: false },
+        _ => Head::Classes { classes: 3 },
     };
-    let config = MambaConfig {
+    let architecture = Architecture {
         encoder,
-        hidden_dim,
-        state_dims,
-        channels: 4,
-        taps: 2,
-        mixer,
+        hidden_dim: 2,
+        state_dims: vec![2, 3],
+        layer,
         head,
     };
-    Mamba::<Flex>::init(&config, 1, &device).to_tensors()
+    Model::<Flex>::init(&architecture, 1, &device).to_tensors()
 }
 
 /// Names that a model may have, but not every one has.

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    DiagonalSsm, Packed, Plan, Shape, System, abreast, feed_through, fill_states,
+    DiagonalSystem, Packed, Plan, Shape, System, abreast, feed_through, fill_states,
     packed::{PackedAdjoint, states_to_planes},
     read_panel,
     recurrence::adjoint_scan,
@@ -20,7 +20,7 @@ use crate::cpu::{
 /// Gradients of everything that went into the forward pass, in its shapes.
 pub(crate) struct Gradients<T> {
     pub(crate) input: Vec<T>,
-    pub(crate) system: DiagonalSsm<Vec<T>>,
+    pub(crate) system: DiagonalSystem<Vec<T>>,
     pub(crate) initial_state: Vec<T>,
 }
 

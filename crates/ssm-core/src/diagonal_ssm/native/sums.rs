@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{DiagonalSsm, Plan};
+use super::{DiagonalSystem, Plan};
 use crate::cpu::{COPIED_AT_ONCE, Real, accumulate, sum_of_rows, tile_len, transposed, vectorized};
 
 /// Gradients of the parameters of one group, summed over some batch rows.
@@ -59,7 +59,7 @@ impl<T: Real> Sums<T> {
 }
 
 /// The gradients of all groups in the shapes of the parameters.
-pub(super) fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSsm<Vec<T>> {
+pub(super) fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSystem<Vec<T>> {
     let n = plan.shape.state;
     let [mut lambda_re, mut lambda_im] = [(); 2].map(|()| vec![T::ZERO; n]);
     for i in 0..n {
@@ -75,7 +75,7 @@ pub(super) fn unpack<T: Real>(plan: &Plan, groups: &[Sums<T>]) -> DiagonalSsm<Ve
         let by_channel = by_channel(plan, groups, |sums| &sums.input, plane, T::ONE);
         transposed(&by_channel, n)
     };
-    DiagonalSsm {
+    DiagonalSystem {
         lambda_re,
         lambda_im,
         input_re: input(0),

@@ -6,7 +6,7 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope, gradients};
+use super::{Unit, factor, gelu, gelu_and_slope, gradients};
 use crate::{
     affine::native::{Affine, AffineGradient},
     cpu::{Products, REDUCTION_PIECES, Real, dims, dispatch, tensor},
@@ -72,7 +72,7 @@ pub(super) fn forward<T: Real>(
     unit: &Unit<'_, T>,
     input: &FlexTensor,
     skip: &FlexTensor,
-) -> GatedUnitForward<FlexTensor> {
+) -> FlexTensor {
     let maps = Maps::new(unit);
     let shape: [usize; 3] = dims(input);
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
@@ -98,10 +98,7 @@ pub(super) fn forward<T: Real>(
         );
     // SAFETY: every block writes its part, and the blocks are all there is.
     let output = unsafe { output.assume_init() }.into_vec();
-    GatedUnitForward {
-        output: tensor(output, shape),
-        branches: None,
-    }
+    tensor(output, shape)
 }
 
 /// A block of rows on its way forward.
@@ -145,7 +142,7 @@ pub(super) fn backward<T: Real>(
     unit: &Unit<'_, T>,
     input: &FlexTensor,
     output_gradient: &FlexTensor,
-) -> GatedUnitGradients<FlexTensor> {
+) -> [FlexTensor; 5] {
     let maps = Maps::new(unit);
     let [batch, length, hidden] = dims(input);
     let (x, g) = (input.storage::<T>(), output_gradient.storage::<T>());

@@ -9,7 +9,7 @@ use burn_flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{GatedUnitForward, GatedUnitGradients, Unit, factor, gelu, gelu_and_slope, gradients};
+use super::{Unit, factor, gelu, gelu_and_slope, gradients};
 use crate::{
     affine::native::AffineGradient,
     cpu::{
@@ -26,11 +26,12 @@ const ROWS: usize = 256;
 /// every piece has gradients of its own, 2 MiB at 512 channels.
 const PIECES: usize = 8;
 
+/// The output and both branches.
 pub(super) fn forward<T: Real>(
     unit: &Unit<'_, T>,
     input: &FlexTensor,
     skip: &FlexTensor,
-) -> GatedUnitForward<FlexTensor> {
+) -> (FlexTensor, [FlexTensor; 2]) {
     let (hidden, shape): (_, [usize; 3]) = (unit.hidden(), dims(input));
     let (x, skip) = (input.storage::<T>(), skip.storage::<T>());
     let weights = [unit.weights.value_weight, unit.weights.gate_weight]
@@ -62,10 +63,8 @@ pub(super) fn forward<T: Real>(
     // SAFETY: every block writes its part of all three, and the blocks are all there is.
     let [output, value, gate] =
         [output, value, gate].map(|tensor| unsafe { tensor.assume_init() }.into_vec());
-    GatedUnitForward {
-        output: tensor(output, shape),
-        branches: Some([value, gate].map(|branch| tensor(branch, shape))),
-    }
+    let branches = [value, gate].map(|branch| tensor(branch, shape));
+    (tensor(output, shape), branches)
 }
 
 /// A block of rows on its way forward.
@@ -126,7 +125,7 @@ pub(super) fn backward<T: Real>(
     input: &FlexTensor,
     branches: &[FlexTensor; 2],
     output_gradient: &FlexTensor,
-) -> GatedUnitGradients<FlexTensor> {
+) -> [FlexTensor; 5] {
     let (hidden, shape): (_, [usize; 3]) = (unit.hidden(), dims(input));
     let (x, g) = (input.storage::<T>(), output_gradient.storage::<T>());
     let branches = branches.each_ref().map(FlexTensor::storage::<T>);

@@ -11,19 +11,18 @@ use super::{
 };
 use crate::{
     cpu::{MatrixRef, Real, add_assign, dims, dispatch, dot, sum, sum_of_parts, tensor},
-    ssd::Ssd,
+    ssd::SsdParts,
 };
 
-pub(super) fn backward<T: Real>(
-    map: &Ssd<FlexTensor>,
+/// Gradients of the parts in their order.
+pub(crate) fn backward<T: Real>(
+    map: &SsdParts<FlexTensor>,
     chunk_states: &FlexTensor,
     output_gradient: &FlexTensor,
-) -> Ssd<FlexTensor> {
+) -> [FlexTensor; 6] {
     let (plan, groups) = (Plan::new(map), map.groups);
-    let map = Ssd::of_parts(map.parts().map(FlexTensor::to_contiguous), groups);
-    let [states, gradient] = [chunk_states, output_gradient].map(FlexTensor::to_contiguous);
-    let (parts, gradient) = (Parts::<T>::new(&map), gradient.storage::<T>());
-    let states = states.storage::<T>();
+    let (parts, gradient) = (Parts::<T>::new(map), output_gradient.storage::<T>());
+    let states = chunk_states.storage::<T>();
     let unit_states = plan.chunks() * plan.block_heads() * plan.head_states();
     let (wide, heads, vectors) = (plan.block_width(), plan.block_heads(), plan.block_vectors());
 
@@ -74,15 +73,14 @@ pub(super) fn backward<T: Real>(
     };
     let input = side_by_side(of_input, plan.blocks, wide);
     let step = side_by_side(of_step, plan.blocks, heads);
-    Ssd {
-        input: tensor(input, dims::<4>(&map.input)),
-        step: tensor(step, dims::<3>(&map.step)),
-        decay: per_head(0),
-        input_vector: tensor(of_vector(of_b), dims::<3>(&map.input_vector)),
-        output_vector: tensor(of_vector(of_c), dims::<3>(&map.output_vector)),
-        feedthrough: per_head(1),
-        groups,
-    }
+    [
+        tensor(input, dims::<4>(&map.input)),
+        tensor(step, dims::<3>(&map.step)),
+        per_head(0),
+        tensor(of_vector(of_b), dims::<3>(&map.input_vector)),
+        tensor(of_vector(of_c), dims::<3>(&map.output_vector)),
+        per_head(1),
+    ]
 }
 
 /// Buffers for one chunk.

@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{
     cpu::{MatrixRef, Real, dims, dispatch, tensor},
-    ssd::{Ssd, SsdForward},
+    ssd::SsdParts,
 };
 
-pub(super) fn forward<T: Real>(map: &Ssd<FlexTensor>) -> SsdForward<FlexTensor> {
+/// The output, and the states before every chunk.
+pub(crate) fn forward<T: Real>(map: &SsdParts<FlexTensor>) -> [FlexTensor; 2] {
     let plan = Plan::new(map);
-    let map = Ssd::of_parts(map.parts().map(FlexTensor::to_contiguous), map.groups);
-    let (parts, shape): (_, [usize; 4]) = (Parts::<T>::new(&map), dims(&map.input));
+    let (parts, shape): (_, [usize; 4]) = (Parts::<T>::new(map), dims(&map.input));
     let unit = plan.length * plan.block_width();
     let block_states = plan.block_heads() * plan.head_states();
     let unit_states = plan.chunks() * block_states;
@@ -46,10 +46,10 @@ pub(super) fn forward<T: Real>(map: &Ssd<FlexTensor>) -> SsdForward<FlexTensor> 
     let [output, chunk_states] =
         [output, chunk_states].map(|values| unsafe { values.assume_init() }.into_vec());
     let states = [plan.units() * plan.chunks(), block_states];
-    SsdForward {
-        output: tensor(side_by_side(output, plan.blocks, plan.block_width()), shape),
-        chunk_states: tensor(chunk_states, states),
-    }
+    [
+        tensor(side_by_side(output, plan.blocks, plan.block_width()), shape),
+        tensor(chunk_states, states),
+    ]
 }
 
 /// Buffers for one chunk.

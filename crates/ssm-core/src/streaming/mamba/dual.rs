@@ -5,8 +5,11 @@ use std::f32::consts::LOG2_E;
 use burn::tensor::backend::Backend;
 use pulp::Scalar;
 
-use super::super::{matrix::LaneMatrix, values};
-use super::parts::{Filters, Memory, MixerScratch, RmsNorm, advance_state, reserve, silu};
+use super::super::{matrix::LaneMatrix, rms_norm::RmsNorm, values};
+use super::{
+    Mixer,
+    parts::{Filters, Memory, MixerScratch, advance_state, resize, silu},
+};
 use crate::{cpu::Real, mamba::DualMixer};
 
 /// The weights of a [`DualMixer`].
@@ -47,11 +50,6 @@ impl Dual {
         }
     }
 
-    pub(super) fn memory(&self) -> Memory {
-        let state = self.vector() / self.groups();
-        Memory::new(&self.filters, state * self.channels)
-    }
-
     /// Groups of heads with B and C of their own.
     fn groups(&self) -> usize {
         match &self.maps {
@@ -67,19 +65,27 @@ impl Dual {
             None => (self.filters.channels() - self.channels) / 2,
         }
     }
+}
 
-    pub(super) fn reserve(&self, scratch: &mut MixerScratch) {
-        reserve(&mut scratch.projected, self.in_proj.rows());
-        reserve(&mut scratch.convolved, self.filters.channels());
-        reserve(&mut scratch.parameters, 2 * self.vector());
-        for values in [&mut scratch.driven, &mut scratch.decay, &mut scratch.output] {
-            reserve(values, self.channels);
-        }
+impl Mixer for Dual {
+    fn memory(&self) -> Memory {
+        let state = self.vector() / self.groups();
+        Memory::new(&self.filters, state * self.channels)
     }
 
-    /// `[hidden]` to the same.
+    fn scratch(&self) -> MixerScratch {
+        let mut scratch = MixerScratch::default();
+        resize(&mut scratch.projected, self.in_proj.rows());
+        resize(&mut scratch.convolved, self.filters.channels());
+        resize(&mut scratch.parameters, 2 * self.vector());
+        for values in [&mut scratch.driven, &mut scratch.decay, &mut scratch.output] {
+            resize(values, self.channels);
+        }
+        scratch
+    }
+
     #[inline(always)]
-    pub(super) fn advance(
+    fn advance(
         &self,
         memory: &mut Memory,
         scratch: &mut MixerScratch,

@@ -4,10 +4,7 @@ use burn::tensor::backend::Backend;
 use pulp::Scalar;
 
 use super::super::values;
-use crate::{
-    cpu::Real,
-    mamba::{self, Conv1d, RMS_NORM_EPSILON},
-};
+use crate::{cpu::Real, mamba::Conv1d};
 
 /// What a mixer remembers of the steps before.
 #[derive(Clone, Debug)]
@@ -33,7 +30,7 @@ impl Memory {
     }
 }
 
-/// Values within a mixer, with room for the largest one of a model.
+/// Values within a mixer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MixerScratch {
     /// By the projection in front.
@@ -53,8 +50,8 @@ pub(super) struct MixerScratch {
 }
 
 /// Makes room for `len` values.
-pub(super) fn reserve(values: &mut Vec<f32>, len: usize) {
-    values.resize(values.len().max(len), 0.0);
+pub(super) fn resize(values: &mut Vec<f32>, len: usize) {
+    values.resize(len, 0.0);
 }
 
 /// x / (1 + e^-x).
@@ -101,42 +98,6 @@ impl Filters {
         }
         for y in output {
             *y = silu(*y);
-        }
-    }
-}
-
-/// x / √(mean x² + ε) ∘ w.
-#[derive(Debug)]
-pub(super) struct RmsNorm {
-    weight: Vec<f32>,
-}
-
-/// Squares that are summed apart, so that an addition need not wait for the one before.
-const APART: usize = 16;
-
-impl RmsNorm {
-    pub(super) fn new<B: Backend>(norm: &mamba::RmsNorm<B>) -> Self {
-        Self {
-            weight: values(norm.weight.val()),
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn apply(&self, input: &[f32], output: &mut [f32]) {
-        let mut sums = [0.0; APART];
-        let (pieces, rest) = input.as_chunks::<APART>();
-        for piece in pieces {
-            for (sum, x) in sums.iter_mut().zip(piece) {
-                *sum += x * x;
-            }
-        }
-        for (sum, x) in sums.iter_mut().zip(rest) {
-            *sum += x * x;
-        }
-        let mean = sums.iter().sum::<f32>() / input.len() as f32;
-        let scale = 1.0 / (mean + RMS_NORM_EPSILON as f32).sqrt();
-        for ((y, x), weight) in output.iter_mut().zip(input).zip(&self.weight) {
-            *y = x * scale * weight;
         }
     }
 }

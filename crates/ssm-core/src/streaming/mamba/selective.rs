@@ -6,7 +6,10 @@ use burn::tensor::backend::Backend;
 use pulp::Scalar;
 
 use super::super::{affine::Affine, matrix::LaneMatrix, values};
-use super::parts::{Filters, Memory, MixerScratch, advance_state, reserve, silu};
+use super::{
+    Mixer,
+    parts::{Filters, Memory, MixerScratch, advance_state, resize, silu},
+};
 use crate::{cpu::Real, mamba::SelectiveMixer};
 
 /// The weights of a [`SelectiveMixer`].
@@ -41,15 +44,18 @@ impl Selective {
     fn channels(&self) -> usize {
         self.feedthrough.len()
     }
+}
 
-    pub(super) fn memory(&self) -> Memory {
+impl Mixer for Selective {
+    fn memory(&self) -> Memory {
         Memory::new(&self.filters, self.rates.len())
     }
 
-    pub(super) fn reserve(&self, scratch: &mut MixerScratch) {
+    fn scratch(&self) -> MixerScratch {
+        let mut scratch = MixerScratch::default();
         let channels = self.channels();
-        reserve(&mut scratch.projected, 2 * channels);
-        reserve(&mut scratch.parameters, self.x_proj.rows());
+        resize(&mut scratch.projected, 2 * channels);
+        resize(&mut scratch.parameters, self.x_proj.rows());
         for values in [
             &mut scratch.convolved,
             &mut scratch.step,
@@ -57,13 +63,13 @@ impl Selective {
             &mut scratch.decay,
             &mut scratch.output,
         ] {
-            reserve(values, channels);
+            resize(values, channels);
         }
+        scratch
     }
 
-    /// `[hidden]` to the same.
     #[inline(always)]
-    pub(super) fn advance(
+    fn advance(
         &self,
         memory: &mut Memory,
         scratch: &mut MixerScratch,

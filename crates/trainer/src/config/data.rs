@@ -1,0 +1,94 @@
+//! Section `data`: what is learned.
+//!
+//! Every data set has a table of its own options, `[data.imdb]` and so on.
+
+use std::path::PathBuf;
+
+use datasets::digits::DigitsOptions;
+use datasets::imdb::ImdbOptions;
+use datasets::selective_copy::SelectiveCopyOptions;
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+use super::range::{option, require};
+use super::readers::Rules;
+
+/// The choice of a data set. Its words are those that the data sets go by; one that is unknown is refused where it is
+/// loaded.
+pub(super) const DATASET: &str = "data.dataset";
+
+pub(super) const RULES: Rules = Rules {
+    section: "data",
+    choices: &[DATASET],
+    short_forms: &[
+        "length",
+        "copies",
+        "vocabulary",
+        "train_examples",
+        "test_examples",
+    ],
+    ..Rules::NONE
+};
+
+/// Section `data`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Name of the data set, such as `digits` (generated, nothing to download) or `mnist`.
+    pub dataset: String,
+    /// Folder that holds the data set's files. Without it, the caller looks elsewhere (`COMPRESSM_DATA_DIR`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Share of the training examples held out for validation, in `(0, 1)`.
+    pub validation_fraction: f64,
+    /// Options of `imdb`.
+    pub imdb: ImdbOptions,
+    /// Options of `digits`.
+    pub digits: DigitsOptions,
+    /// Options of `selective-copy`.
+    #[serde(rename = "selective-copy")]
+    pub selective_copy: SelectiveCopyOptions,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            dataset: "digits".to_owned(),
+            dir: None,
+            validation_fraction: 0.1,
+            imdb: ImdbOptions::default(),
+            digits: DigitsOptions::default(),
+            selective_copy: SelectiveCopyOptions::default(),
+        }
+    }
+}
+
+impl DataConfig {
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        require(
+            !self.dataset.is_empty() && self.dataset.chars().all(letter),
+            "data.dataset",
+            format!("{:?}", self.dataset),
+            "a data set's name has lowercase letters, digits, `-` and `_`",
+        )?;
+        require(
+            self.dir
+                .as_ref()
+                .is_none_or(|dir| !dir.as_os_str().is_empty()),
+            "data.dir",
+            "\"\"",
+            "give a folder, or leave the key out",
+        )?;
+        let fraction = self.validation_fraction;
+        require(
+            fraction > 0.0 && fraction < 1.0,
+            "data.validation_fraction",
+            fraction,
+            "it must be above 0 and below 1",
+        )?;
+        option("data.imdb", self.imdb.check())?;
+        option("data.digits", self.digits.check())?;
+        option("data.selective-copy", self.selective_copy.check())
+    }
+}
