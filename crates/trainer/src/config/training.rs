@@ -13,7 +13,7 @@ pub(super) const RULES: Rules = Rules {
     section: "training",
     choices: &[SCHEDULE],
     readers: &[Readers {
-        when: &[(SCHEDULE, &["warmup-cosine"])],
+        when: || vec![(SCHEDULE, vec!["warmup-cosine"])],
         keys: &["training.warmup_fraction"],
     }],
     ..Rules::NONE
