@@ -1,9 +1,10 @@
 //! What a check decided for one layer, and why.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use crate::{Budget, Scope};
+use serde::{Deserialize, Serialize};
+
+use crate::{CutReason, PolicyKeep};
 
 /// The outcome of a check for one layer. There is always exactly one, and it says why.
 ///
@@ -50,58 +51,6 @@ impl Decision {
     }
 }
 
-/// What asked for a cut: the policy, and whether the layer was looked at alone.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "reason", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum CutReason {
-    /// [`Policy::Tolerance`](crate::Policy::Tolerance).
-    Tolerance {
-        /// Share of Σσᵢ that may go; of all layers together where they share a budget.
-        tau: f64,
-        /// What the share is of.
-        scope: Scope,
-    },
-    /// [`Policy::Fraction`](crate::Policy::Fraction).
-    Fraction {
-        /// Share of the states that goes.
-        fraction: f64,
-        /// What the share is of.
-        scope: Scope,
-    },
-    /// [`Policy::Target`](crate::Policy::Target).
-    Target {
-        /// What the last check has to reach.
-        budget: Budget,
-        /// Checks to get there, this one included.
-        checks_left: usize,
-        /// Whether the layers share the budget, or shrink alike.
-        scope: Scope,
-    },
-    /// [`Policy::Pragmatic`](crate::Policy::Pragmatic): the cut is on trial.
-    Pragmatic {
-        /// Share of the states that goes.
-        fraction: f64,
-        /// Largest fall in accuracy that lets the cut stand.
-        max_drop: f64,
-        /// What the share is of.
-        scope: Scope,
-    },
-    /// [`Policy::Auto`](crate::Policy::Auto): the ranking has settled.
-    Auto {
-        /// Share of Σσᵢ that may go; of all layers together where they share a budget.
-        tau: f64,
-        /// Rank correlation with the previous snapshot.
-        #[serde(rename = "correlation")]
-        rank_correlation: f64,
-        /// `(σ_k - δ) - (σ_{r+1} + δ)`, positive: what is left between the dominant and the discarded directions
-        /// even if the layer drifts once more as far, in the unit of the spectrum.
-        margin: f64,
-        /// What the share is of.
-        scope: Scope,
-    },
-}
-
 /// Why a check left a layer alone.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -133,46 +82,9 @@ pub enum KeepReason {
         /// First step at which it may be cut again.
         until: u64,
     },
-    /// The layer has no earlier snapshot with the same states to compare with.
-    NoEarlierSnapshot,
-    /// The ranking of the layer's directions still moves.
-    NotSettled {
-        /// By which measure.
-        #[serde(flatten)]
-        cause: Unsettled,
-    },
-    /// The target is met: the model is no larger than it has to be, or what is left of the way is up to layers that
-    /// took no part in this check.
-    TargetMet,
-    /// The target is a step time, and no check has been told how long a step takes.
-    StepTimeUnknown,
-}
-
-/// By which measure a ranking has not settled.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "cause", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Unsettled {
-    /// The modal scores rank the modes in another order than before.
-    RankCorrelation {
-        /// Rank correlation with the previous snapshot.
-        #[serde(rename = "correlation")]
-        rank_correlation: f64,
-        /// The smallest that would do.
-        min_correlation: f64,
-    },
-    /// The modal scores of the two snapshots have no rank correlation.
-    RankCorrelationUnknown,
-    /// A direction on its way out could become a dominant one if the layer drifts once more as far.
-    Margin {
-        /// `(σ_k - δ) - (σ_{r+1} + δ)`, not positive, in the unit of the spectrum.
-        margin: f64,
-        /// The drift `δ`, in the unit of the spectrum.
-        #[serde(rename = "distance")]
-        hankel_distance: f64,
-    },
-    /// How far the layer drifted is not a number, or infinite, or negative.
-    HankelDistanceUnknown,
+    /// The policy has a reason of its own.
+    #[serde(untagged)]
+    Policy(PolicyKeep),
 }
 
 /// As in a table of cuts: `order 256 -> 61  discarded 0.99 %  (tolerance 0.01)`, `order 256 kept  skipped: …`.
@@ -194,56 +106,6 @@ impl fmt::Display for Decision {
             Self::Keep { state_dim, reason } => {
                 write!(f, "order {state_dim} kept  skipped: {reason}")
             }
-        }
-    }
-}
-
-impl fmt::Display for CutReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scope = match self {
-            Self::Tolerance { tau, scope } => {
-                write!(f, "tolerance {tau}")?;
-                scope
-            }
-            Self::Fraction { fraction, scope } => {
-                write!(f, "fraction {fraction}")?;
-                scope
-            }
-            Self::Target {
-                budget,
-                checks_left,
-                scope,
-            } => {
-                match checks_left {
-                    1 => write!(f, "target {budget}, last check")?,
-                    _ => write!(f, "target {budget}, {checks_left} checks left")?,
-                }
-                scope
-            }
-            Self::Pragmatic {
-                fraction,
-                max_drop,
-                scope,
-            } => {
-                write!(f, "fraction {fraction} on trial, max_drop {max_drop}")?;
-                scope
-            }
-            Self::Auto {
-                tau,
-                rank_correlation,
-                margin,
-                scope,
-            } => {
-                write!(
-                    f,
-                    "tolerance {tau}, settled: rank correlation {rank_correlation:.3}, margin {margin:.1e}"
-                )?;
-                scope
-            }
-        };
-        match scope {
-            Scope::Layer => Ok(()),
-            Scope::Global => f.write_str(", all layers together"),
         }
     }
 }
@@ -272,33 +134,7 @@ impl fmt::Display for KeepReason {
             Self::SpectrumIsZero => f.write_str("every Hankel singular value is zero"),
             Self::SpectrumNotFinite => f.write_str("a Hankel singular value is not finite"),
             Self::Cooldown { until } => write!(f, "cooling down until step {until}"),
-            Self::NoEarlierSnapshot => f.write_str("no earlier snapshot of these states"),
-            Self::NotSettled { cause } => write!(f, "not settled: {cause}"),
-            Self::TargetMet => f.write_str("the target is met"),
-            Self::StepTimeUnknown => f.write_str("no step time was measured"),
-        }
-    }
-}
-
-impl fmt::Display for Unsettled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RankCorrelation {
-                rank_correlation,
-                min_correlation,
-            } => write!(
-                f,
-                "rank correlation {rank_correlation:.3}, min_correlation is {min_correlation}"
-            ),
-            Self::RankCorrelationUnknown => f.write_str("the rank correlation is undefined"),
-            Self::Margin {
-                margin,
-                hankel_distance,
-            } => write!(
-                f,
-                "margin {margin:.1e} after drifting by {hankel_distance:.1e}"
-            ),
-            Self::HankelDistanceUnknown => f.write_str("the drift is not a finite number"),
+            Self::Policy(keep) => keep.fmt(f),
         }
     }
 }
@@ -306,20 +142,22 @@ impl fmt::Display for Unsettled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::{auto, fraction, pragmatic, target, tolerance};
+    use crate::{Budget, Scope, Unsettled};
 
-    fn cut(reason: CutReason) -> Decision {
+    fn cut(reason: impl Into<CutReason>) -> Decision {
         Decision::Cut {
             from: 256,
             to: 61,
             discarded_share: 0.0099,
-            reason,
+            reason: reason.into(),
         }
     }
 
-    fn keep(reason: KeepReason) -> Decision {
+    fn keep(reason: impl Into<KeepReason>) -> Decision {
         Decision::Keep {
             state_dim: 256,
-            reason,
+            reason: reason.into(),
         }
     }
 
@@ -327,10 +165,10 @@ mod tests {
     fn all() -> Vec<(Decision, &'static str, &'static str)> {
         use KeepReason as K;
         let (layer, global) = (Scope::Layer, Scope::Global);
-        let unsettled = |cause| keep(K::NotSettled { cause });
+        let unsettled = |cause| keep(auto::Keep::from(cause));
         vec![
             (
-                cut(CutReason::Tolerance {
+                cut(tolerance::Cut {
                     tau: 0.01,
                     scope: layer,
                 }),
@@ -338,7 +176,7 @@ mod tests {
                 "(tolerance 0.01)",
             ),
             (
-                cut(CutReason::Fraction {
+                cut(fraction::Cut {
                     fraction: 0.25,
                     scope: global,
                 }),
@@ -346,7 +184,7 @@ mod tests {
                 "(fraction 0.25, all layers together)",
             ),
             (
-                cut(CutReason::Target {
+                cut(target::Cut {
                     budget: Budget::States { per_layer: 32 },
                     checks_left: 3,
                     scope: layer,
@@ -355,7 +193,7 @@ mod tests {
                 "(target 32 states per layer, 3 checks left)",
             ),
             (
-                cut(CutReason::Target {
+                cut(target::Cut {
                     budget: Budget::Parameters { total: 5000 },
                     checks_left: 1,
                     scope: global,
@@ -364,7 +202,7 @@ mod tests {
                 "(target 5000 parameters, last check, all layers together)",
             ),
             (
-                cut(CutReason::Pragmatic {
+                cut(pragmatic::Cut {
                     fraction: 0.1,
                     max_drop: 0.02,
                     scope: layer,
@@ -373,7 +211,7 @@ mod tests {
                 "(fraction 0.1 on trial, max_drop 0.02)",
             ),
             (
-                cut(CutReason::Auto {
+                cut(auto::Cut {
                     tau: 0.05,
                     rank_correlation: 0.987,
                     margin: 0.125,
@@ -419,7 +257,7 @@ mod tests {
                 "cooling down until step 700",
             ),
             (
-                keep(K::NoEarlierSnapshot),
+                keep(auto::Keep::NoEarlierSnapshot),
                 r#""reason":"no_earlier_snapshot""#,
                 "no earlier snapshot of these states",
             ),
@@ -450,12 +288,12 @@ mod tests {
                 "not settled: the drift is not a finite number",
             ),
             (
-                keep(K::TargetMet),
+                keep(target::Keep::TargetMet),
                 r#""reason":"target_met""#,
                 "the target is met",
             ),
             (
-                keep(K::StepTimeUnknown),
+                keep(target::Keep::StepTimeUnknown),
                 r#""reason":"step_time_unknown""#,
                 "no step time was measured",
             ),

@@ -86,41 +86,16 @@ pub enum ScheduleError {
     /// Neither way to place checks was given.
     #[error("nothing places the checks; give `checks` (how many) or `interval` (steps)")]
     NoSpacing,
-    /// A tolerance outside `[0, 1)`, or NaN.
-    #[error(
-        "`tau` = {tau} is out of range; it is the share of the sum of Hankel singular values that a cut may discard, in [0, 1)"
-    )]
-    TauOutOfRange {
+    /// A parameter of a policy is out of its range, or NaN.
+    #[error("`{key}` = {value} is out of range; {meaning}")]
+    OutOfRange {
+        /// Key of the parameter in a configuration, without that of a section.
+        key: &'static str,
         /// What was given.
-        tau: f64,
+        value: f64,
+        /// What it is, and from where to where it goes.
+        meaning: &'static str,
     },
-    /// A fraction to drop outside `(0, 1)`, or NaN.
-    #[error(
-        "`fraction` = {fraction} is out of range; it is the share of the current states that goes at every check, above 0 and below 1"
-    )]
-    DropOutOfRange {
-        /// What was given.
-        fraction: f64,
-    },
-    /// A fall in accuracy outside `[0, 1]`, or NaN.
-    #[error(
-        "`max_drop` = {max_drop} is out of range; it is the largest fall in validation accuracy that a cut may cause, as a fraction of 1: 0.01 is one point of 100"
-    )]
-    MaxDropOutOfRange {
-        /// What was given.
-        max_drop: f64,
-    },
-    /// A correlation outside `[-1, 1]`, or NaN.
-    #[error(
-        "`min_correlation` = {min_correlation} is out of range; it is a rank correlation, in [-1, 1]"
-    )]
-    MinCorrelationOutOfRange {
-        /// What was given.
-        min_correlation: f64,
-    },
-    /// A target of nothing.
-    #[error("the target is 0; ask for at least 1 state per layer, or 1 parameter")]
-    EmptyBudget,
     /// A target below what the gate leaves in every layer.
     #[error(
         "the target of {per_layer} states per layer is below `min_state` = {min_state}; raise the target or lower `min_state`"
@@ -130,14 +105,6 @@ pub enum ScheduleError {
         per_layer: usize,
         /// Fewest states a layer may be left with.
         min_state: usize,
-    },
-    /// A target time that is zero, negative, infinite or NaN.
-    #[error(
-        "a step time of {milliseconds} ms cannot be a target; give a positive number of milliseconds"
-    )]
-    StepTimeOutOfRange {
-        /// What was given.
-        milliseconds: f64,
     },
     /// A gate outside `[0, 1)`, or NaN.
     #[error(

@@ -142,17 +142,18 @@ fn discarded_share(hsv: &[f64], order: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::Scope;
+    use crate::policy::fraction;
 
     fn flat(states: usize) -> Vec<f64> {
         vec![1.0; states]
     }
 
     fn judge(gate: Gate, states: usize, order: usize, worth: Worth) -> Decision {
-        let reason = CutReason::Fraction {
+        let cut = fraction::Cut {
             fraction: 0.5,
             scope: Scope::Layer,
         };
-        gate.judge(&flat(states), order, reason, worth)
+        gate.judge(&flat(states), order, cut.into(), worth)
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!
 //! ```
 //! use compress_schedule::{
-//!     Decision, Gate, LayerSpectrum, Observation, ParameterCount, Policy, Schedule, Scope, Spacing, StepPoint, Window,
+//!     Decision, Gate, LayerSpectrum, Observation, ParameterCount, Schedule, Scope, Spacing, StepPoint, Tolerance, Window,
 //! };
 //!
 //! // Four checks in the first tenth of 20 000 steps, each discarding at most 5 % of the sum of the spectrum.
@@ -24,7 +24,7 @@
 //!     end: StepPoint::Fraction(0.1),
 //!     spacing: Spacing::Checks(4),
 //! };
-//! let policy = Policy::Tolerance { tau: 0.05 };
+//! let policy = Tolerance { tau: 0.05 };
 //! let mut schedule = Schedule::new(policy, Scope::Layer, Gate::default(), &window, 20_000)?;
 //! assert_eq!(schedule.remaining_checks(), [500, 1000, 1500, 2000]);
 //!
@@ -48,12 +48,12 @@
 //!
 //! | policy | goes to | looks at, beside the spectra |
 //! |---|---|---|
-//! | [`None`](Policy::None) | never cuts | |
-//! | [`Tolerance`](Policy::Tolerance) | the smallest order that discards at most a share of Σσᵢ | |
-//! | [`Fraction`](Policy::Fraction) | a fixed share of the states less, at every check | |
-//! | [`Target`](Policy::Target) | a number of states, of parameters or of milliseconds, in equal ratios | parameter counts, step times |
-//! | [`Pragmatic`](Policy::Pragmatic) | a fraction less, until a cut costs too much accuracy | accuracy before and after each cut |
-//! | [`Auto`](Policy::Auto) | the order of a tolerance, once the ranking has settled | drift since the last snapshot |
+//! | [`NoCuts`] | never cuts | |
+//! | [`Tolerance`] | the smallest order that discards at most a share of Σσᵢ | |
+//! | [`Fraction`] | a fixed share of the states less, at every check | |
+//! | [`Target`] | a number of states, of parameters or of milliseconds, in equal ratios | parameter counts, step times |
+//! | [`Pragmatic`] | a fraction less, until a cut costs too much accuracy | accuracy before and after each cut |
+//! | [`Auto`] | the order of a tolerance, once the ranking has settled | drift since the last snapshot |
 //!
 //! With [`Scope::Global`] the same numbers hold for all layers together: a share of the sum of all spectra, each
 //! normalized by its own sum, or a number of states that go to the layers that need them most.
@@ -62,7 +62,7 @@
 //!
 //! ```
 //! # use compress_schedule::{
-//! #     Gate, LayerSpectrum, Observation, ParameterCount, Policy, Schedule, Scope, Spacing, StepPoint, Window,
+//! #     Gate, LayerSpectrum, Observation, ParameterCount, Pragmatic, Schedule, Scope, Spacing, StepPoint, Window,
 //! # };
 //! # let window = Window {
 //! #     start: StepPoint::Step(0),
@@ -75,7 +75,7 @@
 //! #     parameters: ParameterCount::default(),
 //! #     step_ms: None,
 //! # };
-//! let policy = Policy::Pragmatic { fraction: 0.25, max_drop: 0.01 };
+//! let policy = Pragmatic { fraction: 0.25, max_drop: 0.01 };
 //! let mut schedule = Schedule::new(policy, Scope::Layer, Gate::default(), &window, 20_000)?;
 //! let decisions = schedule.decide(500, &observation)?;
 //! // The trainer keeps a copy of model and optimizer, evaluates, cuts, and evaluates again.
@@ -104,42 +104,48 @@
 //!
 //! # How to add a policy
 //!
-//! A policy is a pure function from one [`Observation`] to an order for every layer. These places change, all but the
-//! last in this crate:
+//! A policy is a pure function from one [`Observation`] to an order for every layer. It is a module in `src/policy`,
+//! of which `tolerance.rs` is a short example, with
 //!
-//! 1. `policy.rs`: a variant of [`Policy`] whose fields carry their unit and range, and an arm in [`Policy::validate`]
-//!    that rejects what lies outside of it.
-//! 2. `decision.rs`: a [`CutReason`] of the same name, and a [`KeepReason`] for every new way to find nothing; the
-//!    compiler asks for their words.
-//! 3. `plan.rs`: an arm in `Check::proposals`, which is given the layers that take part and answers with one proposal
-//!    for each. A rule with mathematics of its own gets a module, as `settled.rs` is one. What it must remember from
-//!    check to check is a field of [`Schedule`], written with it and validated when read.
-//! 4. `tests/laws.rs`: one line in the list of policies. The laws (nothing before the window, no order raised, a
-//!    poisoned spectrum cuts nothing, equal inputs give equal decisions, a schedule read back goes on alike) then hold
-//!    for it too, or fail.
-//! 5. `CHANGELOG.md`. A key in the configuration is one more line in the trainer's `config` module.
+//! 1. a struct of its parameters, each with its unit and range;
+//! 2. a `Key` for each that no other policy has: its name in a configuration and its range;
+//! 3. the struct `Cut`, what a cut is made for, and the enum `Keep`, why none is, where the policy has reasons of its own;
+//!    their fields are those of the files, their `Display` is the words of a table. `nothing!` stands for one that is empty;
+//! 4. `Configured`, the keys that it reads, and `Rule`: the check of the ranges, and one proposal for each layer that takes
+//!    part. What it must remember from check to check is a field of [`Schedule`], written with it and validated when read.
+//!
+//! and a line in `policy.rs`, beside that of the module: its word, its variant and its struct. From there a configuration
+//! takes the word and its keys, a file what it says, and a schedule the rule. A line in the list of `tests/laws.rs`, which
+//! asks for one, holds it to the laws of all policies (nothing before the window, no order raised, a poisoned spectrum cuts
+//! nothing, equal inputs give equal decisions, a schedule read back goes on alike).
 //!
 //! The gate, the cooldown, rounding, the clamping to the current size and the checks of the spectra are the schedule's; a
 //! policy need not repeat them. A policy that searches must be able to find nothing: "keep every state" is `hsv.len()`.
 
+mod check;
 mod decision;
 mod error;
 mod gate;
 mod observation;
-mod plan;
-mod policy;
+pub mod policy;
 mod schedule;
-mod settled;
+mod scope;
 mod share;
 mod step_time;
 mod trial;
 mod window;
 
-pub use decision::{CutReason, Decision, KeepReason, Unsettled};
+pub use decision::{Decision, KeepReason};
 pub use error::{Contradiction, ScheduleError};
 pub use gate::Gate;
 pub use observation::{Drift, LayerSpectrum, Observation, ParameterCount};
-pub use policy::{Budget, Policy, Scope};
+pub use policy::auto::Unsettled;
+pub use policy::target::Budget;
+pub use policy::{
+    Auto, CutReason, Fraction, Key, NoCuts, Policy, PolicyKeep, PolicyKind, Pragmatic, Target,
+    Tolerance,
+};
 pub use schedule::Schedule;
+pub use scope::Scope;
 pub use trial::{Stopped, Verdict};
 pub use window::{Spacing, StepPoint, Window};

@@ -23,7 +23,7 @@ pub struct LayerSpectrum<'a> {
     /// Hankel singular values, largest first, one per state. Their unit does not matter: only shares are compared.
     pub hsv: &'a [f64],
     /// How far the layer moved since its previous snapshot; `None` where there is none with the same states, as at
-    /// the first check and after a cut. Only [`Policy::Auto`](crate::Policy::Auto) looks at it.
+    /// the first check and after a cut. Only [`Auto`](crate::Auto) looks at it.
     pub drift: Option<Drift>,
 }
 

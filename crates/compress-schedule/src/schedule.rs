@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::{Check, Proposal};
 use crate::gate::Worth;
-use crate::plan::{Check, Proposal};
 use crate::step_time::StepTimes;
 use crate::trial::Trial;
 use crate::{
-    Budget, Contradiction, Decision, Gate, KeepReason, LayerSpectrum, Observation, ParameterCount,
+    Contradiction, Decision, Gate, KeepReason, LayerSpectrum, NoCuts, Observation, ParameterCount,
     Policy, ScheduleError, Scope, Stopped, Verdict, Window,
 };
 
@@ -17,13 +17,13 @@ use crate::{
 /// saves it with each checkpoint: read back, it goes on as if the run had never been broken. A checkpoint written at
 /// the step of a check, before `decide`, makes the resumed run do that check; written after it, not again.
 ///
-/// A decided cut that cannot be carried out is reported with [`refused`](Self::refused). With [`Policy::Pragmatic`]
+/// A decided cut that cannot be carried out is reported with [`refused`](Self::refused). With [`Pragmatic`](crate::Pragmatic)
 /// every check that cuts is a trial: while [`needs_verdict`](Self::needs_verdict) says so, the next call is
 /// [`judge`](Self::judge), and every question about a step is an error. A verdict to revert concerns the model, the
 /// optimizer and whatever else the cut changed, but not the schedule: one read back from before the cut would try it
 /// again.
 ///
-/// A schedule with [`Policy::None`] has no checks.
+/// A schedule with [`NoCuts`] has no checks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Saved")]
 pub struct Schedule {
@@ -42,18 +42,19 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Builds the schedule of a run of `total_steps` steps. With [`Policy::None`] the window is not looked at.
+    /// Builds the schedule of a run of `total_steps` steps. With [`NoCuts`] the window is not looked at.
     ///
     /// # Errors
     /// Anything impossible: a policy or gate out of range, a target that the gate forbids, a window without room for
     /// its checks.
     pub fn new(
-        policy: Policy,
+        policy: impl Into<Policy>,
         scope: Scope,
         gate: Gate,
         window: &Window,
         total_steps: u64,
     ) -> Result<Self, ScheduleError> {
+        let policy = policy.into();
         validate(policy, gate)?;
         let checks = if policy.is_active() {
             window.check_steps(total_steps)?
@@ -69,10 +70,10 @@ impl Schedule {
         })
     }
 
-    /// The schedule of a run that never cuts: [`Policy::None`], for which no window is needed.
+    /// The schedule of a run that never cuts: [`NoCuts`], for which no window is needed.
     pub fn without_checks() -> Self {
         Self {
-            policy: Policy::None,
+            policy: NoCuts.into(),
             scope: Scope::default(),
             gate: Gate::default(),
             checks: Vec::new(),
@@ -137,7 +138,7 @@ impl Schedule {
     /// Makes the check at `step`: one decision per layer, in the order of the layers observed. The next check is then
     /// the following one.
     ///
-    /// A layer whose spectrum is not finite or zero, that cools down after a cut, or, with [`Policy::Auto`], has not
+    /// A layer whose spectrum is not finite or zero, that cools down after a cut, or, with [`Auto`](crate::Auto), has not
     /// settled, keeps its states and takes no part in a budget shared by others.
     ///
     /// # Errors
@@ -173,7 +174,7 @@ impl Schedule {
         self.validate_target(&state_dims, observation.parameters)?;
 
         self.last_cuts.resize(layers.len(), None);
-        if self.targets_step_time() {
+        if self.policy.rule().reads_step_times() {
             let states = state_dims.iter().sum();
             self.step_times.record(states, observation.step_ms);
         }
@@ -190,8 +191,7 @@ impl Schedule {
             }
         }
         self.next_index += 1;
-        let on_trial = matches!(self.policy, Policy::Pragmatic { .. });
-        if on_trial && decisions.iter().any(Decision::is_cut) {
+        if self.policy.rule().max_drop().is_some() && decisions.iter().any(Decision::is_cut) {
             self.trial = Trial::Awaited;
         }
         Ok(decisions)
@@ -206,13 +206,13 @@ impl Schedule {
             observation,
             step_times: &self.step_times,
         };
-        let targeted = matches!(self.policy, Policy::Target { .. });
-        let worth = if targeted && check.checks_left == 1 {
+        let rule = self.policy.rule();
+        let worth = if rule.arrives() && check.checks_left == 1 {
             Worth::Waived
         } else {
             Worth::Demanded
         };
-        let proposals = check.proposals(self.policy, barred);
+        let proposals = check.proposals(rule, barred);
         let decide = |(layer, proposal): (&LayerSpectrum<'_>, Proposal)| match proposal {
             Proposal::Keep(reason) => Decision::Keep {
                 state_dim: layer.state_dim,
@@ -244,28 +244,9 @@ impl Schedule {
         state_dims: &[usize],
         parameters: ParameterCount<'_>,
     ) -> Result<(), ScheduleError> {
-        let Policy::Target {
-            budget: Budget::Parameters { total },
-        } = self.policy
-        else {
-            return Ok(());
-        };
-        if parameters.per_state.len() != state_dims.len() {
-            return Err(ScheduleError::ParameterCounts {
-                layers: state_dims.len(),
-                counts: parameters.per_state.len(),
-            });
-        }
-        let smallest = state_dims.iter().map(|&states| self.gate.floor(states));
-        let least = parameters.total(smallest);
-        if u128::from(total) < least {
-            return Err(ScheduleError::ParametersOutOfReach {
-                total,
-                fixed: parameters.fixed,
-                least,
-            });
-        }
-        Ok(())
+        self.policy
+            .rule()
+            .reachable(self.gate, state_dims, parameters)
     }
 
     /// Takes back the cut of a layer that the latest check decided and nobody could carry out: no cooldown starts, and
@@ -299,9 +280,11 @@ impl Schedule {
     /// [`ScheduleError::NoVerdictDue`] unless [`needs_verdict`](Self::needs_verdict),
     /// [`ScheduleError::AccuracyOutOfRange`]. The schedule is then unchanged.
     pub fn judge(&mut self, before: f64, after: f64) -> Result<Verdict, ScheduleError> {
-        let (Trial::Awaited, Policy::Pragmatic { max_drop, .. }, Some(step)) =
-            (self.trial, self.policy, self.latest_check())
-        else {
+        let (Trial::Awaited, Some(max_drop), Some(step)) = (
+            self.trial,
+            self.policy.rule().max_drop(),
+            self.latest_check(),
+        ) else {
             return Err(ScheduleError::NoVerdictDue);
         };
         let verdict = Verdict::of(before, after, max_drop)?;
@@ -325,29 +308,13 @@ impl Schedule {
     fn latest_check(&self) -> Option<u64> {
         self.checks[..self.next_index].last().copied()
     }
-
-    fn targets_step_time(&self) -> bool {
-        let Policy::Target { budget } = self.policy else {
-            return false;
-        };
-        matches!(budget, Budget::StepTime { .. })
-    }
 }
 
 /// Checks policy and gate, each for itself and against each other.
 fn validate(policy: Policy, gate: Gate) -> Result<(), ScheduleError> {
     policy.validate()?;
     gate.validate()?;
-    let min_state = gate.min_state;
-    match policy {
-        Policy::Target {
-            budget: Budget::States { per_layer },
-        } if per_layer < min_state => Err(ScheduleError::TargetBelowMinState {
-            per_layer,
-            min_state,
-        }),
-        _ => Ok(()),
-    }
+    policy.rule().fits(gate)
 }
 
 /// A schedule as it was written, before anyone has checked that it is one.
@@ -385,12 +352,12 @@ impl Saved {
         }
         let cut_last =
             |step: u64| done.last() == Some(&step) && self.last_cuts.contains(&Some(step));
-        let pragmatic = matches!(self.policy, Policy::Pragmatic { .. });
+        let on_trial = self.policy.rule().max_drop().is_some();
         let fits = match self.trial {
             Trial::Idle => true,
-            Trial::Awaited => pragmatic && done.last().is_some_and(|&step| cut_last(step)),
+            Trial::Awaited => on_trial && done.last().is_some_and(|&step| cut_last(step)),
             Trial::Stopped(stopped) => {
-                pragmatic && stopped.verdict.reverted && cut_last(stopped.step)
+                on_trial && stopped.verdict.reverted && cut_last(stopped.step)
             }
         };
         (!fits).then_some(Contradiction::Trial)
@@ -431,14 +398,15 @@ impl TryFrom<Saved> for Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Spacing, StepPoint};
+    use crate::policy::target::Keep;
+    use crate::{Budget, Pragmatic, Spacing, StepPoint, Target, Tolerance};
 
     fn schedule() -> Schedule {
-        with(Policy::Tolerance { tau: 0.1 }, Gate::default())
+        with(Tolerance { tau: 0.1 }, Gate::default())
     }
 
     /// Checks at 10 and 20 of 100 steps.
-    fn with(policy: Policy, gate: Gate) -> Schedule {
+    fn with(policy: impl Into<Policy>, gate: Gate) -> Schedule {
         let window = Window {
             start: StepPoint::Step(0),
             end: StepPoint::Step(20),
@@ -600,15 +568,14 @@ mod tests {
             end: StepPoint::Step(2),
             spacing: Spacing::Checks(0),
         };
-        let none =
-            Schedule::new(Policy::None, Scope::Layer, Gate::default(), &impossible, 5).unwrap();
+        let none = Schedule::new(NoCuts, Scope::Layer, Gate::default(), &impossible, 5).unwrap();
         assert_eq!(none, Schedule::without_checks());
         assert_eq!(none.next_check(), None);
         assert_eq!(none.is_due(5), Ok(false));
     }
 
-    fn target(budget: Budget) -> Policy {
-        Policy::Target { budget }
+    fn target(budget: Budget) -> Target {
+        Target { budget }
     }
 
     #[test]
@@ -686,12 +653,12 @@ mod tests {
         let hsv = [4.0, 2.0, 1.0, 0.5];
         let mut met = with(target(Budget::States { per_layer: 4 }), Gate::default());
         let kept = decide(&mut met, 10, &[layer(&hsv)]).unwrap();
-        assert_eq!(reason(kept[0]), KeepReason::TargetMet);
+        assert_eq!(reason(kept[0]), Keep::TargetMet.into());
 
         let milliseconds = 1.0;
         let mut timed = with(target(Budget::StepTime { milliseconds }), Gate::default());
         let kept = decide(&mut timed, 10, &[layer(&hsv)]).unwrap();
-        assert_eq!(reason(kept[0]), KeepReason::StepTimeUnknown);
+        assert_eq!(reason(kept[0]), Keep::StepTimeUnknown.into());
         let observation = Observation {
             layers: &[layer(&hsv)],
             parameters: ParameterCount::default(),
@@ -733,7 +700,7 @@ mod tests {
     #[test]
     fn a_saved_schedule_that_contradicts_itself_is_refused() {
         use serde_json::json;
-        let pragmatic = Policy::Pragmatic {
+        let pragmatic = Pragmatic {
             fraction: 0.5,
             max_drop: 0.1,
         };

@@ -1,27 +1,51 @@
 //! Laws that hold for every policy in both scopes, on random spectra, windows and runs.
 
 use compress_schedule::{
-    Budget, Decision, Drift, Gate, KeepReason, LayerSpectrum, Observation, ParameterCount, Policy,
-    Schedule, Scope, Spacing, StepPoint, Verdict, Window,
+    Auto, Budget, Decision, Drift, Fraction, Gate, KeepReason, LayerSpectrum, NoCuts, Observation,
+    ParameterCount, Policy, PolicyKind, Pragmatic, Schedule, Scope, Spacing, StepPoint, Target,
+    Tolerance, Verdict, Window,
 };
 use proptest::prelude::*;
+use proptest::strategy::{Union, ValueTree};
 
 /// Every policy in the crate, with parameters in their whole range. A new policy adds one line.
-fn any_policy() -> impl Strategy<Value = Policy> {
-    let auto = (0.0..1.0, -1.0..=1.0).prop_map(|(tau, min_correlation)| Policy::Auto {
+fn policies() -> Vec<BoxedStrategy<Policy>> {
+    let auto = |(tau, min_correlation)| Auto {
         tau,
         min_correlation,
-    });
-    let pragmatic = (0.001..0.999, 0.0..=1.0)
-        .prop_map(|(fraction, max_drop)| Policy::Pragmatic { fraction, max_drop });
-    prop_oneof![
-        Just(Policy::None),
-        (0.0..1.0).prop_map(|tau| Policy::Tolerance { tau }),
-        (0.001..0.999).prop_map(|fraction| Policy::Fraction { fraction }),
-        any_budget().prop_map(|budget| Policy::Target { budget }),
-        pragmatic,
-        auto,
+    };
+    let pragmatic = |(fraction, max_drop)| Pragmatic { fraction, max_drop };
+    vec![
+        all(Just(NoCuts)),
+        all((0.0..1.0).prop_map(|tau| Tolerance { tau })),
+        all((0.001..0.999).prop_map(|fraction| Fraction { fraction })),
+        all(any_budget().prop_map(|budget| Target { budget })),
+        all((0.001..0.999, 0.0..=1.0).prop_map(pragmatic)),
+        all((0.0..1.0, -1.0..=1.0).prop_map(auto)),
     ]
+}
+
+fn all<P: Into<Policy> + std::fmt::Debug>(
+    parameters: impl Strategy<Value = P> + 'static,
+) -> BoxedStrategy<Policy> {
+    parameters.prop_map_into().boxed()
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    Union::new(policies())
+}
+
+#[test]
+fn every_policy_is_held_to_the_laws() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let listed: Vec<PolicyKind> = policies()
+        .into_iter()
+        .map(|policy| {
+            let drawn = policy.new_tree(&mut runner).expect("nothing is filtered");
+            drawn.current().kind()
+        })
+        .collect();
+    assert_eq!(listed, PolicyKind::ALL);
 }
 
 /// Targets that any gate of [`any_gate`] and any model of [`any_script`] can have.
@@ -71,7 +95,7 @@ fn several_spectra() -> impl Strategy<Value = Vec<Vec<f64>>> {
     prop::collection::vec(sorted_spectrum(), 1..5)
 }
 
-/// A layer that has all but stood still, as `Policy::Auto` likes it.
+/// A layer that has all but stood still, as `Auto` likes it.
 fn settled(hsv: &[f64]) -> LayerSpectrum<'_> {
     LayerSpectrum {
         state_dim: hsv.len(),
@@ -84,7 +108,12 @@ fn settled(hsv: &[f64]) -> LayerSpectrum<'_> {
 }
 
 /// Checks at `1..=checks`.
-fn one_check_per_step(policy: Policy, scope: Scope, gate: Gate, checks: u64) -> Schedule {
+fn one_check_per_step(
+    policy: impl Into<Policy>,
+    scope: Scope,
+    gate: Gate,
+    checks: u64,
+) -> Schedule {
     let window = Window {
         start: StepPoint::Step(0),
         end: StepPoint::Step(checks),
@@ -94,7 +123,12 @@ fn one_check_per_step(policy: Policy, scope: Scope, gate: Gate, checks: u64) -> 
 }
 
 /// The decisions of a single check; none if the policy never checks.
-fn decide(policy: Policy, scope: Scope, gate: Gate, layers: &[LayerSpectrum<'_>]) -> Vec<Decision> {
+fn decide(
+    policy: impl Into<Policy>,
+    scope: Scope,
+    gate: Gate,
+    layers: &[LayerSpectrum<'_>],
+) -> Vec<Decision> {
     let mut schedule = one_check_per_step(policy, scope, gate, 1);
     if schedule.next_check().is_none() {
         return Vec::new();
@@ -112,7 +146,12 @@ fn decide(policy: Policy, scope: Scope, gate: Gate, layers: &[LayerSpectrum<'_>]
     decisions.expect("step 1 is due")
 }
 
-fn decide_on(policy: Policy, scope: Scope, gate: Gate, spectra: &[Vec<f64>]) -> Vec<Decision> {
+fn decide_on(
+    policy: impl Into<Policy>,
+    scope: Scope,
+    gate: Gate,
+    spectra: &[Vec<f64>],
+) -> Vec<Decision> {
     let layers: Vec<LayerSpectrum<'_>> = spectra.iter().map(|hsv| settled(hsv)).collect();
     decide(policy, scope, gate, &layers)
 }
@@ -165,7 +204,7 @@ struct Event {
 /// Plays a script. Between any two calls the schedule goes through `keep`.
 fn play(
     script: &Script,
-    policy: Policy,
+    policy: impl Into<Policy>,
     scope: Scope,
     gate: Gate,
     keep: fn(Schedule) -> Schedule,
@@ -305,7 +344,7 @@ proptest! {
         let mut last_cuts = vec![None; script.state_dims.len()];
         for (index, event) in events.iter().enumerate() {
             prop_assert_eq!(event.decisions.len(), script.state_dims.len());
-            let at_target = matches!(policy, Policy::Target { .. }) && index + 1 == script.checks as usize;
+            let at_target = matches!(policy, Policy::Target(_)) && index + 1 == script.checks as usize;
             for (layer, decision) in event.decisions.iter().enumerate() {
                 match *decision {
                     Decision::Keep { state_dim, .. } => prop_assert_eq!(state_dim, event.before[layer]),
@@ -355,7 +394,7 @@ proptest! {
         let open = Gate { min_drop: 0.0, cooldown: 0, ..gate };
         let exact = Gate { order_multiple: 1, ..open };
         // What has settled depends on where the cut is; where a layer has not, the others share its part.
-        prop_assume!(!matches!(policy, Policy::Auto { .. }));
+        prop_assume!(!matches!(policy, Policy::Auto(_)));
         let (rounded, exact) = (decide_on(policy, scope, open, &spectra), decide_on(policy, scope, exact, &spectra));
         for ((rounded, exact), hsv) in rounded.iter().zip(&exact).zip(&spectra) {
             let expected = rounded_up(exact.order(), gate.order_multiple).min(hsv.len());
@@ -367,7 +406,7 @@ proptest! {
     fn what_was_rounded_is_not_rounded_again(gate in any_gate(), hsv in sorted_spectrum(), order in 1_usize..64) {
         let gate = Gate { min_state: 1, ..gate };
         let cut_to = |per_layer| {
-            let policy = Policy::Target { budget: Budget::States { per_layer } };
+            let policy = Target { budget: Budget::States { per_layer } };
             decide(policy, Scope::Layer, gate, &[settled(&hsv)])[0].order()
         };
         prop_assert_eq!(cut_to(cut_to(order)), cut_to(order));
@@ -378,7 +417,7 @@ proptest! {
         scope in any_scope(), cooldown in 2_u64..9, hsv in sorted_spectrum(),
     ) {
         let gate = Gate { cooldown, ..Gate::default() };
-        let mut schedule = one_check_per_step(Policy::Tolerance { tau: 0.5 }, scope, gate, 2);
+        let mut schedule = one_check_per_step(Tolerance { tau: 0.5 }, scope, gate, 2);
         let observation = Observation {
             layers: &[settled(&hsv), settled(&hsv)],
             parameters: ParameterCount::default(),
@@ -417,7 +456,7 @@ proptest! {
         scope in any_scope(), gate in any_gate(), script in any_script(),
         fraction in 0.01..0.9, max_drop in 0.0..0.5,
     ) {
-        let policy = Policy::Pragmatic { fraction, max_drop };
+        let policy = Pragmatic { fraction, max_drop };
         let (schedule, events) = play(&script, policy, scope, gate, |schedule| schedule);
         let reverted = |event: &Event| event.verdict.is_some_and(|verdict| verdict.reverted);
         match events.iter().position(reverted) {
@@ -455,7 +494,7 @@ proptest! {
             prop_assert_eq!(decisions.remove(at), Decision::Keep { state_dim, reason });
             match policy {
                 // The size of the model is what a target is about, and the poisoned layer is part of it.
-                Policy::Target { .. } => prop_assert_eq!(decisions.len(), spectra.len()),
+                Policy::Target(_) => prop_assert_eq!(decisions.len(), spectra.len()),
                 _ => prop_assert_eq!(decisions, decide_on(policy, scope, gate, &spectra)),
             }
         }
@@ -481,7 +520,7 @@ proptest! {
     fn a_larger_tolerance_never_keeps_more(
         scope in any_scope(), gate in any_gate(), spectra in several_spectra(), a in 0.0..1.0, b in 0.0..1.0,
     ) {
-        let decisions = |tau| decide_on(Policy::Tolerance { tau }, scope, gate, &spectra);
+        let decisions = |tau| decide_on(Tolerance { tau }, scope, gate, &spectra);
         for (loose, tight) in decisions(f64::max(a, b)).iter().zip(&decisions(f64::min(a, b))) {
             prop_assert!(loose.order() <= tight.order());
         }
@@ -491,7 +530,7 @@ proptest! {
     fn a_larger_fraction_never_keeps_more(
         scope in any_scope(), gate in any_gate(), hsv in sorted_spectrum(), a in 0.01..0.99, b in 0.01..0.99,
     ) {
-        let decisions = |fraction| decide_on(Policy::Fraction { fraction }, scope, gate, std::slice::from_ref(&hsv));
+        let decisions = |fraction| decide_on(Fraction { fraction }, scope, gate, std::slice::from_ref(&hsv));
         prop_assert!(decisions(f64::max(a, b))[0].order() <= decisions(f64::min(a, b))[0].order());
     }
 
@@ -499,9 +538,9 @@ proptest! {
     fn the_tolerance_bounds_what_is_discarded(
         scope in any_scope(), gate in any_gate(), spectra in several_spectra(), tau in 0.0..1.0, auto in any::<bool>(),
     ) {
-        let policy = match auto {
-            true => Policy::Auto { tau, min_correlation: -1.0 },
-            false => Policy::Tolerance { tau },
+        let policy: Policy = match auto {
+            true => Auto { tau, min_correlation: -1.0 }.into(),
+            false => Tolerance { tau }.into(),
         };
         let shares: Vec<f64> = decide_on(policy, scope, gate, &spectra)
             .iter()
@@ -528,7 +567,7 @@ proptest! {
     ) {
         let spectra: Vec<Vec<f64>> = hsv_sizes.iter().map(|&n| positive_spectrum(n)).collect();
         let gate = Gate { min_drop: 0.0, ..Gate::default() };
-        let decisions = decide_on(Policy::Fraction { fraction }, Scope::Global, gate, &spectra);
+        let decisions = decide_on(Fraction { fraction }, Scope::Global, gate, &spectra);
         let (before, after) = (hsv_sizes.iter().sum::<usize>(), total(&decisions));
         let expected = ((1.0 - fraction) * before as f64).round() as usize;
         prop_assert_eq!(after, expected.max(spectra.len()));
@@ -582,7 +621,7 @@ impl Machine {
         checks: u64,
         state_dims: &[usize],
     ) -> Vec<usize> {
-        let mut schedule = one_check_per_step(Policy::Target { budget }, scope, gate, checks);
+        let mut schedule = one_check_per_step(Target { budget }, scope, gate, checks);
         let mut state_dims = state_dims.to_vec();
         for step in 1..=checks {
             let spectra: Vec<Vec<f64>> = state_dims.iter().map(|&n| positive_spectrum(n)).collect();
@@ -702,7 +741,7 @@ proptest! {
     ) {
         let gate = Gate { min_drop: 0.0, ..Gate::default() };
         let machine = Machine { base_ms: 0.0, ms_per_state: 1.0, fixed: 0, per_state: vec![1; 2] };
-        let policy = Policy::Target { budget: Budget::States { per_layer } };
+        let policy = Target { budget: Budget::States { per_layer } };
         let mut schedule = one_check_per_step(policy, scope, gate, checks);
         let mut state_dims = vec![256, 256];
         let ratio = (per_layer as f64 / 256.0).powf(1.0 / checks as f64);

@@ -55,7 +55,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 
-use compress_schedule::{Policy, Schedule, ScheduleError};
+use compress_schedule::{Schedule, ScheduleError};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -165,14 +165,13 @@ impl Config {
     /// A policy out of range, or checks that do not fit into the run.
     pub fn schedule(&self) -> Result<Schedule, ScheduleError> {
         let compress = &self.compress;
-        let policy = compress.policy();
-        let window = match policy {
+        if !compress.policy.cuts() {
             // Nobody reads the window, so leftovers in it do no harm.
-            Policy::None => return Ok(Schedule::without_checks()),
-            _ => compress.window()?,
-        };
+            return Ok(Schedule::without_checks());
+        }
+        let window = compress.window()?;
         Schedule::new(
-            policy,
+            compress.policy(),
             compress.scope,
             compress.gate(),
             &window,

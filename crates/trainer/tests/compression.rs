@@ -219,7 +219,7 @@ fn what_does_not_go_together_is_refused() {
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");
     for (sets, part) in [
-        (&["compress.policy=target"][..], "compress.target_states"),
+        (&["compress.policy=target"][..], "`target_states`"),
         (
             &[
                 "compress.policy=target",

@@ -4,7 +4,8 @@
 use burn::backend::{Autodiff, Flex};
 use burn::module::Param;
 use burn::tensor::{Int, Tensor, TensorData};
-use compress_schedule::{CutReason, Decision, Scope};
+use compress_schedule::policy::tolerance;
+use compress_schedule::{Decision, Scope};
 use hsv::Selection;
 use ssm_core::{
     Architecture, DualSettings, Encoder, GramianEstimate, Head, Layer, LayerSettings, LruInit,
@@ -180,10 +181,11 @@ fn cut(model: &mut Model<Cpu>, optimizer: &mut AdamW<Cpu>, treatment: Treatment)
         from: STATE,
         to: KEPT.len(),
         discarded_share: 0.0,
-        reason: CutReason::Tolerance {
+        reason: tolerance::Cut {
             tau: 0.0,
             scope: Scope::Layer,
-        },
+        }
+        .into(),
     };
     let decided = vec![(examined.remove(0), decision)];
     let mut reports = carry_out(model, optimizer, 5, decided, calibration, treatment);

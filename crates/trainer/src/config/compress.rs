@@ -1,96 +1,72 @@
 //! Section `compress`: how the model shrinks meanwhile.
 
-use compress_schedule::{Budget, Gate, Policy, ScheduleError, Scope, Spacing, StepPoint, Window};
+use compress_schedule::{Gate, Policy, ScheduleError, Scope, Spacing, StepPoint, Window};
 use serde::{Deserialize, Serialize};
 use ssm_core::{GramianEstimate, LayerKind, Realization, Reduction};
+use toml::{Table, Value};
 
 use super::range::{at_least_one, require};
-use super::readers::{KindReaders, Readers, Rules};
+use super::readers::{KindReaders, Readers, Rules, When};
 use super::{BackendKind, ConfigError};
+
+pub use compress_schedule::PolicyKind;
 
 /// The choice of a policy.
 const POLICY: &str = "compress.policy";
 
-const CUTTING: &[&str] = &["tolerance", "fraction", "target", "pragmatic", "auto"];
-
 pub(super) const RULES: Rules = Rules {
     section: "compress",
     choices: &[POLICY],
-    readers: &[
-        Readers {
-            when: &[(POLICY, &["tolerance", "auto"])],
-            keys: &["compress.tau"],
-        },
-        Readers {
-            when: &[(POLICY, &["fraction", "pragmatic"])],
-            keys: &["compress.fraction"],
-        },
-        Readers {
-            when: &[(POLICY, &["pragmatic"])],
-            keys: &["compress.max_drop"],
-        },
-        Readers {
-            when: &[(POLICY, &["auto"])],
-            keys: &["compress.min_correlation"],
-        },
-        Readers {
-            when: &[(POLICY, &["target"])],
-            keys: &[
-                "compress.target_states",
-                "compress.target_parameters",
-                "compress.target_step_ms",
-            ],
-        },
-        Readers {
-            when: &[(POLICY, CUTTING)],
-            keys: &[
-                "compress.scope",
-                "compress.start",
-                "compress.end",
-                "compress.checks",
-                "compress.interval",
-                "compress.min_drop",
-                "compress.min_state",
-                "compress.cooldown",
-                "compress.order_multiple",
-                "compress.selection",
-                "compress.optimizer_state",
-            ],
-        },
-    ],
+    readers: &[Readers {
+        when: cutting,
+        keys: &[
+            "compress.scope",
+            "compress.start",
+            "compress.end",
+            "compress.checks",
+            "compress.interval",
+            "compress.min_drop",
+            "compress.min_state",
+            "compress.cooldown",
+            "compress.order_multiple",
+            "compress.selection",
+            "compress.optimizer_state",
+        ],
+    }],
     by_kind: &[
         KindReaders {
             reads: |kind| kind.method().contains(&"realization"),
-            when: &[],
+            when: Vec::new,
             keys: &["compress.realization"],
         },
         KindReaders {
             reads: |kind| kind.method().contains(&"gramian"),
-            when: &[],
+            when: Vec::new,
             keys: &["compress.gramian"],
         },
         // Spectra that are only written down are taken on examples as well, and heads that are to be balanced have another.
         KindReaders {
             reads: LayerKind::is_ranked_on_data,
-            when: &[],
+            when: Vec::new,
             keys: &["compress.calibration_examples"],
         },
         KindReaders {
             reads: |kind| kind.is_ranked_on_data() && kind.method().contains(&"reduction"),
-            when: &[],
+            when: Vec::new,
             keys: &["compress.reduction"],
         },
         KindReaders {
             reads: |kind| !kind.is_ranked_on_data(),
-            when: &[(POLICY, CUTTING)],
+            when: cutting,
             keys: &["compress.calibration_examples"],
         },
         KindReaders {
             reads: |kind| !kind.is_ranked_on_data() && kind.method().contains(&"reduction"),
-            when: &[(POLICY, CUTTING)],
+            when: cutting,
             keys: &["compress.reduction"],
         },
     ],
+    declared: with_policies,
     alternatives: &[
         &["checks", "interval"],
         &["target_states", "target_parameters", "target_step_ms"],
@@ -98,11 +74,29 @@ pub(super) const RULES: Rules = Rules {
     ..Rules::NONE
 };
 
+/// With a policy that cuts.
+fn cutting() -> When {
+    vec![(POLICY, words_of(PolicyKind::cuts))]
+}
+
+/// With the policies that read this key, as they say themselves; none if no policy does.
+fn with_policies(key: &str) -> Option<When> {
+    let name = key.strip_prefix("compress.")?;
+    let words = words_of(|kind| kind.keys().iter().any(|read| read.name() == name));
+    (!words.is_empty()).then(|| vec![(POLICY, words)])
+}
+
+fn words_of(holds: impl Fn(PolicyKind) -> bool) -> Vec<&'static str> {
+    let kinds = PolicyKind::ALL.iter().filter(|kind| holds(**kind));
+    kinds.map(|kind| kind.word()).collect()
+}
+
 /// Section `compress`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompressConfig {
-    /// The rule that turns the layers' spectra into orders.
+    /// The rule that turns the layers' spectra into orders. With `none` there are no checks and no cuts; spectra are still
+    /// written down, as `snapshot_every` and the keys of the kind say.
     pub policy: PolicyKind,
     /// Share of Σσᵢ (Hankel singular values, not their squares) that one cut may discard, in `[0, 1)`. Read by the
     /// policies `tolerance` and `auto`.
@@ -199,26 +193,6 @@ impl Default for CompressConfig {
     }
 }
 
-/// The name of a compression policy; its parameters are keys of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum PolicyKind {
-    /// Ordinary training: no checks and no cuts. Spectra are still written down, as `snapshot_every` and the keys of the
-    /// kind say.
-    None,
-    /// Keep a share `1 - tau` of the sum of the spectrum.
-    Tolerance,
-    /// Drop the same share of the states at every check.
-    Fraction,
-    /// Reach a budget of states, parameters or step time by the last check.
-    Target,
-    /// Drop a share of the states at every check for as long as the validation accuracy bears it.
-    Pragmatic,
-    /// As `tolerance`, once the ranking of the states has settled.
-    Auto,
-}
-
 /// Which states a cut keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -246,43 +220,23 @@ pub enum OptimizerState {
 }
 
 impl CompressConfig {
-    /// The rule, with its parameters.
+    /// The rule, with its parameters; of a validated configuration.
     pub fn policy(&self) -> Policy {
-        let Self {
-            tau,
-            fraction,
-            max_drop,
-            min_correlation,
-            ..
-        } = *self;
-        match self.policy {
-            PolicyKind::None => Policy::None,
-            PolicyKind::Tolerance => Policy::Tolerance { tau },
-            PolicyKind::Fraction => Policy::Fraction { fraction },
-            PolicyKind::Target => Policy::Target {
-                budget: self.budget(),
-            },
-            PolicyKind::Pragmatic => Policy::Pragmatic { fraction, max_drop },
-            PolicyKind::Auto => Policy::Auto {
-                tau,
-                min_correlation,
-            },
-        }
+        self.rule()
+            .expect("a validated configuration has the keys of its policy")
     }
 
-    /// The budget of a target; validation has seen to it that there is exactly one.
-    fn budget(&self) -> Budget {
-        let states = self
-            .target_states
-            .map(|per_layer| Budget::States { per_layer });
-        let parameters = self
-            .target_parameters
-            .map(|total| Budget::Parameters { total });
-        let step_time = self
-            .target_step_ms
-            .map(|milliseconds| Budget::StepTime { milliseconds });
-        let budget = states.or(parameters).or(step_time);
-        budget.expect("a validated configuration with a target has a budget")
+    /// The rule, made from the keys that it reads.
+    fn rule(&self) -> Result<Policy, ConfigError> {
+        let mut keys = Table::try_from(self)?;
+        let read = self.policy.keys();
+        keys.retain(|key, _| read.iter().any(|read| read.name() == key));
+        let policy = self.policy.with_keys(Value::Table(keys));
+        policy.map_err(|error| ConfigError::Range {
+            key: POLICY.to_owned(),
+            value: self.policy.word().to_owned(),
+            expected: error.message().to_owned(),
+        })
     }
 
     /// What a cut must achieve to happen.
@@ -310,31 +264,7 @@ impl CompressConfig {
 
 impl CompressConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        require(
-            (0.0..1.0).contains(&self.tau),
-            "compress.tau",
-            self.tau,
-            "it is the share of the sum of Hankel singular values that a cut may discard, at least 0 and below 1",
-        )?;
-        require(
-            self.fraction > 0.0 && self.fraction < 1.0,
-            "compress.fraction",
-            self.fraction,
-            "it is the share of its states that a cut takes from a layer, above 0 and below 1",
-        )?;
-        require(
-            (0.0..=1.0).contains(&self.max_drop),
-            "compress.max_drop",
-            self.max_drop,
-            "it is the loss of validation accuracy that a cut may cause, a share from 0 to 1 (0.01 is one percent)",
-        )?;
-        require(
-            (-1.0..=1.0).contains(&self.min_correlation),
-            "compress.min_correlation",
-            self.min_correlation,
-            "it is a rank correlation, from -1 to 1",
-        )?;
-        self.validate_target()?;
+        self.rule()?.validate().map_err(in_this_section)?;
         require(
             (0.0..1.0).contains(&self.min_drop),
             "compress.min_drop",
@@ -351,31 +281,6 @@ impl CompressConfig {
         )?;
         at_least_one("compress.calibration_examples", self.calibration_examples)?;
         self.validate_reduction()
-    }
-
-    fn validate_target(&self) -> Result<(), ConfigError> {
-        let given = [
-            self.target_states.is_some(),
-            self.target_parameters.is_some(),
-            self.target_step_ms.is_some(),
-        ];
-        let count = given.iter().filter(|given| **given).count();
-        require(
-            self.policy != PolicyKind::Target || count == 1,
-            "compress.policy",
-            "target",
-            "it needs exactly one of compress.target_states, compress.target_parameters and compress.target_step_ms",
-        )?;
-        at_least_one("compress.target_states", self.target_states.unwrap_or(1))?;
-        let parameters = self.target_parameters.unwrap_or(1);
-        at_least_one("compress.target_parameters", parameters)?;
-        let milliseconds = self.target_step_ms.unwrap_or(1.0);
-        require(
-            milliseconds > 0.0 && milliseconds.is_finite(),
-            "compress.target_step_ms",
-            milliseconds,
-            "it is the time of a training step in milliseconds, above 0",
-        )
     }
 
     /// Not every way to make a system smaller knows every way to rank its states.
@@ -400,5 +305,39 @@ impl CompressConfig {
             "with `singular-perturbation` the small states are no linear function of the large ones, so that moments \
              have no way over: use `reset`",
         )
+    }
+}
+
+/// What a policy says of its keys.
+fn in_this_section(error: ScheduleError) -> ConfigError {
+    match error {
+        ScheduleError::OutOfRange {
+            key,
+            value,
+            meaning,
+        } => ConfigError::Range {
+            key: format!("compress.{key}"),
+            value: value.to_string(),
+            expected: meaning.to_owned(),
+        },
+        other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::{self, Entry};
+
+    #[test]
+    fn every_key_that_a_policy_reads_is_one_of_the_section() {
+        let Some(Entry::Table(keys)) = schema::at(&["compress"]) else {
+            panic!("there is no such section");
+        };
+        for kind in PolicyKind::ALL {
+            for key in kind.keys() {
+                assert!(keys.contains(&key.name()), "{kind:?} {key:?}");
+            }
+        }
     }
 }

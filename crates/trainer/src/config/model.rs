@@ -21,7 +21,7 @@ pub(super) const RULES: Rules = Rules {
     choices: &[KIND],
     by_kind: &[KindReaders {
         reads: |kind| kind.frame() == Frame::Gated,
-        when: &[],
+        when: Vec::new,
         keys: &["model.dropout"],
     }],
     short_forms: &[

@@ -25,6 +25,8 @@ pub(super) struct Rules {
     pub(super) readers: &'static [Readers],
     /// Keys that are read by some kinds of layers, which say so themselves.
     pub(super) by_kind: &'static [KindReaders],
+    /// What reads a key, `section.key`, of which the chosen says itself that it reads it.
+    pub(super) declared: fn(&str) -> Option<When>,
     /// Names that stand for the key of the same name in the table of what is chosen.
     pub(super) short_forms: &'static [&'static str],
     /// Several keys for one matter: a layer that gives any of them overrules all in the layers below.
@@ -38,6 +40,7 @@ impl Rules {
         choices: &[],
         readers: &[],
         by_kind: &[],
+        declared: |_| None,
         short_forms: &[],
         alternatives: &[],
     };
@@ -46,7 +49,7 @@ impl Rules {
 /// Keys that are read when every one of these choices is one of its words. A key of several entries is read when any of
 /// them holds, a key of none always.
 pub(super) struct Readers {
-    pub(super) when: &'static [(&'static str, &'static [&'static str])],
+    pub(super) when: fn() -> When,
     /// As `section.key`.
     pub(super) keys: &'static [&'static str],
 }
@@ -54,7 +57,7 @@ pub(super) struct Readers {
 /// Keys that are read by the kinds of layers of which something holds, when every one of the choices is one of its words.
 pub(super) struct KindReaders {
     pub(super) reads: fn(LayerKind) -> bool,
-    pub(super) when: &'static [(&'static str, &'static [&'static str])],
+    pub(super) when: fn() -> When,
     /// As `section.key`.
     pub(super) keys: &'static [&'static str],
 }
@@ -97,7 +100,7 @@ fn owner(section: &str, table: &str) -> Option<&'static str> {
 }
 
 /// Choices, with their words, that read a key together.
-type When = Vec<(&'static str, Vec<&'static str>)>;
+pub(super) type When = Vec<(&'static str, Vec<&'static str>)>;
 
 /// Each way in which a key, `section.key` or `section.table.key`, comes to be read; none if it always is.
 fn readers_of(key: &str) -> Vec<When> {
@@ -112,24 +115,21 @@ fn readers_of(key: &str) -> Vec<When> {
     if let Some(choice) = tables.first().and_then(|table| owner(path[0], table)) {
         return vec![vec![(choice, tables)]];
     }
-    let spelled = |when: &[(&'static str, &[&'static str])]| -> When {
-        let when = when.iter();
-        when.map(|(choice, words)| (*choice, words.to_vec()))
-            .collect()
-    };
     let readers = RULES.iter().flat_map(|rules| rules.readers);
     let readers = readers.filter(|readers| readers.keys.contains(&key));
     let by_kind = RULES.iter().flat_map(|rules| rules.by_kind);
     let by_kind = by_kind.filter(|readers| readers.keys.contains(&key));
     let with_kinds = |readers: &KindReaders| {
         let kinds = LayerKind::ALL.iter().filter(|kind| (readers.reads)(**kind));
-        let mut when = spelled(readers.when);
+        let mut when = (readers.when)();
         when.push((model::KIND, kinds.map(|kind| kind.word()).collect()));
         when
     };
+    let declared = RULES.iter().filter_map(|rules| (rules.declared)(key));
     readers
-        .map(|readers| spelled(readers.when))
+        .map(|readers| (readers.when)())
         .chain(by_kind.map(with_kinds))
+        .chain(declared)
         .collect()
 }
 
@@ -297,7 +297,7 @@ mod tests {
                 assert!(key(&format!("{}.{name}", rules.section)), "{name}");
             }
             for readers in rules.readers {
-                for (choice, words) in readers.when {
+                for (choice, words) in (readers.when)() {
                     let Some(Entry::Word(known)) = schema::at(&split(choice)) else {
                         panic!("{choice} is no choice");
                     };

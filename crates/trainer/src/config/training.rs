@@ -20,7 +20,7 @@ pub(super) const RULES: Rules = Rules {
     section: "training",
     choices: &[SCHEDULE, OBJECTIVE],
     readers: &[Readers {
-        when: &[(SCHEDULE, &["warmup-cosine"])],
+        when: || vec![(SCHEDULE, vec!["warmup-cosine"])],
         keys: &["training.warmup_fraction"],
     }],
     ..Rules::NONE

@@ -1,36 +1,37 @@
-//! Whether a layer's ranking has settled: see [`Policy::Auto`](crate::Policy::Auto) for the reasoning.
+//! Whether a layer's ranking has settled: see [`Auto`](super::Auto) for the reasoning.
 
-use crate::{Drift, KeepReason, Unsettled};
+use super::Unsettled;
+use crate::Drift;
 
 /// The rank correlation with the previous snapshot, if it is known and at least `min_correlation`.
-pub(crate) fn ranks_as_before(drift: Drift, min_correlation: f64) -> Result<f64, KeepReason> {
+pub(crate) fn ranks_as_before(drift: Drift, min_correlation: f64) -> Result<f64, Unsettled> {
     let known = drift.rank_correlation.filter(|rho| rho.is_finite());
-    let rank_correlation = known.ok_or(not_settled(Unsettled::RankCorrelationUnknown))?;
+    let rank_correlation = known.ok_or(Unsettled::RankCorrelationUnknown)?;
     if rank_correlation < min_correlation {
-        return Err(not_settled(Unsettled::RankCorrelation {
+        return Err(Unsettled::RankCorrelation {
             rank_correlation,
             min_correlation,
-        }));
+        });
     }
     Ok(rank_correlation)
 }
 
 /// What is left between the weakest dominant direction and the strongest one behind `order`, smaller than `hsv.len()`,
 /// after the layer has drifted once more by `hankel_distance`; positive, or the layer has not settled.
-pub(crate) fn margin(hsv: &[f64], order: usize, hankel_distance: f64) -> Result<f64, KeepReason> {
+pub(crate) fn margin(hsv: &[f64], order: usize, hankel_distance: f64) -> Result<f64, Unsettled> {
     let (weakest_dominant, strongest_discarded) = (hsv[dominant(hsv) - 1], hsv[order]);
     let known = hankel_distance.is_finite();
     let intervals = hsv::weyl_intervals(&[weakest_dominant, strongest_discarded], hankel_distance)
         .filter(|_| known)
-        .ok_or(not_settled(Unsettled::HankelDistanceUnknown))?;
+        .ok_or(Unsettled::HankelDistanceUnknown)?;
     let margin = (weakest_dominant - hankel_distance) - (strongest_discarded + hankel_distance);
     let apart = intervals[1].end() < intervals[0].start();
     if !apart {
-        return Err(not_settled(Unsettled::Margin {
+        return Err(Unsettled::Margin {
             // An absurd drift must not become an infinity that no file can hold.
             margin: margin.max(f64::MIN),
             hankel_distance,
-        }));
+        });
     }
     Ok(margin)
 }
@@ -46,22 +47,11 @@ fn dominant(hsv: &[f64]) -> usize {
     reached.map_or(hsv.len(), |last| last + 1)
 }
 
-fn not_settled(cause: Unsettled) -> KeepReason {
-    KeepReason::NotSettled { cause }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const HSV: [f64; 5] = [4.0, 3.0, 2.0, 0.5, 0.5];
-
-    fn cause<T: std::fmt::Debug>(outcome: Result<T, KeepReason>) -> Unsettled {
-        match outcome {
-            Err(KeepReason::NotSettled { cause }) => cause,
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn the_dominant_directions_hold_half_of_the_sum() {
@@ -81,7 +71,7 @@ mod tests {
             margin: 0.0,
             hankel_distance: 1.25,
         };
-        assert_eq!(cause(margin(&HSV, 3, 1.25)), at_risk);
+        assert_eq!(margin(&HSV, 3, 1.25), Err(at_risk));
     }
 
     #[test]
@@ -92,11 +82,11 @@ mod tests {
     #[test]
     fn a_drift_that_is_no_number_settles_nothing() {
         for unknown in [f64::NAN, -1.0, f64::INFINITY] {
-            let cause = cause(margin(&HSV, 3, unknown));
-            assert_eq!(cause, Unsettled::HankelDistanceUnknown, "{unknown}");
+            let refused = margin(&HSV, 3, unknown);
+            assert_eq!(refused, Err(Unsettled::HankelDistanceUnknown), "{unknown}");
         }
-        match cause(margin(&HSV, 3, f64::MAX)) {
-            Unsettled::Margin { margin, .. } => assert!(margin.is_finite()),
+        match margin(&HSV, 3, f64::MAX) {
+            Err(Unsettled::Margin { margin, .. }) => assert!(margin.is_finite()),
             other => panic!("{other:?}"),
         }
     }
@@ -109,13 +99,13 @@ mod tests {
         };
         assert_eq!(ranks_as_before(drift(Some(0.9)), 0.9), Ok(0.9));
         for unknown in [None, Some(f64::NAN)] {
-            let cause = cause(ranks_as_before(drift(unknown), -1.0));
-            assert_eq!(cause, Unsettled::RankCorrelationUnknown);
+            let refused = ranks_as_before(drift(unknown), -1.0);
+            assert_eq!(refused, Err(Unsettled::RankCorrelationUnknown));
         }
         let low = Unsettled::RankCorrelation {
             rank_correlation: 0.8,
             min_correlation: 0.9,
         };
-        assert_eq!(cause(ranks_as_before(drift(Some(0.8)), 0.9)), low);
+        assert_eq!(ranks_as_before(drift(Some(0.8)), 0.9), Err(low));
     }
 }
