@@ -22,6 +22,8 @@ mod glyphs;
 mod pen;
 mod stroke;
 
+use std::path::Path;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
@@ -29,14 +31,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DatasetError, Part};
 use crate::option::{OptionFault, require_examples, require_seed};
-use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, Shape, Target};
 use crate::shuffle::{Purpose, below, stream};
+use crate::source::{Options, Published, Source};
 use glyphs::GLYPHS;
 use pen::{Canvas, Point};
-
-pub(crate) const NAME: &str = "digits";
 
 /// Rows and columns of an image, in pixels.
 pub const SIDE: usize = 28;
@@ -45,6 +45,7 @@ pub const SIDE: usize = 28;
 pub const LIMIT: usize = 1_000_000;
 
 const SHAPE: Shape = Shape {
+    sequences: 1,
     length: SIDE * SIDE,
     channels: 1,
     classes: 10,
@@ -75,10 +76,8 @@ impl Default for DigitsOptions {
     }
 }
 
-impl DigitsOptions {
-    /// # Errors
-    /// For the first option out of its range.
-    pub fn check(&self) -> Result<(), OptionFault> {
+impl Options for DigitsOptions {
+    fn check(&self) -> Result<(), OptionFault> {
         require_examples(self.train_examples, self.test_examples, LIMIT)?;
         require_seed(self.seed)
     }
@@ -124,26 +123,24 @@ pub fn render(seed: u64, part: Part, index: u64) -> [u8; SIDE * SIDE] {
     develop(&canvas, &mut rng)
 }
 
-pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
-    options
-        .digits
-        .check()
-        .map_err(|fault| DatasetError::of_option(NAME, fault))?;
-    let DigitsOptions {
-        train_examples,
-        test_examples,
-        seed,
-    } = options.digits;
-    let all = draw(seed, Part::Train, train_examples)?;
-    let test = draw(seed, Part::Test, test_examples)?;
-    let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
-    Ok(Dataset {
-        name: NAME,
-        shape: SHAPE,
-        train,
-        validation,
-        test,
-    })
+/// The data set `digits`.
+#[derive(Debug)]
+pub struct Digits;
+
+impl Source for Digits {
+    const NAME: &'static str = "digits";
+    type Options = DigitsOptions;
+
+    fn shape(_: &DigitsOptions) -> Shape {
+        SHAPE
+    }
+
+    fn read(options: &DigitsOptions, _: Option<&Path>) -> Result<Published, DatasetError> {
+        Ok(Published {
+            train: draw(options.seed, Part::Train, options.train_examples)?,
+            test: draw(options.seed, Part::Test, options.test_examples)?,
+        })
+    }
 }
 
 fn draw(seed: u64, part: Part, len: usize) -> Result<SequenceSet, DatasetError> {
@@ -154,7 +151,11 @@ fn draw(seed: u64, part: Part, len: usize) -> Result<SequenceSet, DatasetError> 
         .for_each(|(index, image)| {
             image.copy_from_slice(&render(seed, part, index as u64));
         });
-    SequenceSet::new(SHAPE, bytes, (0..len as u64).map(label).collect())
+    SequenceSet::new(
+        SHAPE,
+        bytes,
+        (0..len as u64).map(|index| label(index).into()).collect(),
+    )
 }
 
 /// Nodes of the bending grid to a side.
@@ -297,18 +298,6 @@ mod tests {
     use crate::manifest::hexadecimal;
     use sha2::{Digest, Sha256};
 
-    fn options(train: usize, test: usize) -> LoadOptions {
-        let digits = DigitsOptions {
-            train_examples: train,
-            test_examples: test,
-            ..DigitsOptions::default()
-        };
-        LoadOptions {
-            digits,
-            ..LoadOptions::default()
-        }
-    }
-
     #[test]
     fn the_default_sizes_give_the_classes_equal_shares() {
         let options = DigitsOptions::default();
@@ -341,21 +330,13 @@ mod tests {
                 .num_threads(threads)
                 .build()
                 .unwrap();
-            pool.install(|| load(&options(200, 50)).unwrap())
+            pool.install(|| draw(2, Part::Train, 200).unwrap())
         };
         let (one, five) = (on(1), on(5));
-        for (a, b) in [
-            (&one.train, &five.train),
-            (&one.validation, &five.validation),
-            (&one.test, &five.test),
-        ] {
-            assert_eq!(a.len(), b.len());
-            assert!(
-                (0..a.len())
-                    .all(|index| a.bytes(index) == b.bytes(index)
-                        && a.label(index) == b.label(index))
-            );
-        }
+        assert!(
+            (0..200).all(|index| one.bytes(index) == five.bytes(index)
+                && one.label(index) == five.label(index))
+        );
     }
 
     /// Nothing but IEEE additions, multiplications, divisions and square roots: the same on every machine.
@@ -393,16 +374,17 @@ mod tests {
 
     #[test]
     fn sizes_that_cannot_be_are_refused() {
-        for (train, test, wrong) in [
+        for (train_examples, test_examples, wrong) in [
             (0, 10, "train_examples"),
             (10, 0, "test_examples"),
             (usize::MAX, 10, "train_examples"),
         ] {
-            let error = load(&options(train, test)).unwrap_err();
-            assert!(
-                matches!(&error, DatasetError::Option { fault, .. } if fault.key == wrong),
-                "{error}"
-            );
+            let options = DigitsOptions {
+                train_examples,
+                test_examples,
+                seed: 0,
+            };
+            assert_eq!(options.check().unwrap_err().key, wrong);
         }
     }
 

@@ -59,7 +59,35 @@ pub enum DatasetError {
         fault: OptionFault,
     },
 
-    /// Tokens are stored as bytes, and the vocabulary has none or more than a byte can tell apart.
+    /// A shape asks for no sequence, or for more than a pair.
+    #[error("an example cannot have {seen} sequences; use 1, or 2 for pairs")]
+    Sequences {
+        /// Sequences that were given.
+        seen: usize,
+    },
+
+    /// A shape asks for labels at the steps of pairs.
+    #[error("labels at the last steps are those of one sequence; pairs have one class each")]
+    TargetOfPairs,
+
+    /// Tokens were given as floating-point numbers.
+    #[error("tokens are stored as `u8` or `u16`, not as `f32`")]
+    TokensAsFloats,
+
+    /// Values were given as integers of 16 bits.
+    #[error("values are stored as `u8` or `f32`, not as `u16`")]
+    ValuesAsWords,
+
+    /// A value is infinite or not a number.
+    #[error("example {index} has a value at step {step} that is not finite")]
+    NotFinite {
+        /// Position of the example.
+        index: usize,
+        /// Step within it, from 0.
+        step: usize,
+    },
+
+    /// The vocabulary has no token, or more than can be stored.
     #[error("a vocabulary of {seen} tokens cannot be; use 1 to {limit}")]
     Vocabulary {
         /// Size that was given.
@@ -97,14 +125,14 @@ pub enum DatasetError {
         per_example: usize,
     },
 
-    /// There are not as many bytes as the examples need.
-    #[error("{bytes} bytes are not the {expected} that {examples} examples need")]
-    ExampleBytes {
-        /// Number of bytes given.
-        bytes: usize,
+    /// There are not as many tokens or values as the examples need.
+    #[error("{seen} tokens or values are not the {expected} that {examples} examples need")]
+    StepCount {
+        /// Number of tokens or values given.
+        seen: usize,
         /// Number of examples.
         examples: usize,
-        /// Bytes that they need together.
+        /// Those that they need together.
         expected: usize,
     },
 
@@ -151,7 +179,7 @@ pub enum DatasetError {
         /// Step within it, from 0.
         step: usize,
         /// The token there.
-        token: u8,
+        token: usize,
         /// Size of the vocabulary.
         vocabulary: usize,
     },
@@ -254,12 +282,6 @@ pub enum DatasetError {
         /// The system's answer.
         source: io::Error,
     },
-}
-
-impl DatasetError {
-    pub(crate) fn of_option(dataset: &'static str, fault: OptionFault) -> Self {
-        Self::Option { dataset, fault }
-    }
 }
 
 /// A part of a data set.

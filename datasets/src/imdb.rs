@@ -27,12 +27,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{DatasetError, ReviewFault};
 use crate::manifest::Manifest;
 use crate::option::{OptionFault, require};
-use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, Shape, Target};
+use crate::source::{Options, Published, Source};
 use source::TextFile;
 
-pub(crate) const NAME: &str = "imdb";
+const NAME: &str = Imdb::NAME;
 
 /// Most bytes of a review that can be asked for. None is longer than 13,704 bytes, so this is all of every review.
 pub const LONGEST: usize = 1 << 14;
@@ -66,7 +66,7 @@ struct Sentiment {
     ratings: RangeInclusive<u32>,
 }
 
-pub(crate) static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
+static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
     Manifest::from_toml(include_str!("../manifests/imdb.toml"))
         .expect("the manifest is tested to be valid")
 });
@@ -86,10 +86,8 @@ impl Default for ImdbOptions {
     }
 }
 
-impl ImdbOptions {
-    /// # Errors
-    /// For a length out of its range.
-    pub fn check(&self) -> Result<(), OptionFault> {
+impl Options for ImdbOptions {
+    fn check(&self) -> Result<(), OptionFault> {
         let length = self.length;
         require((1..=LONGEST).contains(&length), "length", length, || {
             format!(
@@ -100,32 +98,44 @@ impl ImdbOptions {
     }
 }
 
-pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
-    load_parts(options, REVIEWS)
+/// The data set `imdb`.
+#[derive(Debug)]
+pub struct Imdb;
+
+impl Source for Imdb {
+    const NAME: &'static str = "imdb";
+    type Options = ImdbOptions;
+
+    fn manifest() -> Option<&'static Manifest> {
+        Some(&MANIFEST)
+    }
+
+    fn shape(options: &ImdbOptions) -> Shape {
+        shape(options.length)
+    }
+
+    fn read(options: &ImdbOptions, dir: Option<&Path>) -> Result<Published, DatasetError> {
+        read_parts(options, dir, REVIEWS)
+    }
 }
 
-/// Loads parts that have `reviews` of each sentiment.
-fn load_parts(options: &LoadOptions, reviews: usize) -> Result<Dataset, DatasetError> {
-    options
-        .imdb
-        .check()
-        .map_err(|fault| DatasetError::of_option(NAME, fault))?;
-    let max_length = options.imdb.length;
-    let (root, mut files) = source::find(options.data_dir.as_deref())?.read()?;
-    let all = take_part(&mut files, &root.join(TRAIN), max_length, reviews)?;
-    let test = take_part(&mut files, &root.join(TEST), max_length, reviews)?;
-    let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
-    Ok(Dataset {
-        name: NAME,
-        shape: shape(max_length),
-        train,
-        validation,
-        test,
+/// Reads parts that have `reviews` of each sentiment.
+fn read_parts(
+    options: &ImdbOptions,
+    dir: Option<&Path>,
+    reviews: usize,
+) -> Result<Published, DatasetError> {
+    let (root, mut files) = source::find(dir)?.read()?;
+    let mut part = |folder| take_part(&mut files, &root.join(folder), options.length, reviews);
+    Ok(Published {
+        train: part(TRAIN)?,
+        test: part(TEST)?,
     })
 }
 
 fn shape(max_length: usize) -> Shape {
     Shape {
+        sequences: 1,
         length: max_length,
         channels: 1,
         classes: SENTIMENTS.len(),
@@ -251,14 +261,8 @@ mod tests {
         }
     }
 
-    fn load_from(dir: &Path, max_length: usize) -> Result<Dataset, DatasetError> {
-        let options = LoadOptions {
-            data_dir: Some(dir.into()),
-            validation_fraction: 0.5,
-            imdb: ImdbOptions { length: max_length },
-            ..LoadOptions::default()
-        };
-        load_parts(&options, 3)
+    fn load_from(dir: &Path, length: usize) -> Result<Published, DatasetError> {
+        read_parts(&ImdbOptions { length }, Some(dir), 3)
     }
 
     /// The fault found after a change to the folder `aclImdb` of the tiny set, and the file it is found in.
@@ -285,14 +289,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write_tiny(&dir.path().join(FOLDER));
         let set = load_from(dir.path(), 4096).unwrap();
-        assert_eq!((set.name, set.shape), (NAME, shape(4096)));
+        assert_eq!(set.test.shape(), shape(4096));
         let texts: Vec<&[u8]> = (0..6).map(|index| set.test.bytes(index)).collect();
         let expected =
             ["no", "awful", "dull", "yes", "superb", "fine"].map(|text| format!("{text} test"));
         assert_eq!(texts, expected.each_ref().map(String::as_bytes));
         let labels: Vec<usize> = (0..6).map(|index| set.test.label(index)).collect();
         assert_eq!(labels, [0, 0, 0, 1, 1, 1]);
-        assert_eq!((set.train.len(), set.validation.len()), (3, 3));
+        assert_eq!(set.train.len(), 6);
     }
 
     #[test]
@@ -340,11 +344,7 @@ mod tests {
         write_tiny_archive(&packed.join("imdb").join(ARCHIVE));
         write_tiny(&unpacked.join(FOLDER));
         let [packed, unpacked] = [packed, unpacked].map(|dir| load_from(&dir, 8).unwrap());
-        for (a, b) in [
-            (packed.train, unpacked.train),
-            (packed.validation, unpacked.validation),
-            (packed.test, unpacked.test),
-        ] {
+        for (a, b) in [(packed.train, unpacked.train), (packed.test, unpacked.test)] {
             assert_eq!(a.len(), b.len());
             for index in 0..a.len() {
                 assert_eq!(
@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn without_a_data_directory_the_message_says_how_to_give_one() {
-        let error = load(&LoadOptions::default()).unwrap_err();
+        let error = Imdb::read(&ImdbOptions::default(), None).unwrap_err();
         assert!(
             matches!(error, DatasetError::DataDirUnset { .. }),
             "{error}"
@@ -514,12 +514,9 @@ mod tests {
 
     #[test]
     fn a_length_that_cannot_be_is_refused() {
-        for max_length in [0, LONGEST + 1] {
-            let error = load_from(Path::new("no/such/folder"), max_length).unwrap_err();
-            assert!(
-                matches!(&error, DatasetError::Option { fault, .. } if fault.key == "length" && fault.value == max_length.to_string()),
-                "{error}"
-            );
+        for length in [0, LONGEST + 1] {
+            let fault = ImdbOptions { length }.check().unwrap_err();
+            assert_eq!((fault.key, fault.value), ("length", length.to_string()));
         }
     }
 

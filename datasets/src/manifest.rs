@@ -84,11 +84,6 @@ impl Manifest {
         toml::from_str(text)
     }
 
-    /// Bytes of all files together.
-    pub fn total_size(&self) -> u64 {
-        self.files.iter().map(|file| file.size).sum()
-    }
-
     /// Folders that may hold the files when a person says "the data is in `dir`": `dir` itself, or its subfolder.
     pub(crate) fn candidates(&self, dir: &Path) -> [PathBuf; 2] {
         [dir.to_path_buf(), dir.join(&self.name)]

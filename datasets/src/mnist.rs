@@ -5,17 +5,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{DatasetError, FileFault};
 use crate::idx;
 use crate::manifest::Manifest;
-use crate::registry::{Dataset, LoadOptions};
+use crate::option::OptionFault;
 use crate::sequence_set::SequenceSet;
 use crate::shape::{Content, Shape, Target};
+use crate::source::{Options, Published, Source};
 
-pub(crate) const NAME: &str = "mnist";
+const NAME: &str = Mnist::NAME;
 
 const SIDE: usize = 28;
 const SHAPE: Shape = Shape {
+    sequences: 1,
     length: SIDE * SIDE,
     channels: 1,
     classes: 10,
@@ -26,23 +30,45 @@ const SHAPE: Shape = Shape {
 const TRAIN: [&str; 2] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"];
 const TEST: [&str; 2] = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
-pub(crate) static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
+static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
     Manifest::from_toml(include_str!("../manifests/mnist.toml"))
         .expect("the manifest is tested to be valid")
 });
 
-pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
-    let folder = locate(options.data_dir.as_deref())?;
-    let all = read_pair(&folder, TRAIN)?;
-    let test = read_pair(&folder, TEST)?;
-    let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
-    Ok(Dataset {
-        name: NAME,
-        shape: SHAPE,
-        train,
-        validation,
-        test,
-    })
+/// The data set `mnist`.
+#[derive(Debug)]
+pub struct Mnist;
+
+/// There is nothing to choose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MnistOptions {}
+
+impl Options for MnistOptions {
+    fn check(&self) -> Result<(), OptionFault> {
+        Ok(())
+    }
+}
+
+impl Source for Mnist {
+    const NAME: &'static str = "mnist";
+    type Options = MnistOptions;
+
+    fn manifest() -> Option<&'static Manifest> {
+        Some(&MANIFEST)
+    }
+
+    fn shape(_: &MnistOptions) -> Shape {
+        SHAPE
+    }
+
+    fn read(_: &MnistOptions, dir: Option<&Path>) -> Result<Published, DatasetError> {
+        let folder = locate(dir)?;
+        Ok(Published {
+            train: read_pair(&folder, TRAIN)?,
+            test: read_pair(&folder, TEST)?,
+        })
+    }
 }
 
 /// The first folder that holds all four files.
@@ -95,7 +121,8 @@ fn read_pair(folder: &Path, [images, labels]: [&str; 2]) -> Result<SequenceSet, 
     let labels = idx::read_file(&labels_path, &[]).map_err(|fault| bad(&labels_path, fault))?;
     check_labels(&labels.data, images.dims[0], &images_path)
         .map_err(|fault| bad(&labels_path, fault))?;
-    SequenceSet::new(SHAPE, images.data, labels.data)
+    let labels = labels.data.into_iter().map(u16::from).collect();
+    SequenceSet::new(SHAPE, images.data, labels)
 }
 
 fn check_labels(labels: &[u8], images: usize, images_path: &Path) -> Result<(), FileFault> {
@@ -127,6 +154,7 @@ fn check_labels(labels: &[u8], images: usize, images_path: &Path) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::{Dataset, LoadOptions};
     use flate2::{Compression, write::GzEncoder};
     use std::fs;
     use std::io::Write;
@@ -169,11 +197,12 @@ mod tests {
     }
 
     fn load_from(dir: &Path) -> Result<Dataset, DatasetError> {
-        load(&LoadOptions {
+        let how = LoadOptions {
             data_dir: Some(dir.into()),
             validation_fraction: 0.3,
-            ..LoadOptions::default()
-        })
+            seed: 0,
+        };
+        Mnist::load(&MnistOptions {}, &how)
     }
 
     fn fault(dir: &Path, file: &str) -> FileFault {
@@ -206,20 +235,6 @@ mod tests {
             (named, MANIFEST.name.as_str()),
             (read.iter().map(String::as_str).collect(), NAME)
         );
-        assert!(
-            MANIFEST
-                .mirrors
-                .iter()
-                .all(|mirror| mirror.starts_with("https://") && mirror.ends_with('/'))
-        );
-        for file in &MANIFEST.files {
-            let lower_hex = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
-            assert!(
-                file.sha256.len() == 64 && file.sha256.bytes().all(lower_hex),
-                "{}",
-                file.name
-            );
-        }
     }
 
     #[test]
@@ -251,7 +266,7 @@ mod tests {
 
     #[test]
     fn without_a_data_directory_the_message_says_how_to_give_one() {
-        let error = load(&LoadOptions::default()).unwrap_err();
+        let error = Mnist::read(&MnistOptions {}, None).unwrap_err();
         assert!(
             error.to_string().contains("--data-dir")
                 && error.to_string().contains("COMPRESSM_DATA_DIR")

@@ -24,17 +24,17 @@
 //! tokens count the markers; here both do. What it draws anew for every step of training is here held in memory and
 //! visited in epochs: ask for more examples where a model learns these by heart.
 
+use std::path::Path;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DatasetError, Part};
 use crate::option::{OptionFault, require, require_examples, require_seed};
-use crate::registry::{Dataset, LoadOptions};
 use crate::sequence_set::SequenceSet;
-use crate::shape::{Content, LARGEST_VOCABULARY, Shape, Target};
+use crate::shape::{Content, Shape, Target};
 use crate::shuffle::{Purpose, below, stream};
-
-pub(crate) const NAME: &str = "selective-copy";
+use crate::source::{Options, Published, Source};
 
 /// The token of a step that carries nothing.
 pub const BLANK: u8 = 0;
@@ -47,6 +47,9 @@ pub const LIMIT: usize = 1 << 30;
 
 /// A blank, a marker, and two data tokens: with one, the answer would be known beforehand.
 const SMALLEST_VOCABULARY: usize = 4;
+
+/// Tokens are stored as bytes.
+const LARGEST_VOCABULARY: usize = 256;
 
 /// Size of the examples, how many, and which.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +91,7 @@ impl SelectiveCopyOptions {
 
     fn shape(&self) -> Shape {
         Shape {
+            sequences: 1,
             length: self.length,
             channels: 1,
             classes: self.vocabulary,
@@ -97,10 +101,10 @@ impl SelectiveCopyOptions {
             target: Target::LastSteps { count: self.copies },
         }
     }
+}
 
-    /// # Errors
-    /// For the first option out of its range.
-    pub fn check(&self) -> Result<(), OptionFault> {
+impl Options for SelectiveCopyOptions {
+    fn check(&self) -> Result<(), OptionFault> {
         let Self {
             length,
             copies,
@@ -132,20 +136,24 @@ impl SelectiveCopyOptions {
     }
 }
 
-pub(crate) fn load(options: &LoadOptions) -> Result<Dataset, DatasetError> {
-    let task = &options.selective_copy;
-    task.check()
-        .map_err(|fault| DatasetError::of_option(NAME, fault))?;
-    let all = generate(task, Part::Train, task.train_examples)?;
-    let test = generate(task, Part::Test, task.test_examples)?;
-    let (train, validation) = all.split_validation(options.validation_fraction, options.seed)?;
-    Ok(Dataset {
-        name: NAME,
-        shape: task.shape(),
-        train,
-        validation,
-        test,
-    })
+/// The data set `selective-copy`.
+#[derive(Debug)]
+pub struct SelectiveCopy;
+
+impl Source for SelectiveCopy {
+    const NAME: &'static str = "selective-copy";
+    type Options = SelectiveCopyOptions;
+
+    fn shape(task: &SelectiveCopyOptions) -> Shape {
+        task.shape()
+    }
+
+    fn read(task: &SelectiveCopyOptions, _: Option<&Path>) -> Result<Published, DatasetError> {
+        Ok(Published {
+            train: generate(task, Part::Train, task.train_examples)?,
+            test: generate(task, Part::Test, task.test_examples)?,
+        })
+    }
 }
 
 fn generate(
@@ -154,7 +162,7 @@ fn generate(
     len: usize,
 ) -> Result<SequenceSet, DatasetError> {
     let mut tokens = vec![BLANK; len * task.length];
-    let mut labels = vec![BLANK; len * task.copies];
+    let mut labels = vec![0; len * task.copies];
     tokens
         .par_chunks_mut(task.length)
         .zip(labels.par_chunks_mut(task.copies))
@@ -169,7 +177,7 @@ fn write(
     part: Part,
     index: u64,
     tokens: &mut [u8],
-    labels: &mut [u8],
+    labels: &mut [u16],
 ) {
     let purpose = match part {
         Part::Train | Part::Validation => Purpose::SelectiveCopyTrain,
@@ -178,7 +186,7 @@ fn write(
     let mut rng = stream(task.seed, purpose, index);
     let data_tokens = (task.vocabulary - 2) as u32;
     for label in &mut *labels {
-        *label = 1 + below(data_tokens, &mut rng) as u8;
+        *label = 1 + below(data_tokens, &mut rng) as u16;
     }
     let (steps, markers) = tokens.split_at_mut(task.length - task.copies);
     markers.fill(task.marker());
@@ -188,7 +196,7 @@ fn write(
     let steps_left = (1..=steps.len() as u32).rev();
     for (step, steps_left) in steps.iter_mut().zip(steps_left) {
         if below(steps_left, &mut rng) < left.len() as u32 {
-            *step = *left.next().expect("a draw below 0 is impossible");
+            *step = *left.next().expect("a draw below 0 is impossible") as u8;
         }
     }
 }
@@ -209,18 +217,11 @@ mod tests {
         seed: 3,
     };
 
-    fn load_task(task: &SelectiveCopyOptions) -> Result<Dataset, DatasetError> {
-        load(&LoadOptions {
-            selective_copy: task.clone(),
-            ..LoadOptions::default()
-        })
-    }
-
     /// What a reader of the whole input would answer.
-    fn oracle(tokens: &[u8], task: &SelectiveCopyOptions) -> Vec<u8> {
+    fn oracle(tokens: &[u8], task: &SelectiveCopyOptions) -> Vec<u16> {
         let before_markers = &tokens[..task.length - task.copies];
         let data = before_markers.iter().filter(|token| **token != BLANK);
-        data.copied().collect()
+        data.map(|token| u16::from(*token)).collect()
     }
 
     fn any_task() -> impl Strategy<Value = SelectiveCopyOptions> {
@@ -240,8 +241,9 @@ mod tests {
     proptest! {
         #[test]
         fn the_labels_are_the_data_in_order_and_the_markers_stand_at_the_end(task in any_task()) {
-            let set = load_task(&task).unwrap();
-            prop_assert_eq!(set.shape, task.shape());
+            prop_assert!(task.check().is_ok());
+            let set = SelectiveCopy::read(&task, None).unwrap();
+            prop_assert_eq!(set.train.shape(), task.shape());
             for part in [&set.train, &set.test] {
                 for index in 0..part.len() {
                     let (steps, markers) = part.bytes(index).split_at(task.length - task.copies);
@@ -319,7 +321,9 @@ mod tests {
         let mut hasher = Sha256::new();
         for index in 0..set.len() {
             hasher.update(set.bytes(index));
-            hasher.update(set.labels(index));
+            set.labels(index)
+                .iter()
+                .for_each(|label| hasher.update([*label as u8]));
         }
         assert_eq!(hexadecimal(&hasher.finalize()), GOLDEN);
     }
@@ -350,7 +354,7 @@ mod tests {
         let wrong = |change: fn(&mut SelectiveCopyOptions)| {
             let mut task = SMALL;
             change(&mut task);
-            load_task(&task).unwrap_err().to_string()
+            task.check().unwrap_err().to_string()
         };
         for (refusal, expected) in [
             (
@@ -390,10 +394,7 @@ mod tests {
                 "`seed` = 18446744073709551615 cannot be used",
             ),
         ] {
-            assert!(
-                refusal.contains(expected) && refusal.contains(NAME),
-                "{refusal}"
-            );
+            assert!(refusal.contains(expected), "{refusal}");
         }
     }
 }

@@ -1,21 +1,29 @@
-//! Labeled sequences in memory, and how they are divided.
+//! Labeled sequences in memory.
+
+mod check;
+mod split;
+mod steps;
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::{DatasetError, Part};
+use crate::error::DatasetError;
 use crate::shape::{Content, Shape, Target};
-use crate::shuffle::{Purpose, permutation, stream};
+pub use steps::{Steps, StepsOf};
 
-/// Labeled sequences of one shape, stored as bytes.
+/// Labeled sequences of one shape, or pairs of them, stored in as few bytes as their [`Steps`] need.
 ///
-/// Bytes are read as `f32` in `[0, 1]` by [`write_example`](Self::write_example) or as tokens by
-/// [`write_tokens`](Self::write_tokens), as [`Shape::content`] says. An example may be shorter than the shape's
-/// length; it is stored without padding, and padded at its end when it is written out. Sets cut from one another share
-/// their storage, so a clone or a split copies no example.
+/// They are read as `f32` by [`write_example`](Self::write_example) or as tokens by
+/// [`write_tokens`](Self::write_tokens), as [`Shape::content`] says. A sequence may be shorter than the shape's length;
+/// it is stored without padding, and padded at its end when it is written out. Sets cut from one another share their
+/// storage, so a clone or a split copies no example.
+///
+/// An example of a set of pairs has two sequences. What reads steps reads the first one; [`second`](Self::second) is
+/// the same set, in the same storage, where it reads the second one.
 ///
 /// # Shapes
-/// An example is `[length, channels]`, row-major: all channels of step 0, then of step 1, and so on.
+/// A sequence is `[length, channels]`, row-major: all channels of step 0, then of step 1, and so on.
 ///
 /// # Examples
 /// Values, with a class for each example:
@@ -23,8 +31,8 @@ use crate::shuffle::{Purpose, permutation, stream};
 /// use datasets::{Content, SequenceSet, Shape, Target};
 ///
 /// let (content, target) = (Content::Values, Target::Class);
-/// let shape = Shape { length: 2, channels: 1, classes: 3, content, target };
-/// let set = SequenceSet::new(shape, vec![0, 255, 51, 0], vec![2, 0])?;
+/// let shape = Shape { sequences: 1, length: 2, channels: 1, classes: 3, content, target };
+/// let set = SequenceSet::new(shape, vec![0_u8, 255, 51, 0], vec![2, 0])?;
 /// let mut example = [0.0; 2];
 /// set.write_example(0, &mut example);
 /// assert_eq!((set.len(), set.label(0), example), (2, 2, [0.0, 1.0]));
@@ -32,13 +40,23 @@ use crate::shuffle::{Purpose, permutation, stream};
 /// ```
 /// Tokens, two of them and then one:
 /// ```
-/// # use datasets::{Content, SequenceSet, Shape, Target};
-/// let (content, target) = (Content::Tokens { vocabulary: 9 }, Target::Class);
-/// let shape = Shape { length: 2, channels: 1, classes: 3, content, target };
-/// let set = SequenceSet::with_lengths(shape, vec![5, 8, 7], &[2, 1], vec![2, 0])?;
+/// # use datasets::{Content, SequenceSet, Shape, StepsOf, Target};
+/// let (content, target) = (Content::Tokens { vocabulary: 999 }, Target::Class);
+/// let shape = Shape { sequences: 1, length: 2, channels: 1, classes: 3, content, target };
+/// let set = SequenceSet::with_lengths(shape, vec![5_u16, 800, 7], &[2, 1], vec![2, 0])?;
 /// let mut example = [-1; 2];
 /// set.write_tokens(1, &mut example);
-/// assert_eq!((set.length(1), set.bytes(1), example), (1, &[7][..], [7, 0]));
+/// assert_eq!((set.length(1), set.steps(1), example), (1, StepsOf::Words(&[7]), [7, 0]));
+/// # Ok::<(), datasets::DatasetError>(())
+/// ```
+/// The same tokens as one pair:
+/// ```
+/// # use datasets::{Content, SequenceSet, Shape, StepsOf, Target};
+/// # let (content, target) = (Content::Tokens { vocabulary: 999 }, Target::Class);
+/// let shape = Shape { sequences: 2, length: 2, channels: 1, classes: 3, content, target };
+/// let set = SequenceSet::with_lengths(shape, vec![5_u16, 800, 7], &[2, 1], vec![2])?;
+/// let second = set.second().expect("pairs");
+/// assert_eq!((set.len(), set.length(0), second.steps(0)), (1, 2, StepsOf::Words(&[7])));
 /// # Ok::<(), datasets::DatasetError>(())
 /// ```
 #[derive(Clone)]
@@ -47,80 +65,80 @@ pub struct SequenceSet {
     stored: Arc<Stored>,
     /// The stored examples that belong to this set, in its order.
     members: Arc<[u32]>,
+    /// Which of an example's sequences is read.
+    sequence: usize,
 }
 
 struct Stored {
-    /// One example behind the other, without gaps.
-    bytes: Vec<u8>,
-    /// Where each example starts in `bytes`, and where the last one ends.
+    /// One sequence behind the other, without gaps; those of an example are neighbors.
+    steps: Steps,
+    /// Where each sequence starts in `steps`, and where the last one ends.
     starts: Vec<usize>,
     /// `Shape::labels` of each example.
-    labels: Vec<u8>,
+    labels: Vec<u16>,
 }
 
 impl SequenceSet {
-    /// A set of examples that all have the full length, `bytes` being `[example, length, channels]` and `labels`
-    /// `[example, Shape::labels]`.
+    /// A set of examples that all have the full length, `steps` being `[example, sequence, length, channels]` and
+    /// `labels` `[example, Shape::labels]`.
     ///
     /// # Errors
     /// As [`with_lengths`](Self::with_lengths).
     ///
     /// # Panics
     /// If there are 2³² examples or more.
-    pub fn new(shape: Shape, bytes: Vec<u8>, labels: Vec<u8>) -> Result<Self, DatasetError> {
+    pub fn new(
+        shape: Shape,
+        steps: impl Into<Steps>,
+        labels: Vec<u16>,
+    ) -> Result<Self, DatasetError> {
         shape.check()?;
-        let examples = labels.len() / shape.labels();
-        Self::with_lengths(shape, bytes, &vec![shape.length; examples], labels)
+        let sequences = labels.len() / shape.labels() * shape.sequences;
+        Self::with_lengths(shape, steps, &vec![shape.length; sequences], labels)
     }
 
-    /// A set of `lengths.len()` examples, one behind the other in `bytes`, example `i` being `[lengths[i], channels]`.
-    /// `labels` is `[example, Shape::labels]`.
+    /// A set of sequences one behind the other in `steps`, sequence `i` being `[lengths[i], channels]`. `lengths` is
+    /// `[example, sequence]` and `labels` `[example, Shape::labels]`.
     ///
     /// # Errors
-    /// - for the shape: [`DatasetError::Vocabulary`], [`DatasetError::TokenChannels`], [`DatasetError::TargetSteps`];
-    /// - for the number of labels or bytes: [`DatasetError::LabelCount`], [`DatasetError::ExampleBytes`];
-    /// - for the first example that is wrong: [`DatasetError::EmptyExample`] if it has no step,
-    ///   [`DatasetError::ExampleTooLong`] if it has more than `shape.length`, [`DatasetError::ExampleTooShort`] if it
-    ///   has fewer although the target is [`Target::LastSteps`], [`DatasetError::TokenOutOfRange`],
-    ///   [`DatasetError::LabelOutOfRange`].
+    /// - for the shape: [`DatasetError::Sequences`], [`DatasetError::Vocabulary`], [`DatasetError::TokenChannels`],
+    ///   [`DatasetError::TargetSteps`], [`DatasetError::TargetOfPairs`];
+    /// - for steps stored as what they are not: [`DatasetError::TokensAsFloats`], [`DatasetError::ValuesAsWords`];
+    /// - for their number or that of the labels: [`DatasetError::LabelCount`], [`DatasetError::StepCount`];
+    /// - for the first example that is wrong: [`DatasetError::EmptyExample`] if it has a sequence without a step,
+    ///   [`DatasetError::ExampleTooLong`] if it has one of more than `shape.length`, [`DatasetError::ExampleTooShort`]
+    ///   if it has fewer although the target is [`Target::LastSteps`], [`DatasetError::TokenOutOfRange`],
+    ///   [`DatasetError::NotFinite`], [`DatasetError::LabelOutOfRange`].
     ///
     /// # Panics
     /// If there are 2³² examples or more.
     pub fn with_lengths(
         shape: Shape,
-        bytes: Vec<u8>,
+        steps: impl Into<Steps>,
         lengths: &[usize],
-        labels: Vec<u8>,
+        labels: Vec<u16>,
     ) -> Result<Self, DatasetError> {
-        shape.check()?;
-        let examples = lengths.len();
-        if examples.checked_mul(shape.labels()) != Some(labels.len()) {
-            return Err(DatasetError::LabelCount {
-                labels: labels.len(),
-                examples,
-                per_example: shape.labels(),
-            });
-        }
-        let starts = starts(&shape, lengths)?;
-        let expected = starts[examples];
-        if bytes.len() != expected {
-            return Err(DatasetError::ExampleBytes {
-                bytes: bytes.len(),
-                examples,
-                expected,
-            });
-        }
-        check_tokens(&shape, &bytes, &starts)?;
-        check_labels(&shape, &labels)?;
+        let steps = steps.into();
+        let starts = check::all(&shape, &steps, lengths, &labels)?;
+        let examples = lengths.len() / shape.sequences;
         let len = u32::try_from(examples).expect("a set holds fewer than 2^32 examples");
         Ok(Self {
             shape,
             stored: Arc::new(Stored {
-                bytes,
+                steps,
                 starts,
                 labels,
             }),
             members: (0..len).collect(),
+            sequence: 0,
+        })
+    }
+
+    /// Of a set of pairs, the same examples where the second sequence of each is read; `None` of any other set.
+    pub fn second(&self) -> Option<Self> {
+        (self.shape.sequences == 2).then(|| Self {
+            sequence: 1,
+            ..self.clone()
         })
     }
 
@@ -144,7 +162,7 @@ impl SequenceSet {
     /// # Panics
     /// If `index` is not below [`len`](Self::len).
     pub fn length(&self, index: usize) -> usize {
-        self.bytes(index).len() / self.shape.channels
+        self.range(index).len() / self.shape.channels
     }
 
     /// Class of example `index`, in `0..classes`.
@@ -164,7 +182,7 @@ impl SequenceSet {
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len).
-    pub fn labels(&self, index: usize) -> &[u8] {
+    pub fn labels(&self, index: usize) -> &[u16] {
         let count = self.shape.labels();
         let start = self.member(index) * count;
         &self.stored.labels[start..start + count]
@@ -174,12 +192,22 @@ impl SequenceSet {
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len).
-    pub fn bytes(&self, index: usize) -> &[u8] {
-        let member = self.member(index);
-        &self.stored.bytes[self.stored.starts[member]..self.stored.starts[member + 1]]
+    pub fn steps(&self, index: usize) -> StepsOf<'_> {
+        self.stored.steps.slice(self.range(index))
     }
 
-    /// Writes example `index` to `out`, `[steps, channels]`, as values in `[0, 1]`; 0 behind its end.
+    /// As [`steps`](Self::steps), of a set that is stored as bytes.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len), or the steps are stored otherwise.
+    pub fn bytes(&self, index: usize) -> &[u8] {
+        match self.steps(index) {
+            StepsOf::Bytes(bytes) => bytes,
+            StepsOf::Words(_) | StepsOf::Floats(_) => panic!("this set is not stored as bytes"),
+        }
+    }
+
+    /// Writes example `index` to `out`, `[steps, channels]`, as values; 0 behind its end.
     ///
     /// # Panics
     /// If `index` is not below [`len`](Self::len), `out` has fewer steps than the example or a part of one, or the
@@ -190,7 +218,11 @@ impl SequenceSet {
             Content::Values,
             "`write_example` is for values; this set has tokens, for `write_tokens`"
         );
-        self.write(index, out, |byte| f32::from(byte) / 255.0);
+        match self.steps(index) {
+            StepsOf::Bytes(bytes) => self.write(bytes, out, |byte| f32::from(byte) / 255.0),
+            StepsOf::Floats(floats) => self.write(floats, out, |value| value),
+            StepsOf::Words(_) => unreachable!("values are not stored as words"),
+        }
     }
 
     /// Writes example `index` to `out`, `[steps]`, as tokens in `0..vocabulary`; token 0 behind its end.
@@ -203,7 +235,11 @@ impl SequenceSet {
             matches!(self.shape.content, Content::Tokens { .. }),
             "`write_tokens` is for tokens; this set has values, for `write_example`"
         );
-        self.write(index, out, i32::from);
+        match self.steps(index) {
+            StepsOf::Bytes(bytes) => self.write(bytes, out, i32::from),
+            StepsOf::Words(words) => self.write(words, out, i32::from),
+            StepsOf::Floats(_) => unreachable!("tokens are not stored as floats"),
+        }
     }
 
     /// Number of labels of each class, `[classes]`.
@@ -215,55 +251,27 @@ impl SequenceSet {
         counts
     }
 
-    /// The first `len` examples, or all if there are fewer.
-    pub fn first(&self, len: usize) -> Self {
-        self.subset(&self.members[..len.min(self.len())])
-    }
-
-    /// Divides the set at random into `(train, validation)`.
-    ///
-    /// Every example lands in exactly one part; validation gets `fraction` of them, rounded to the nearest number.
-    /// Equal seeds give equal parts. A fraction of exactly 0 asks for an empty validation set and gets one.
-    ///
-    /// # Errors
-    /// [`DatasetError::ValidationFraction`] if `fraction` is not in `[0, 1)`, [`DatasetError::EmptySplit`] if
-    /// rounding would leave either part empty otherwise.
-    pub fn split_validation(&self, fraction: f64, seed: u64) -> Result<(Self, Self), DatasetError> {
-        if !(0.0..1.0).contains(&fraction) {
-            return Err(DatasetError::ValidationFraction { seen: fraction });
-        }
-        let validation = (self.len() as f64 * fraction).round() as usize;
-        let empty = |part| DatasetError::EmptySplit {
-            part,
-            available: self.len(),
-            fraction,
-        };
-        if validation == self.len() {
-            return Err(empty(Part::Train));
-        }
-        if validation == 0 && fraction > 0.0 {
-            return Err(empty(Part::Validation));
-        }
-        let order = permutation(self.len(), &mut stream(seed, Purpose::ValidationSplit, 0));
-        let members: Vec<u32> = order
-            .into_iter()
-            .map(|index| self.members[index as usize])
-            .collect();
-        let (validation, train) = members.split_at(validation);
-        Ok((self.subset(train), self.subset(validation)))
-    }
-
-    fn write<T: Default + Clone>(&self, index: usize, out: &mut [T], read: impl Fn(u8) -> T) {
-        let bytes = self.bytes(index);
+    fn write<S: Copy, T: Default + Clone>(
+        &self,
+        stored: &[S],
+        out: &mut [T],
+        read: impl Fn(S) -> T,
+    ) {
         assert!(
-            out.len() >= bytes.len() && out.len().is_multiple_of(self.shape.channels),
+            out.len() >= stored.len() && out.len().is_multiple_of(self.shape.channels),
             "`out` must hold the example, step by step"
         );
-        let (steps, padding) = out.split_at_mut(bytes.len());
-        for (value, byte) in steps.iter_mut().zip(bytes) {
-            *value = read(*byte);
+        let (steps, padding) = out.split_at_mut(stored.len());
+        for (value, stored) in steps.iter_mut().zip(stored) {
+            *value = read(*stored);
         }
         padding.fill(T::default());
+    }
+
+    /// Where the steps of example `index` are stored.
+    fn range(&self, index: usize) -> Range<usize> {
+        let sequence = self.member(index) * self.shape.sequences + self.sequence;
+        self.stored.starts[sequence]..self.stored.starts[sequence + 1]
     }
 
     fn member(&self, index: usize) -> usize {
@@ -272,77 +280,10 @@ impl SequenceSet {
 
     fn subset(&self, members: &[u32]) -> Self {
         Self {
-            shape: self.shape,
             stored: Arc::clone(&self.stored),
             members: members.into(),
+            ..*self
         }
-    }
-}
-
-/// Where examples of these lengths start when they lie one behind the other, and where the last one ends, in bytes.
-fn starts(shape: &Shape, lengths: &[usize]) -> Result<Vec<usize>, DatasetError> {
-    let mut end = 0_usize;
-    let mut starts = Vec::with_capacity(lengths.len() + 1);
-    starts.push(end);
-    for (index, &seen) in lengths.iter().enumerate() {
-        let length = shape.length;
-        if seen == 0 || shape.channels == 0 {
-            return Err(DatasetError::EmptyExample { index });
-        }
-        if seen > length {
-            return Err(DatasetError::ExampleTooLong {
-                index,
-                seen,
-                length,
-            });
-        }
-        if seen < length && shape.target != Target::Class {
-            return Err(DatasetError::ExampleTooShort {
-                index,
-                seen,
-                length,
-            });
-        }
-        // What does not fit in memory cannot equal the number of bytes given, and is refused for that.
-        end = end.saturating_add(seen.saturating_mul(shape.channels));
-        starts.push(end);
-    }
-    Ok(starts)
-}
-
-fn check_tokens(shape: &Shape, bytes: &[u8], starts: &[usize]) -> Result<(), DatasetError> {
-    let Content::Tokens { vocabulary } = shape.content else {
-        return Ok(());
-    };
-    match bytes
-        .iter()
-        .position(|token| usize::from(*token) >= vocabulary)
-    {
-        Some(position) => {
-            let index = starts.partition_point(|start| *start <= position) - 1;
-            Err(DatasetError::TokenOutOfRange {
-                index,
-                step: position - starts[index],
-                token: bytes[position],
-                vocabulary,
-            })
-        }
-        None => Ok(()),
-    }
-}
-
-fn check_labels(shape: &Shape, labels: &[u8]) -> Result<(), DatasetError> {
-    let classes = shape.classes;
-    match labels
-        .iter()
-        .position(|label| usize::from(*label) >= classes)
-    {
-        Some(position) => Err(DatasetError::LabelOutOfRange {
-            index: position / shape.labels(),
-            label: labels[position].into(),
-            classes,
-        }),
-        None => Ok(()),
     }
 }
 
@@ -356,39 +297,48 @@ impl fmt::Debug for SequenceSet {
     }
 }
 
+/// Small sets to test with.
 #[cfg(test)]
-mod tests {
+mod testing {
     use super::*;
-    use proptest::prelude::*;
 
-    const SHAPE: Shape = Shape {
+    pub(super) const SHAPE: Shape = Shape {
+        sequences: 1,
         length: 2,
         channels: 2,
         classes: 5,
         content: Content::Values,
         target: Target::Class,
     };
-    const TOKENS: Shape = Shape {
+
+    pub(super) const TOKENS: Shape = Shape {
         length: 3,
         channels: 1,
         content: Content::Tokens { vocabulary: 8 },
         ..SHAPE
     };
-    const COPIES: Shape = Shape {
+    pub(super) const COPIES: Shape = Shape {
         target: Target::LastSteps { count: 2 },
         ..TOKENS
     };
 
     /// Example `i` holds the bytes `4 i .. 4 i + 4` (modulo 256) and has label `i % 5`.
-    fn numbered(len: usize) -> SequenceSet {
-        let bytes = (0..len * SHAPE.values()).map(|value| value as u8).collect();
+    pub(super) fn numbered(len: usize) -> SequenceSet {
+        let bytes: Vec<u8> = (0..len * SHAPE.values()).map(|value| value as u8).collect();
         SequenceSet::new(
             SHAPE,
             bytes,
-            (0..len).map(|index| (index % 5) as u8).collect(),
+            (0..len).map(|index| (index % 5) as u16).collect(),
         )
         .unwrap()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{COPIES, SHAPE, TOKENS, numbered};
+    use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn examples_keep_their_bytes_and_labels() {
@@ -406,19 +356,19 @@ mod tests {
 
     #[test]
     fn bytes_and_labels_that_do_not_fit_are_refused() {
-        let error = SequenceSet::new(SHAPE, vec![0; 7], vec![0; 2]).unwrap_err();
+        let error = SequenceSet::new(SHAPE, vec![0_u8; 7], vec![0; 2]).unwrap_err();
         assert!(
             matches!(
                 error,
-                DatasetError::ExampleBytes {
-                    bytes: 7,
+                DatasetError::StepCount {
+                    seen: 7,
                     examples: 2,
                     expected: 8
                 }
             ),
             "{error}"
         );
-        let error = SequenceSet::new(SHAPE, vec![0; 8], vec![4, 5]).unwrap_err();
+        let error = SequenceSet::new(SHAPE, vec![0_u8; 8], vec![4, 5]).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -434,7 +384,7 @@ mod tests {
 
     #[test]
     fn short_examples_are_padded_at_their_end() {
-        let set = SequenceSet::with_lengths(SHAPE, vec![255; 6], &[1, 2], vec![0, 1]).unwrap();
+        let set = SequenceSet::with_lengths(SHAPE, vec![255_u8; 6], &[1, 2], vec![0, 1]).unwrap();
         let mut out = [f32::NAN; 4];
         set.write_example(0, &mut out);
         assert_eq!((set.length(0), out), (1, [1.0, 1.0, 0.0, 0.0]));
@@ -444,7 +394,7 @@ mod tests {
 
     #[test]
     fn labels_of_several_steps_stay_with_their_example() {
-        let set = SequenceSet::new(COPIES, vec![1, 2, 3, 4, 5, 6], vec![0, 1, 4, 1]).unwrap();
+        let set = SequenceSet::new(COPIES, vec![1_u8, 2, 3, 4, 5, 6], vec![0, 1, 4, 1]).unwrap();
         assert_eq!(
             (set.len(), set.labels(0), set.labels(1)),
             (2, &[0, 1][..], &[4, 1][..])
@@ -452,7 +402,7 @@ mod tests {
         assert_eq!(set.class_counts(), [1, 2, 0, 0, 1]);
         let (train, validation) = set.split_validation(0.5, 0).unwrap();
         for part in [train, validation] {
-            let expected: &[u8] = if part.bytes(0)[0] == 1 {
+            let expected: &[u16] = if part.bytes(0)[0] == 1 {
                 &[0, 1]
             } else {
                 &[4, 1]
@@ -461,153 +411,54 @@ mod tests {
         }
     }
 
-    /// The error of a set of tokens with these bytes, lengths and labels.
-    fn refusal(shape: Shape, bytes: &[u8], lengths: &[usize], labels: &[u8]) -> DatasetError {
-        SequenceSet::with_lengths(shape, bytes.into(), lengths, labels.into()).unwrap_err()
-    }
-
     #[test]
-    fn lengths_that_cannot_be_are_refused() {
-        let error = refusal(TOKENS, &[1, 2], &[1, 0, 1], &[0; 3]);
-        assert!(
-            matches!(error, DatasetError::EmptyExample { index: 1 }),
-            "{error}"
-        );
-        let error = refusal(TOKENS, &[1; 5], &[1, 4], &[0; 2]);
-        assert!(
-            matches!(
-                error,
-                DatasetError::ExampleTooLong {
-                    index: 1,
-                    seen: 4,
-                    length: 3
-                }
-            ),
-            "{error}"
-        );
-        let error = refusal(COPIES, &[1; 5], &[3, 2], &[0; 4]);
-        assert!(
-            matches!(
-                error,
-                DatasetError::ExampleTooShort {
-                    index: 1,
-                    seen: 2,
-                    length: 3
-                }
-            ),
-            "{error}"
-        );
-        let error = refusal(TOKENS, &[1; 5], &[3, 3], &[0; 2]);
-        assert!(
-            matches!(
-                error,
-                DatasetError::ExampleBytes {
-                    bytes: 5,
-                    examples: 2,
-                    expected: 6
-                }
-            ),
-            "{error}"
-        );
-        for empty in [
-            Shape { length: 0, ..SHAPE },
-            Shape {
-                channels: 0,
-                ..SHAPE
-            },
-        ] {
-            let error = SequenceSet::new(empty, vec![], vec![0]).unwrap_err();
-            assert!(
-                matches!(error, DatasetError::EmptyExample { index: 0 }),
-                "{error}"
-            );
-        }
-        let vast = Shape {
-            length: usize::MAX,
-            ..SHAPE
+    fn pairs_are_two_views_of_the_same_examples() {
+        let shape = Shape {
+            sequences: 2,
+            ..TOKENS
         };
-        let error = SequenceSet::new(vast, vec![0; 4], vec![0; 2]).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DatasetError::ExampleBytes {
-                    expected: usize::MAX,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn tokens_and_labels_that_cannot_be_are_named_with_their_place() {
-        let error = refusal(TOKENS, &[1, 2, 7, 0, 8], &[2, 1, 2], &[0; 3]);
-        assert!(
-            matches!(
-                error,
-                DatasetError::TokenOutOfRange {
-                    index: 2,
-                    step: 1,
-                    token: 8,
-                    vocabulary: 8
-                }
-            ),
-            "{error}"
-        );
-        let error = refusal(COPIES, &[1; 6], &[3, 3], &[0, 0, 0, 9]);
-        assert!(
-            matches!(
-                error,
-                DatasetError::LabelOutOfRange {
-                    index: 1,
-                    label: 9,
-                    classes: 5
-                }
-            ),
-            "{error}"
-        );
-        for labels in [&[0; 3][..], &[0; 6]] {
-            let error = refusal(COPIES, &[1; 6], &[3, 3], labels);
-            assert!(
-                matches!(
-                    error,
-                    DatasetError::LabelCount {
-                        examples: 2,
-                        per_example: 2,
-                        ..
-                    }
-                ),
-                "{error}"
-            );
+        let tokens = vec![1_u8, 2, 3, 4, 5, 6, 7];
+        let set = SequenceSet::with_lengths(shape, tokens, &[1, 2, 3, 1], vec![3, 4]).unwrap();
+        let second = set.second().unwrap();
+        assert_eq!((set.len(), second.len()), (2, 2));
+        assert_eq!((set.bytes(0), second.bytes(0)), (&[1][..], &[2, 3][..]));
+        assert_eq!((set.bytes(1), second.bytes(1)), (&[4, 5, 6][..], &[7][..]));
+        assert_eq!((set.label(1), second.label(1)), (4, 4));
+        // Whatever is done to the one can be done to the other.
+        let (train, validation) = set.split_validation(0.5, 3).unwrap();
+        for part in [train, validation] {
+            let first = part.bytes(0)[0];
+            let expected = if first == 1 { 2 } else { 7 };
+            assert_eq!(part.second().unwrap().bytes(0)[0], expected);
         }
-        let error = SequenceSet::new(COPIES, vec![1; 3], vec![0; 3]).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DatasetError::LabelCount {
-                    labels: 3,
-                    examples: 1,
-                    per_example: 2
-                }
-            ),
-            "{error}"
-        );
+        assert!(numbered(1).second().is_none());
     }
 
     #[test]
-    fn a_shape_that_cannot_be_is_refused_before_anything_else() {
-        let target = Target::LastSteps { count: 0 };
-        let error = SequenceSet::new(Shape { target, ..SHAPE }, vec![], vec![]).unwrap_err();
-        assert!(
-            matches!(error, DatasetError::TargetSteps { count: 0, .. }),
-            "{error}"
-        );
+    fn values_and_tokens_of_every_width_are_read_alike() {
+        let floats = SequenceSet::new(SHAPE, vec![-1.5_f32, 0.0, 3.0, 1e30], vec![0]).unwrap();
+        let mut out = [f32::NAN; 6];
+        floats.write_example(0, &mut out);
+        assert_eq!(out, [-1.5, 0.0, 3.0, 1e30, 0.0, 0.0]);
+        let content = Content::Tokens { vocabulary: 65_536 };
+        let words = vec![0_u16, 65_535, 256];
+        let words = SequenceSet::new(Shape { content, ..TOKENS }, words, vec![0]).unwrap();
+        let mut out = [-1; 4];
+        words.write_tokens(0, &mut out);
+        assert_eq!(out, [0, 65_535, 256, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not stored as bytes")]
+    fn reading_floats_as_bytes_is_a_bug_of_the_caller() {
+        let floats = SequenceSet::new(SHAPE, vec![0.5_f32; 4], vec![0]).unwrap();
+        floats.bytes(0);
     }
 
     #[test]
     #[should_panic(expected = "this set has tokens")]
     fn reading_tokens_as_values_is_a_bug_of_the_caller() {
-        let set = SequenceSet::new(TOKENS, vec![1; 3], vec![0]).unwrap();
+        let set = SequenceSet::new(TOKENS, vec![1_u8; 3], vec![0]).unwrap();
         set.write_example(0, &mut [0.0; 3]);
     }
 
@@ -620,7 +471,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "these examples have `labels`")]
     fn asking_for_the_one_label_of_several_is_a_bug_of_the_caller() {
-        let set = SequenceSet::new(COPIES, vec![1; 3], vec![0; 2]).unwrap();
+        let set = SequenceSet::new(COPIES, vec![1_u8; 3], vec![0; 2]).unwrap();
         set.label(0);
     }
 
@@ -641,7 +492,7 @@ mod tests {
     proptest! {
         #[test]
         fn examples_of_any_length_come_back_in_their_order((lengths, tokens) in ragged()) {
-            let labels: Vec<u8> = (0..lengths.len()).map(|index| (index % 5) as u8).collect();
+            let labels: Vec<u16> = (0..lengths.len()).map(|index| (index % 5) as u16).collect();
             let set = SequenceSet::with_lengths(TOKENS, tokens.clone(), &lengths, labels).unwrap();
             prop_assert_eq!(set.len(), lengths.len());
             let stored: Vec<u8> = (0..set.len()).flat_map(|index| set.bytes(index).to_vec()).collect();
@@ -656,84 +507,5 @@ mod tests {
             }
         }
 
-        #[test]
-        fn a_split_loses_and_repeats_no_example(len in 2_usize..60, fraction in 0.0..1.0, seed: u64) {
-            let all = numbered(len);
-            let Ok((train, validation)) = all.split_validation(fraction, seed) else {
-                let rounded = (len as f64 * fraction).round() as usize;
-                prop_assert!(rounded == 0 || rounded == len);
-                return Ok(());
-            };
-            prop_assert_eq!(validation.len(), (len as f64 * fraction).round() as usize);
-            let mut seen: Vec<u8> = [train, validation].iter()
-                .flat_map(|part| (0..part.len()).map(|index| part.bytes(index)[0])).collect();
-            seen.sort_unstable();
-            prop_assert!(seen.into_iter().eq((0..len).map(|index| 4 * index as u8)));
-        }
-    }
-
-    #[test]
-    fn a_split_repeats_for_its_seed_and_changes_with_it() {
-        let firsts = |seed| {
-            let (_, validation) = numbered(50).split_validation(0.5, seed).unwrap();
-            (0..25)
-                .map(|index| validation.bytes(index)[0])
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(firsts(1), firsts(1));
-        assert_ne!(firsts(1), firsts(2));
-    }
-
-    #[test]
-    fn no_validation_is_given_only_when_asked_for() {
-        let (train, validation) = numbered(10).split_validation(0.0, 0).unwrap();
-        assert_eq!((train.len(), validation.len()), (10, 0));
-        let error = numbered(10).split_validation(0.04, 0).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DatasetError::EmptySplit {
-                    part: Part::Validation,
-                    available: 10,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        let error = numbered(10).split_validation(0.96, 0).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DatasetError::EmptySplit {
-                    part: Part::Train,
-                    available: 10,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        let error = numbered(0).split_validation(0.0, 0).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DatasetError::EmptySplit {
-                    part: Part::Train,
-                    available: 0,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_fraction_outside_its_range_is_refused() {
-        for fraction in [-0.1, 1.0, 7.0, f64::NAN, f64::INFINITY] {
-            let error = numbered(10).split_validation(fraction, 0).unwrap_err();
-            assert!(
-                matches!(error, DatasetError::ValidationFraction { .. }),
-                "{fraction}: {error}"
-            );
-        }
     }
 }

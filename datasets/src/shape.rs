@@ -2,13 +2,15 @@
 
 use crate::error::DatasetError;
 
-/// Tokens are stored as bytes, so there are at most this many.
-pub(crate) const LARGEST_VOCABULARY: usize = 256;
+/// Tokens are stored as words of 16 bits, so there are at most this many.
+const LARGEST_VOCABULARY: usize = 1 << 16;
 
 /// Size, content and target of the examples of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Steps of the longest example there may be.
+    /// Sequences of an example: 1, or 2 for a pair that is labeled together.
+    pub sequences: usize,
+    /// Steps of the longest sequence there may be.
     pub length: usize,
     /// Values at each step; 1 for tokens.
     pub channels: usize,
@@ -23,11 +25,12 @@ pub struct Shape {
 /// What an example holds at each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Content {
-    /// `channels` numbers in `[0, 1]`, stored as bytes: `b` stands for `b / 255`.
+    /// `channels` numbers: in `[0, 1]` where they are stored as bytes, of which `b` stands for `b / 255`, and any finite
+    /// ones where they are stored as `f32`.
     Values,
     /// One symbol out of a finite alphabet, stored as its number.
     Tokens {
-        /// Tokens are in `0..vocabulary`, 1 to 256 of them. Token 0 also fills up what is behind a short example.
+        /// Tokens are in `0..vocabulary`, 1 to 65,536 of them. Token 0 also fills up what is behind a short example.
         vocabulary: usize,
     },
 }
@@ -38,7 +41,7 @@ pub enum Target {
     /// One class for the whole example.
     Class,
     /// A class at each of the last `count` steps. Such examples all have the full length, so that the labels of a batch
-    /// stand at the same steps.
+    /// stand at the same steps. Pairs have no such labels.
     LastSteps {
         /// Labels of an example, 1 to `length`.
         count: usize,
@@ -46,7 +49,7 @@ pub enum Target {
 }
 
 impl Shape {
-    /// Values, or tokens, in an example of the greatest length: `length * channels`.
+    /// Values, or tokens, in a sequence of the greatest length: `length * channels`.
     pub fn values(&self) -> usize {
         self.length * self.channels
     }
@@ -61,6 +64,11 @@ impl Shape {
 
     /// Whether there can be examples of this shape.
     pub(crate) fn check(&self) -> Result<(), DatasetError> {
+        if !(1..=2).contains(&self.sequences) {
+            return Err(DatasetError::Sequences {
+                seen: self.sequences,
+            });
+        }
         if let Content::Tokens { vocabulary } = self.content {
             if !(1..=LARGEST_VOCABULARY).contains(&vocabulary) {
                 return Err(DatasetError::Vocabulary {
@@ -75,6 +83,7 @@ impl Shape {
             }
         }
         match self.target {
+            Target::LastSteps { .. } if self.sequences == 2 => Err(DatasetError::TargetOfPairs),
             Target::LastSteps { count } if !(1..=self.length).contains(&count) => {
                 Err(DatasetError::TargetSteps {
                     count,
@@ -91,6 +100,7 @@ mod tests {
     use super::*;
 
     const BYTES: Shape = Shape {
+        sequences: 1,
         length: 3,
         channels: 1,
         classes: 2,
@@ -112,15 +122,34 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_that_bytes_cannot_hold_is_refused() {
-        for vocabulary in [0, 257] {
+    fn a_vocabulary_that_cannot_be_stored_is_refused() {
+        for vocabulary in [0, 65_537] {
             let content = Content::Tokens { vocabulary };
             let error = Shape { content, ..BYTES }.check().unwrap_err();
             assert!(
-                matches!(error, DatasetError::Vocabulary { seen, limit: 256 } if seen == vocabulary),
+                matches!(error, DatasetError::Vocabulary { seen, limit: 65_536 } if seen == vocabulary),
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_example_is_a_sequence_or_a_pair_with_a_class() {
+        for sequences in [0, 3] {
+            let error = Shape { sequences, ..BYTES }.check().unwrap_err();
+            assert!(
+                matches!(error, DatasetError::Sequences { seen } if seen == sequences),
+                "{error}"
+            );
+        }
+        let pairs = Shape {
+            sequences: 2,
+            ..BYTES
+        };
+        let error = pairs.check().unwrap_err();
+        assert!(matches!(error, DatasetError::TargetOfPairs), "{error}");
+        let target = Target::Class;
+        assert!(Shape { target, ..pairs }.check().is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Accuracy on `digits` must tell models apart: out of reach for a linear classifier, yet far from chance for it.
 
 use datasets::digits::DigitsOptions;
-use datasets::{LoadOptions, SequenceSet};
+use datasets::{Digits, LoadOptions, SequenceSet, Source};
 
 const CLASSES: usize = 10;
 const EPOCHS: u64 = 12;
@@ -65,11 +65,7 @@ fn a_linear_classifier_learns_something_and_stays_far_from_perfect() {
         test_examples: 1000,
         ..DigitsOptions::default()
     };
-    let options = LoadOptions {
-        digits,
-        ..LoadOptions::default()
-    };
-    let set = datasets::load("digits", &options).unwrap();
+    let set = Digits::load(&digits, &LoadOptions::default()).unwrap();
     let mut model = Softmax::new(set.shape.values());
     let mut input = vec![0.0; set.shape.values()];
     for epoch in 0..EPOCHS {

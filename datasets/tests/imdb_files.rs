@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use datasets::imdb::{ImdbOptions, LONGEST};
-use datasets::{DATA_DIR_VARIABLE, Dataset, DatasetError, LoadOptions, SequenceSet};
+use datasets::{DATA_DIR_VARIABLE, Dataset, DatasetError, Imdb, LoadOptions, SequenceSet, Source};
 
 /// The data set cut at `max_length` bytes with its folder, or `None` with a note that the calling test checks nothing.
 #[allow(clippy::print_stdout, reason = "a skipped test says so")]
@@ -15,10 +15,9 @@ fn load(max_length: usize, validation_fraction: f64) -> Option<(Dataset, PathBuf
     let options = LoadOptions {
         data_dir: Some(dir.clone()),
         validation_fraction,
-        imdb: ImdbOptions { length: max_length },
-        ..LoadOptions::default()
+        seed: 0,
     };
-    match datasets::load("imdb", &options) {
+    match Imdb::load(&ImdbOptions { length: max_length }, &options) {
         Err(DatasetError::FilesNotFound { .. }) => {
             println!("skipped: no imdb in {}", dir.display());
             None

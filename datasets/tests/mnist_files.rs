@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use datasets::{DATA_DIR_VARIABLE, FileStatus, LoadOptions, SequenceSet};
+use datasets::mnist::MnistOptions;
+use datasets::{DATA_DIR_VARIABLE, FileStatus, LoadOptions, Mnist, SequenceSet, Source};
 
 /// The data directory, or `None` with a note that the calling test checks nothing.
 #[allow(clippy::print_stdout, reason = "a skipped test says so")]
@@ -39,7 +40,7 @@ fn the_published_files_have_their_published_statistics() {
         validation_fraction: 0.0,
         ..LoadOptions::default()
     };
-    let set = datasets::load("mnist", &options).unwrap();
+    let set = Mnist::load(&MnistOptions {}, &options).unwrap();
     assert_eq!(
         (set.train.len(), set.validation.len(), set.test.len()),
         (60_000, 0, 10_000)
@@ -65,7 +66,7 @@ fn a_tenth_is_held_out_for_validation() {
         data_dir: Some(dir),
         ..LoadOptions::default()
     };
-    let set = datasets::load("mnist", &options).unwrap();
+    let set = Mnist::load(&MnistOptions {}, &options).unwrap();
     assert_eq!((set.train.len(), set.validation.len()), (54_000, 6_000));
     let both = set
         .train

@@ -1,7 +1,7 @@
 //! Accuracy on `selective-copy` must tell models apart: guessing stays at chance, reading the input gives all.
 
 use datasets::selective_copy::{BLANK, SelectiveCopyOptions};
-use datasets::{LoadOptions, SequenceSet};
+use datasets::{LoadOptions, SelectiveCopy, SequenceSet, Source};
 
 /// Share of the labels of a set that are answered right, `answer` being given an example's steps up to the markers.
 fn accuracy(set: &SequenceSet, copies: usize, answer: impl Fn(&[u8]) -> Vec<u8>) -> f64 {
@@ -10,7 +10,9 @@ fn accuracy(set: &SequenceSet, copies: usize, answer: impl Fn(&[u8]) -> Vec<u8>)
         let answers = answer(steps);
         assert_eq!(answers.len(), copies);
         let pairs = answers.iter().zip(set.labels(index));
-        pairs.filter(|(answer, label)| answer == label).count()
+        pairs
+            .filter(|(answer, label)| u16::from(**answer) == **label)
+            .count()
     };
     (0..set.len()).map(right).sum::<usize>() as f64 / (set.len() * copies) as f64
 }
@@ -22,10 +24,9 @@ fn most_frequent(counts: &[usize]) -> u8 {
 
 #[test]
 fn guessing_stays_at_chance_and_reading_the_data_gives_all() {
-    let SelectiveCopyOptions {
-        copies, vocabulary, ..
-    } = SelectiveCopyOptions::default();
-    let set = datasets::load("selective-copy", &LoadOptions::default()).unwrap();
+    let options = SelectiveCopyOptions::default();
+    let (copies, vocabulary) = (options.copies, options.vocabulary);
+    let set = SelectiveCopy::load(&options, &LoadOptions::default()).unwrap();
     assert_eq!(
         (set.train.len(), set.validation.len(), set.test.len()),
         (18_000, 2_000, 2_000)

@@ -11,13 +11,13 @@
     reason = "modules of the library come with their unit tests, which are not run here"
 )]
 
-#[path = "../src/bidiagonal.rs"]
-mod bidiagonal;
-#[path = "../src/parallel.rs"]
-mod parallel;
+#[path = "../src/linalg"]
+mod linalg {
+    pub(crate) mod bidiagonal;
+    pub(crate) mod parallel;
+    pub(crate) mod svd;
+}
 mod support;
-#[path = "../src/svd.rs"]
-mod svd;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -67,7 +67,7 @@ impl Bare {
     fn measure(states: usize) -> Self {
         // Any layer's output matrix is random throughout.
         let matrix = layer(states, states).output_matrix().clone();
-        let svd = || svd::Svd::of(matrix.as_ref()).expect("random matrices converge");
+        let svd = || linalg::svd::Svd::of(matrix.as_ref()).expect("random matrices converge");
         let decomposition = svd();
         let leading: Vec<usize> = (0..states / 4).collect();
         Self {

@@ -1,16 +1,22 @@
 //! Hankel singular values, by the square-root method.
 
+pub(crate) mod accuracy;
+pub(crate) mod batch;
+pub(crate) mod rounding;
+
 use faer::{Mat, c64};
 use subnormals::Subnormals;
 use thiserror::Error;
 
-use crate::accuracy::{Accuracy, Directions, absolute_errors, relative_errors};
-use crate::domain::TimeDomain;
-use crate::power_of_two::{exponent, scale};
-use crate::scalar::sealed::Entry;
-use crate::singular_vectors::{SingularVectors, ThinSvd};
-use crate::system::{LinearSystem, first_unstable};
-use crate::units::Units;
+use crate::arithmetic::power_of_two::{exponent, scale};
+use crate::hankel::accuracy::Accuracy;
+use crate::hankel::rounding::{Directions, absolute_errors, relative_errors};
+use crate::linalg::scalar::sealed::Entry;
+use crate::linalg::singular_vectors::{SingularVectors, ThinSvd};
+use crate::system::LinearSystem;
+use crate::system::domain::TimeDomain;
+use crate::system::units::Units;
+use crate::system::validity::first_unstable;
 
 /// Hankel singular values of a system, with the factors and singular vectors that a reduction is made from.
 ///

@@ -75,8 +75,8 @@
 //! | how many states to keep? | [`order_for_tolerance`] and its kin, [`OrderCriterion`]; [`GlobalBudget`] over many layers |
 //! | the smaller system | [`balanced_truncation`](HankelDecomposition::balanced_truncation), [`balancing_free_truncation`](HankelDecomposition::balancing_free_truncation), [`singular_perturbation`](HankelDecomposition::singular_perturbation), [`modal_truncation`](DiagonalSystem::modal_truncation); [`Selection`] for ablations |
 //! | in the form of a layer | [`Truncation::diagonalize`], [`DenseSystem::diagonalize`] |
-//! | how wrong is it? | [`Truncation::h_infinity_bound`], [`accumulated_bound`] over several cuts; [`h_infinity_norm`], [`h2_norm`] and [`hankel_norm`] of [`minus`](DiagonalSystem::minus) |
-//! | will the ranking last? | [`weyl_intervals`], [`ranking_verdict`], [`rotation_bound`], [`spearman`] |
+//! | how wrong is it? | [`Truncation::h_infinity_bound`]; [`h_infinity_norm`], [`h2_norm`] and [`hankel_norm`] of [`minus`](DiagonalSystem::minus) |
+//! | will the ranking last? | [`weyl_intervals`], [`spearman`] |
 //! | the other kind of time | `discretize` and `to_continuous` with a [`Discretization`] |
 //! | an unstable part | [`split_modes`], [`DenseSystem::split_stable`] |
 //! | the equations themselves | [`solve_stein`], [`solve_lyapunov`], and both by doubling |
@@ -115,7 +115,7 @@
 //! bound. `A05`: Antoulas, *Approximation of Large-Scale Dynamical Systems* (2005), the square-root method and the bound
 //! in discrete time. `GKO95`: Gohberg, Kailath, Olshevsky (1995), elimination on Cauchy-like matrices. `H82`: Hammarling
 //! (1982), factors of dense Gramians. `V91`: Varga (1991), the balancing-free form. `LA89`: Liu, Anderson (1989),
-//! singular perturbation. `W72`: Wedin (1972), how far singular subspaces turn.
+//! singular perturbation. `HJ91`: Horn, Johnson (1991), perturbed singular values.
 //!
 //! `DGE99`, `DV08`: Demmel et al. (1999), Drmač and Veselić (2008), small singular values to as many digits as large
 //! ones, for [`Accuracy::Relative`].
@@ -123,79 +123,50 @@
 //! A departure from the usual route: the factors are not Cholesky factors of computed Gramians but of their
 //! generators, after every mode's magnitude has been shared evenly between input and output.
 
-mod accuracy;
-mod balance;
-mod batch;
-mod bidiagonal;
-mod budget;
-mod commuting;
-mod dense;
-mod dense_factor;
-mod diagonal;
-mod diagonalize;
-mod discretize;
-mod discretize_dense;
-mod domain;
-mod error_bound;
+mod arithmetic;
 mod gramian;
-mod gramian_factor;
 mod hankel;
-mod hessenberg;
-mod jacobi;
-mod largest_singular_value;
-mod lyapunov;
-mod matrix_functions;
-mod modal;
-mod norms;
-mod order;
-mod parallel;
-mod perturbation;
-mod power_of_two;
-mod real_part;
-mod real_truncation;
-mod scalar;
-mod schur;
-mod selection;
-mod singular_perturbation;
-mod singular_vectors;
-mod smith;
-mod split;
-mod svd;
-mod sweep;
+mod linalg;
+mod norm;
+mod reduction;
+mod spectrum;
 mod system;
 #[cfg(test)]
 mod testing;
-mod triangular;
-mod unit_disk;
-mod units;
 
-pub use accuracy::Accuracy;
-pub use balance::{Truncation, TruncationError};
-pub use batch::hankel_all;
-pub use budget::{Allocation, BudgetError, GlobalBudget, Normalization};
-pub use commuting::{BalanceError, BalancedGramians, balance_gramians};
-pub use dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
-pub use diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
-pub use diagonalize::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
-pub use discretize::{Discretization, DiscretizationError};
-pub use domain::{Continuous, Discrete, TimeDomain};
-pub use error_bound::{accumulated_bound, h_infinity_bound, h_infinity_bound_of_distinct};
 /// A dense matrix, and a complex number as a pair of `f64`: what every signature here is written in.
 pub use faer::{Mat, c64};
+pub use gramian::lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
+pub use gramian::smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
+pub use hankel::accuracy::Accuracy;
+pub use hankel::batch::hankel_all;
 pub use hankel::{HankelDecomposition, HankelError};
-pub use lyapunov::{LyapunovError, LyapunovSolution, solve_lyapunov, solve_stein};
-pub use modal::{ModalNorm, ModalTruncation};
-pub use norms::{NormError, h_infinity_norm, h2_norm, hankel_norm};
-pub use order::{
+pub use linalg::scalar::Scalar;
+pub use norm::NormError;
+pub use norm::h_infinity::h_infinity_norm;
+pub use norm::h2::h2_norm;
+pub use norm::hankel::hankel_norm;
+pub use norm::sweep::PeakGain;
+pub use reduction::TruncationError;
+pub use reduction::commuting::{BalanceError, BalancedGramians, balance_gramians};
+pub use reduction::diagonal_form::{DiagonalForm, EIGENVECTOR_CONDITION_LIMIT};
+pub use reduction::modal::{ModalNorm, ModalTruncation};
+pub use reduction::real_diagonal_form::RealDiagonalForm;
+pub use reduction::selection::Selection;
+pub use reduction::singular_perturbation::SingularPerturbation;
+pub use reduction::truncation::Truncation;
+pub use spectrum::budget::{Allocation, BudgetError, GlobalBudget, Normalization};
+pub use spectrum::error_bound::{h_infinity_bound, h_infinity_bound_of_distinct};
+pub use spectrum::order::{
     OrderCriterion, order_for_bound, order_for_energy, order_for_fraction, order_for_tolerance,
 };
-pub use perturbation::{RankingVerdict, ranking_verdict, rotation_bound, spearman, weyl_intervals};
-pub use real_part::RealPartSystem;
-pub use real_truncation::RealDiagonalForm;
-pub use scalar::Scalar;
-pub use selection::Selection;
-pub use singular_perturbation::SingularPerturbation;
-pub use smith::{solve_lyapunov_by_doubling, solve_stein_by_doubling};
-pub use split::{ModeSplit, StableSplit, split_modes};
-pub use sweep::PeakGain;
-pub use system::{LinearSystem, SystemError};
+pub use spectrum::perturbation::weyl_intervals;
+pub use spectrum::rank_correlation::spearman;
+pub use system::LinearSystem;
+pub use system::dense::{ContinuousSystem, DenseSystem, DiscreteSystem};
+pub use system::diagonal::{ContinuousDiagonalSystem, DiagonalSystem, DiscreteDiagonalSystem};
+pub use system::discretization::{Discretization, DiscretizationError};
+pub use system::domain::{Continuous, Discrete, TimeDomain};
+pub use system::real_part::RealPartSystem;
+pub use system::split::{ModeSplit, StableSplit, split_modes};
+pub use system::validity::SystemError;

@@ -94,6 +94,9 @@ pub(crate) fn at_least_one(key: &'static str, size: usize) -> Result<(), OutOfRa
 
 /// Settings of a kind of layer: its own table of a configuration.
 pub trait Settings: Clone + Debug + Default + PartialEq + Serialize + DeserializeOwned {
+    /// Keys that decide how many parameters there are.
+    const SIZES: &'static [&'static str] = &[];
+
     /// Checks every value against its range, in a model of this width and with so many states.
     ///
     /// # Errors
@@ -346,6 +349,16 @@ macro_rules! layers {
             pub fn check(&self, hidden: usize, state: usize) -> Result<(), OutOfRange> {
                 match self {
                     $(Self::$Kind(settings) => settings.check(hidden, state),)+
+                }
+            }
+
+            /// See [`Settings::SIZES`].
+            pub fn sizes(&self) -> &'static [&'static str] {
+                fn of<S: Settings>(_: &S) -> &'static [&'static str] {
+                    S::SIZES
+                }
+                match self {
+                    $(Self::$Kind(settings) => of(settings),)+
                 }
             }
 

@@ -70,7 +70,7 @@ fn a_stream_goes_on_from_any_state_and_forgets_on_reset() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let layer = Lru::<Flex>::init(20, 5, INIT, &mut rng, &Default::default());
     let input = random(&mut rng, 40 * 5);
-    let run = |stream: &mut ssm_core::LruStream, steps: std::ops::Range<usize>| {
+    let run = |stream: &mut ssm_core::DiagonalStream, steps: std::ops::Range<usize>| {
         let mut output = vec![0.0; 5];
         let mut all = Vec::new();
         for step in steps {

@@ -237,7 +237,7 @@ fn a_stream_meets_none_and_leaves_the_callers_mode_alone() {
     assert_eq!(half() == 0.0, subnormals::CAN_FLUSH);
 }
 
-fn stream(states: usize) -> ssm_core::LruStream {
+fn stream(states: usize) -> ssm_core::DiagonalStream {
     let init = LruInit {
         r_min: 0.9,
         r_max: 0.99,

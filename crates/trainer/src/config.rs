@@ -152,6 +152,9 @@ impl Config {
         self.training.validate()?;
         self.compress.validate()?;
         self.run.validate()?;
+        if let Some(shape) = self.data.shape() {
+            self.model.check_examples(&self.data.dataset, shape)?;
+        }
         self.schedule()?;
         Ok(())
     }

@@ -13,19 +13,12 @@ use crate::seeds::{Purpose, derive};
 /// Loads the data set that a configuration names. Its files are looked for in `data.dir`, then in the folder that
 /// `COMPRESSM_DATA_DIR` names.
 pub fn load(config: &Config) -> Result<Dataset, DatasetError> {
-    datasets::load(&config.data.dataset, &load_options(config))
-}
-
-fn load_options(config: &Config) -> LoadOptions {
     let data = &config.data;
-    LoadOptions {
+    data.load(&LoadOptions {
         data_dir: data.dir.clone().or_else(datasets::data_dir_from_env),
         validation_fraction: data.validation_fraction,
         seed: derive(config.training.seed, Purpose::Split),
-        imdb: data.imdb.clone(),
-        digits: data.digits.clone(),
-        selective_copy: data.selective_copy.clone(),
-    }
+    })
 }
 
 /// The folder that `data fetch` writes to when nobody names one.
@@ -41,8 +34,19 @@ pub struct Batch<B: Backend> {
     pub input: Sequences<B>,
     /// Where the answers are that the labels are compared with.
     pub readout: Readout<B>,
+    /// The second sequence of every example, of a set of pairs.
+    pub second: Option<Second<B>>,
     /// Class of every answer, `[batch * answers]`: those of the first example, then those of the second.
     pub labels: Tensor<B, 1, Int>,
+}
+
+/// The second sequences of pairs.
+#[derive(Debug, Clone)]
+pub struct Second<B: Backend> {
+    /// As [`Batch::input`], padded to a length of its own.
+    pub input: Sequences<B>,
+    /// As [`Batch::readout`].
+    pub readout: Readout<B>,
 }
 
 impl<B: Backend> Batch<B> {
@@ -65,22 +69,38 @@ pub fn batch<B: Backend>(
     device: &B::Device,
 ) -> Batch<B> {
     let indices: Vec<usize> = indices.into_iter().collect();
-    let lengths: Vec<usize> = indices.iter().map(|index| set.length(*index)).collect();
-    let length = padded_length(&lengths, set.shape().length);
     let labels: Vec<i32> = indices
         .iter()
         .flat_map(|index| set.labels(*index))
         .map(|label| i32::from(*label))
         .collect();
     let count = labels.len();
+    let (input, readout) = padded(set, &indices, device);
+    let second = set.second().map(|second| {
+        let (input, readout) = padded(&second, &indices, device);
+        Second { input, readout }
+    });
     Batch {
-        input: sequences(set, &indices, length, device),
-        readout: match set.shape().target {
-            Target::Class => mean(&lengths, length, device),
-            Target::LastSteps { count } => Readout::LastSteps(count),
-        },
+        input,
+        readout,
+        second,
         labels: Tensor::from_data(TensorData::new(labels, [count]), device),
     }
+}
+
+/// The sequences of these examples, and where the answers of each are.
+fn padded<B: Backend>(
+    set: &SequenceSet,
+    indices: &[usize],
+    device: &B::Device,
+) -> (Sequences<B>, Readout<B>) {
+    let lengths: Vec<usize> = indices.iter().map(|index| set.length(*index)).collect();
+    let length = padded_length(&lengths, set.shape().length);
+    let readout = match set.shape().target {
+        Target::Class => mean(&lengths, length, device),
+        Target::LastSteps { count } => Readout::LastSteps(count),
+    };
+    (sequences(set, indices, length, device), readout)
 }
 
 /// The longest of these lengths, rounded up, but not beyond the longest there may be.
@@ -197,6 +217,7 @@ mod tests {
         };
         let set = load(&config).unwrap();
         let shape = Shape {
+            sequences: 1,
             length: 20,
             channels: 1,
             classes: 7,
@@ -211,6 +232,7 @@ mod tests {
     }
 
     const TEXTS: Shape = Shape {
+        sequences: 1,
         length: 200,
         channels: 1,
         classes: 3,
@@ -222,16 +244,17 @@ mod tests {
     fn texts(lengths: &[usize]) -> SequenceSet {
         let tokens = (1..).zip(lengths);
         let tokens = tokens.flat_map(|(token, length)| vec![token; *length]);
-        let labels = (0..lengths.len()).map(|index| (index % 3) as u8).collect();
-        SequenceSet::with_lengths(TEXTS, tokens.collect(), lengths, labels).unwrap()
+        let tokens: Vec<u8> = tokens.collect();
+        let labels = (0..lengths.len()).map(|index| (index % 3) as u16).collect();
+        SequenceSet::with_lengths(TEXTS, tokens, lengths, labels).unwrap()
     }
 
     fn of(set: &SequenceSet, indices: impl IntoIterator<Item = usize>) -> Batch<Flex> {
         batch(set, indices, &Default::default())
     }
 
-    fn tokens(batch: &Batch<Flex>) -> Tensor<Flex, 2, Int> {
-        match &batch.input {
+    fn tokens_of(input: &Sequences<Flex>) -> Tensor<Flex, 2, Int> {
+        match input {
             Sequences::Tokens(tokens) => tokens.clone(),
             Sequences::Features(_) => panic!("the set holds tokens"),
         }
@@ -251,8 +274,8 @@ mod tests {
             (vec![0, 2], 200),
         ] {
             let batch = of(&set, indices.clone());
-            assert_eq!(tokens(&batch).dims(), [2, length]);
-            let tokens = integers(tokens(&batch));
+            assert_eq!(tokens_of(&batch.input).dims(), [2, length]);
+            let tokens = integers(tokens_of(&batch.input));
             let Readout::WeightedMean(weights) = &batch.readout else {
                 panic!("{:?}", batch.readout);
             };
@@ -288,7 +311,7 @@ mod tests {
             target: Target::LastSteps { count: 2 },
             ..TEXTS
         };
-        let set = SequenceSet::new(shape, vec![1; 12], vec![0, 1, 2, 0, 1, 2]).unwrap();
+        let set = SequenceSet::new(shape, vec![1_u8; 12], vec![0, 1, 2, 0, 1, 2]).unwrap();
         let batch = of(&set, [2, 0]);
         assert!(matches!(batch.readout, Readout::LastSteps(2)));
         assert_eq!(
@@ -305,13 +328,38 @@ mod tests {
             content: Content::Values,
             ..TEXTS
         };
-        let set = SequenceSet::new(shape, vec![0, 255, 51, 0], vec![2]).unwrap();
+        let set = SequenceSet::new(shape, vec![0_u8, 255, 51, 0], vec![2]).unwrap();
         let Sequences::Features(values) = of(&set, [0]).input else {
             panic!("the set holds values")
         };
         assert_eq!(values.dims(), [1, 2, 2]);
         let values: Vec<f32> = values.into_data().iter().collect();
         assert_eq!(values, [0.0, 1.0, 0.2, 0.0]);
+    }
+
+    #[test]
+    fn pairs_come_as_two_inputs_each_padded_to_its_own_length() {
+        let shape = Shape {
+            sequences: 2,
+            content: Content::Tokens { vocabulary: 999 },
+            ..TEXTS
+        };
+        let (lengths, tokens) = ([3, 70, 5, 130], vec![500_u16; 208]);
+        let set = SequenceSet::with_lengths(shape, tokens, &lengths, vec![1, 2]).unwrap();
+        let batch = of(&set, [1, 0]);
+        let second = batch.second.clone().unwrap();
+        assert_eq!(
+            (tokens_of(&batch.input).dims(), batch.answers()),
+            ([2, 64], 2)
+        );
+        assert_eq!(tokens_of(&second.input).dims(), [2, 192]);
+        let sum = |input| integers(tokens_of(input)).iter().sum::<i64>();
+        assert_eq!(
+            (sum(&batch.input), sum(&second.input)),
+            (8 * 500, 200 * 500)
+        );
+        assert!(matches!(second.readout, Readout::WeightedMean(_)));
+        assert!(of(&texts(&[3]), [0]).second.is_none());
     }
 
     #[test]

@@ -176,6 +176,7 @@ mod tests {
     use ssm_core::{Architecture, Encoder, Head, LayerSettings, LruInit};
 
     const TEXTS: Shape = Shape {
+        sequences: 1,
         length: 100,
         channels: 1,
         classes: 3,
@@ -201,8 +202,9 @@ mod tests {
     /// Texts of these lengths, with labels as they come.
     fn texts(shape: Shape, lengths: &[usize]) -> SequenceSet {
         let tokens = (0..lengths.iter().sum()).map(|step: usize| (step * step % 7) as u8);
-        let labels = (0..lengths.len() * shape.labels()).map(|at| (at % 3) as u8);
-        SequenceSet::with_lengths(shape, tokens.collect(), lengths, labels.collect()).unwrap()
+        let labels = (0..lengths.len() * shape.labels()).map(|at| (at % 3) as u16);
+        let tokens: Vec<u8> = tokens.collect();
+        SequenceSet::with_lengths(shape, tokens, lengths, labels.collect()).unwrap()
     }
 
     #[test]

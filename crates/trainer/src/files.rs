@@ -33,7 +33,10 @@ impl FileError {
 }
 
 /// Writes `bytes` to a temporary file beside `path`, syncs it and renames it over `path`.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+///
+/// # Errors
+/// [`FileError`]; `path` is then as it was.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let folder = folder_of(path);
     let write = || -> io::Result<()> {
         let mut file = new_file(folder)?;

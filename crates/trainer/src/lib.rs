@@ -22,7 +22,6 @@ pub mod objective;
 pub mod optimizer;
 pub mod predict;
 pub mod progress;
-pub mod report;
 pub mod run_dir;
 mod seeds;
 pub mod step;

@@ -10,9 +10,10 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 use trainer::analyze::{analyze_checkpoint, analyze_system};
 use trainer::config::{BackendKind, Config};
+use trainer::predict::Passage;
 use trainer::train::TrainError;
 use trainer::{
-    allocator, checkpoint, data, evaluate, events, history, interrupt, predict, report, train,
+    allocator, checkpoint, data, evaluate, events, files, history, interrupt, predict, train,
     weights,
 };
 
@@ -160,6 +161,9 @@ struct PredictArgs {
     /// Backend: cpu, wgpu, cuda or libtorch.
     #[arg(long)]
     backend: Option<String>,
+    /// One step after the other on the processor, as a program does that waits for the next sample.
+    #[arg(long, conflicts_with = "backend")]
+    stream: bool,
 }
 
 #[derive(Debug, Args)]
@@ -249,12 +253,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => run_eval(&args),
         Command::Checkpoints(args) => run_checkpoints(&args),
         Command::Revert(args) => run_revert(args, cli.quiet),
-        Command::Report(args) => print(report::write_report(&args.run)?.display()),
+        Command::Report(args) => run_report(&args.run),
         Command::Analyze(args) => run_analyze(&args),
         Command::Predict(args) => {
-            let backend = backend(args.backend)?;
+            let passage = match args.stream {
+                true => Passage::Stepwise,
+                false => Passage::Parallel(backend(args.backend)?),
+            };
             Ok(predict::predict(
-                backend,
+                passage,
                 &args.weights,
                 &args.input,
                 &args.output,
@@ -337,6 +344,13 @@ fn default_output(dataset: &str) -> PathBuf {
         .map(PathBuf::from)
         .find(|path| !path.exists())
         .expect("some number is free")
+}
+
+fn run_report(run: &Path) -> anyhow::Result<()> {
+    let page = report::page(run)?;
+    let path = run.join(report::FILE_NAME);
+    files::write_atomically(&path, page.as_bytes())?;
+    print(path.display())
 }
 
 fn run_eval(args: &EvalArgs) -> anyhow::Result<()> {

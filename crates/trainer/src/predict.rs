@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use burn::backend::Flex;
 use burn::tensor::{Int, Tensor, TensorData};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use ssm_core::{
-    Encoder, Model, ModelSizes, NamedTensor, NamedTensors, Readout, Sequences, TrainingBackend,
-    WeightsError,
+    Encoder, Head, Model, ModelSizes, ModelStream, NamedTensor, NamedTensors, Readout, Sequences,
+    TrainingBackend, WeightsError,
 };
 use thiserror::Error;
 
@@ -34,6 +36,12 @@ pub enum PredictError {
     /// There is no checkpoint where one was expected.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The model reads pairs of sequences, and the input file has one of each.
+    #[error("{} is a model of pairs of sequences (`linear_layer.0.weight`), and predict reads one sequence for an answer", path.display())]
+    Pairs {
+        /// The weights.
+        path: PathBuf,
+    },
     /// The weights are not a model.
     #[error("{}: {source}", path.display())]
     Weights {
@@ -106,9 +114,18 @@ pub enum PredictError {
     },
 }
 
+/// How sequences go through the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// Whole, on a backend.
+    Parallel(BackendKind),
+    /// One step after the other, on the processor: what a program does that waits for the next sample.
+    Stepwise,
+}
+
 /// Reads weights and input, writes `logits`.
 pub fn predict(
-    backend: BackendKind,
+    passage: Passage,
     weights: &Path,
     input: &Path,
     output: &Path,
@@ -120,15 +137,16 @@ pub fn predict(
         source,
     };
     let sizes = ModelSizes::infer(&tensors).map_err(broken)?;
-    let logits = match sizes.encoder {
-        Encoder::Linear { channels } => {
-            let input = read_features(input, channels)?;
-            dispatch(backend, Predict { tensors, input })?
-        }
-        Encoder::Embedding { vocabulary } => {
-            let input = read_tokens(input, vocabulary)?;
-            dispatch(backend, Predict { tensors, input })?
-        }
+    if let Head::Pair { .. } = sizes.head {
+        return Err(PredictError::Pairs { path: weights });
+    }
+    let input = match sizes.encoder {
+        Encoder::Linear { channels } => read_features(input, channels)?,
+        Encoder::Embedding { vocabulary } => read_tokens(input, vocabulary)?,
+    };
+    let logits = match passage {
+        Passage::Parallel(backend) => dispatch(backend, Predict { tensors, input })?,
+        Passage::Stepwise => stepwise(tensors, &input),
     }
     .map_err(broken)?;
     let logits = NamedTensors([("logits".to_owned(), logits)].into());
@@ -154,6 +172,20 @@ impl Input {
         match self {
             Self::Features { shape, .. } => shape[1],
             Self::Tokens { shape, .. } => shape[1],
+        }
+    }
+
+    /// Gives a stream one step of a sequence.
+    fn push(&self, sequence: usize, step: usize, stream: &mut ModelStream) {
+        match self {
+            Self::Features { shape, values } => {
+                let [_, length, channels] = *shape;
+                let at = (sequence * length + step) * channels;
+                stream.push_features(&values[at..at + channels]);
+            }
+            Self::Tokens { shape, values } => {
+                stream.push_token(values[sequence * shape[1] + step] as usize);
+            }
         }
     }
 
@@ -298,4 +330,34 @@ impl Job for Predict {
         }
         Ok(NamedTensor { shape, values })
     }
+}
+
+/// Logits by a stream of every sequence: of a language model after each step, of a classifier after the last.
+fn stepwise(tensors: NamedTensors, input: &Input) -> Result<NamedTensor, WeightsError> {
+    let model = Model::<Flex>::from_tensors(tensors, &Default::default())?;
+    let (sequences, length) = (input.sequences(), input.length());
+    let (outputs, every_step) = (model.sizes().outputs(), model.sizes().is_language_model());
+    let answers = if every_step { length } else { 1 };
+    let before = model.stream();
+    let mut values = vec![0.0; sequences * answers * outputs];
+    values
+        .par_chunks_mut(answers * outputs)
+        .enumerate()
+        .for_each_with(before, |stream, (sequence, logits)| {
+            stream.reset();
+            for step in 0..length {
+                input.push(sequence, step, stream);
+                if every_step {
+                    stream.logits(&mut logits[step * outputs..][..outputs]);
+                }
+            }
+            if !every_step {
+                stream.logits(logits);
+            }
+        });
+    let shape = match every_step {
+        true => vec![sequences, length, outputs],
+        false => vec![sequences, outputs],
+    };
+    Ok(NamedTensor { shape, values })
 }

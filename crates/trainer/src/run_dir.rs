@@ -162,7 +162,7 @@ impl RunDir {
 
     /// Report of the run, with plots.
     pub fn report(&self) -> PathBuf {
-        self.path.join("report.html")
+        self.path.join(report::FILE_NAME)
     }
 
     /// One line per evaluation; those from step `written` on are dropped.

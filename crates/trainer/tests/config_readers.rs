@@ -205,7 +205,7 @@ fn a_later_layer_may_choose_otherwise() {
     let lru = "[model]\nkind = \"lru\"\nr_min = 0.5\nr_max = 0.7\n[compress]\ntau = 0.1\nreduction = \"balanced\"\n";
     let config = load(lru, &[], &["model.kind=mamba"]).expect("another kind");
     // What is not read has its default, so that nobody is told of a value that did nothing.
-    assert_eq!(config.model.r_min, Config::default().model.r_min);
+    assert_eq!(config.model.lru.r_min, Config::default().model.lru.r_min);
     assert_eq!(
         (config.model.kind, config.compress.tau),
         (LayerKind::Mamba, 0.1)
@@ -213,7 +213,7 @@ fn a_later_layer_may_choose_otherwise() {
     let config = load(lru, &[("COMPRESS__POLICY", "none")], &[]).expect("another policy");
     assert_eq!(config.compress.tau, Config::default().compress.tau);
     assert_eq!(
-        (config.compress.policy, config.model.r_min),
+        (config.compress.policy, config.model.lru.r_min),
         (PolicyKind::None, 0.5)
     );
 
@@ -225,7 +225,10 @@ fn a_later_layer_may_choose_otherwise() {
         &["model.kind=mamba", "compress.policy=fraction"],
     );
     let config = config.expect("the keys of a sweep");
-    assert_eq!((config.model.expand, config.compress.fraction), (3, 0.25));
+    assert_eq!(
+        (config.model.mamba.expand, config.compress.fraction),
+        (3, 0.25)
+    );
     load("", &[("MODEL__EXPAND", "3")], &["model.kind=mamba"]).expect("of the environment");
 }
 

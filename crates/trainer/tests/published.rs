@@ -468,6 +468,68 @@ fn what_is_exported_comes_back_with_the_configuration_that_goes_with_it() {
     }
 }
 
+#[test]
+fn predictions_one_step_at_a_time_are_those_of_the_whole_sequence_and_both_are_right() {
+    let desk = Desk::new();
+    // Of S5 and S4D from independent code in f64; tensors of it are read as f32 here.
+    for kind in ["s5_tiny", "s4d_tiny", "mamba_tiny", "mamba2_tiny"] {
+        let (weights, io) = (oracle(kind), oracle(&format!("{kind}_io")));
+        let input = match kind.starts_with("mamba") {
+            true => desk.path("input_ids"),
+            false => io.clone(),
+        };
+        let output = desk.path("logits");
+        let args = desk.args(&weights, &input, &output);
+        let logits = |flags: &[&str]| {
+            stdout(&run(&[&args[..], flags].concat()));
+            read_tensors(&output).unwrap().0.remove("logits").unwrap()
+        };
+        let (whole, stepwise) = (logits(&[]), logits(&["--stream"]));
+        let known = match kind.starts_with("mamba") {
+            true => whole.clone(),
+            false => read_tensors(&io).unwrap().0.remove("logits").unwrap(),
+        };
+        let scale = known.values.iter().fold(1.0_f32, |m, x| m.max(x.abs()));
+        for found in [whole, stepwise] {
+            assert_eq!(found.shape, known.shape, "{kind}");
+            for (found, known) in found.values.iter().zip(&known.values) {
+                // Tens of steps of two layers in f32.
+                assert!(
+                    (found - known).abs() < 1e-5 * scale,
+                    "{kind}: {found} {known}"
+                );
+            }
+        }
+    }
+    let both = [
+        "predict",
+        "--weights",
+        "w",
+        "--input",
+        "i",
+        "--output",
+        "o",
+        "--stream",
+    ];
+    let line = refusal(&[&both[..], &["--backend", "cpu"]].concat(), 2);
+    assert!(line.contains("--backend"), "{line}");
+}
+
+#[test]
+fn a_model_of_pairs_has_no_answer_to_one_sequence() {
+    let desk = Desk::new();
+    let architecture = Architecture {
+        encoder: Encoder::Embedding { vocabulary: 5 },
+        hidden_dim: 4,
+        state_dims: vec![3],
+        layer: LayerSettings::Lru(LruInit::default()),
+        head: Head::Pair { classes: 2 },
+    };
+    let model = Model::<Flex>::init(&architecture, 1, &Default::default());
+    let line = desk.refused(&model.to_tensors());
+    assert!(line.contains("pairs of sequences"), "{line}");
+}
+
 /// Two halves of a model in files named `NAME-0000i-of-00002.safetensors`, and their index.
 fn write_shards(folder: &Path, model: &NamedTensors) -> Value {
     let mut halves = [BTreeMap::new(), BTreeMap::new()];

@@ -5,7 +5,8 @@
 use std::fs;
 use std::io::Write;
 
-use datasets::LoadOptions;
+use datasets::imdb::ImdbOptions;
+use datasets::{Imdb, Source};
 use flate2::{Compression, write::GzEncoder};
 use tar::{EntryType, Header};
 
@@ -38,11 +39,8 @@ pub(crate) fn run(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let path = folder.path().join("aclImdb_v1.tar.gz");
     fs::write(&path, bytes).expect("a writable folder");
-    let options = LoadOptions {
-        data_dir: Some(folder.path().to_path_buf()),
-        ..LoadOptions::default()
-    };
-    let error = datasets::load("imdb", &options).expect_err("too few reviews");
+    let error =
+        Imdb::read(&ImdbOptions::default(), Some(folder.path())).expect_err("too few reviews");
     let text = error.to_string();
     assert!(text.contains("aclImdb_v1.tar.gz"), "{text}");
 }

@@ -6,7 +6,8 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use datasets::LoadOptions;
+use datasets::mnist::MnistOptions;
+use datasets::{LoadOptions, Mnist, Source};
 use flate2::{Compression, write::GzEncoder};
 
 const FILES: [&str; 4] = [
@@ -48,9 +49,9 @@ pub(crate) fn run(data: &[u8]) {
     let options = LoadOptions {
         data_dir: Some(folder.path().to_path_buf()),
         validation_fraction: 0.5,
-        ..LoadOptions::default()
+        seed: 0,
     };
-    match datasets::load("mnist", &options) {
+    match Mnist::load(&MnistOptions {}, &options) {
         // The other file of the pair announces two examples.
         Ok(set) => {
             assert_eq!(set.train.len() + set.validation.len(), 2);

@@ -57,6 +57,8 @@ impl Default for DualSettings {
 }
 
 impl Settings for DualSettings {
+    const SIZES: &'static [&'static str] = &["expand", "conv_kernel"];
+
     fn check(&self, hidden: usize, _state: usize) -> Result<(), OutOfRange> {
         at_least_one("expand", self.expand)?;
         at_least_one("conv_kernel", self.conv_kernel)?;

@@ -57,6 +57,8 @@ impl Default for SelectiveSettings {
 const CHANNELS_PER_RANK: usize = 16;
 
 impl Settings for SelectiveSettings {
+    const SIZES: &'static [&'static str] = &["expand", "conv_kernel", "dt_rank"];
+
     fn check(&self, _hidden: usize, _state: usize) -> Result<(), OutOfRange> {
         at_least_one("expand", self.expand)?;
         at_least_one("conv_kernel", self.conv_kernel)?;

@@ -147,6 +147,7 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
             head: Head::Classes { classes: CLASSES },
         };
         let example = ExampleShape {
+            sequences: 1,
             length: shape.length,
             channels: shape.channels,
             classes: CLASSES,
@@ -155,8 +156,8 @@ impl<'a, B: TrainingBackend> Bench<'a, B> {
         };
         // Two batches, of bytes that are as good as random.
         let count = 2 * shape.batch;
-        let bytes = bytes(count * example.values()).collect();
-        let labels = (0..count).map(|i| (i % CLASSES) as u8).collect();
+        let bytes: Vec<u8> = bytes(count * example.values()).collect();
+        let labels = (0..count).map(|i| (i % CLASSES) as u16).collect();
         Self {
             shape,
             states,

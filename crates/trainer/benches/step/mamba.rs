@@ -199,6 +199,7 @@ impl<B: TrainingBackend> Bench<'_, B> {
     /// Two batches.
     fn examples(&self) -> SequenceSet {
         let example = ExampleShape {
+            sequences: 1,
             length: self.shape.length,
             channels: 1,
             classes: CLASSES,
@@ -208,8 +209,8 @@ impl<B: TrainingBackend> Bench<'_, B> {
             target: Target::Class,
         };
         let count = 2 * self.shape.batch;
-        let bytes = bytes(count * self.shape.length).collect();
-        let labels = (0..count).map(|i| (i % CLASSES) as u8).collect();
+        let bytes: Vec<u8> = bytes(count * self.shape.length).collect();
+        let labels = (0..count).map(|i| (i % CLASSES) as u16).collect();
         SequenceSet::new(example, bytes, labels).unwrap()
     }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use datasets::digits::DigitsOptions;
 use datasets::selective_copy::SelectiveCopyOptions;
-use datasets::{Content, Dataset, LoadOptions, SequenceSet, Target};
+use datasets::{Content, Dataset, Digits, LoadOptions, SelectiveCopy, SequenceSet, Source, Target};
 use ssm_core::{
     Architecture, Encoder, Head, LayerSettings, LruInit, Model, SelectiveSettings, TrainingBackend,
 };
@@ -90,11 +90,11 @@ impl Job for Row {
             Content::Tokens { vocabulary } => vocabulary,
         };
         let noise = bytes(2 * self.batch() * shape.values());
-        let noise = noise
+        let noise: Vec<u8> = noise
             .map(|byte| (usize::from(byte) % values) as u8)
             .collect();
         let labels = (0..2 * self.batch() * shape.labels())
-            .map(|i| (i % shape.classes) as u8)
+            .map(|i| (i % shape.classes) as u16)
             .collect();
         let noise = SequenceSet::new(shape, noise, labels).unwrap();
         let stepper = |set| clock.stepper(self.model::<B>(shape, device), set, self.batch(), RATES);
@@ -128,22 +128,28 @@ impl Row {
     }
 
     fn examples(&self) -> Dataset {
-        let options = LoadOptions {
-            digits: DigitsOptions {
-                train_examples: EXAMPLES,
-                test_examples: 1,
-                ..DigitsOptions::default()
-            },
-            selective_copy: SelectiveCopyOptions {
-                length: 64,
-                copies: 8,
-                train_examples: EXAMPLES,
-                test_examples: 1,
-                ..SelectiveCopyOptions::default()
-            },
-            ..LoadOptions::default()
+        let how = LoadOptions::default();
+        let set = match self.task {
+            Task::Digits => {
+                let options = DigitsOptions {
+                    train_examples: EXAMPLES,
+                    test_examples: 1,
+                    seed: 0,
+                };
+                Digits::load(&options, &how)
+            }
+            Task::SelectiveCopy => {
+                let options = SelectiveCopyOptions {
+                    length: 64,
+                    copies: 8,
+                    train_examples: EXAMPLES,
+                    test_examples: 1,
+                    ..SelectiveCopyOptions::default()
+                };
+                SelectiveCopy::load(&options, &how)
+            }
         };
-        datasets::load(crate::Row::shape(self), &options).unwrap()
+        set.unwrap()
     }
 
     fn model<B: TrainingBackend>(&self, shape: datasets::Shape, device: &B::Device) -> Model<B> {

@@ -1,12 +1,10 @@
 //! Section `data`: what is learned.
 //!
-//! Every data set has a table of its own options, `[data.imdb]` and so on.
+//! Every data set has a table of its own options, `[data.imdb]` and so on: as many as `datasets` registers.
 
 use std::path::PathBuf;
 
-use datasets::digits::DigitsOptions;
-use datasets::imdb::ImdbOptions;
-use datasets::selective_copy::SelectiveCopyOptions;
+use datasets::{Dataset, DatasetError, LoadOptions, Options as _, Shape, Source};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -30,38 +28,65 @@ pub(super) const RULES: Rules = Rules {
     ..Rules::NONE
 };
 
-/// Section `data`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DataConfig {
-    /// Name of the data set, such as `digits` (generated, nothing to download) or `mnist`.
-    pub dataset: String,
-    /// Folder that holds the data set's files. Without it, the caller looks elsewhere (`COMPRESSM_DATA_DIR`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dir: Option<PathBuf>,
-    /// Share of the training examples held out for validation, in `(0, 1)`.
-    pub validation_fraction: f64,
-    /// Options of `imdb`.
-    pub imdb: ImdbOptions,
-    /// Options of `digits`.
-    pub digits: DigitsOptions,
-    /// Options of `selective-copy`.
-    #[serde(rename = "selective-copy")]
-    pub selective_copy: SelectiveCopyOptions,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self {
-            dataset: "digits".to_owned(),
-            dir: None,
-            validation_fraction: 0.1,
-            imdb: ImdbOptions::default(),
-            digits: DigitsOptions::default(),
-            selective_copy: SelectiveCopyOptions::default(),
+macro_rules! data_config {
+    ($($name:literal $field:ident: $source:ty,)*) => {
+        /// Section `data`.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct DataConfig {
+            /// Name of the data set, such as `digits` (generated, nothing to download) or `mnist`.
+            pub dataset: String,
+            /// Folder that holds the data set's files. Without it, the caller looks elsewhere (`COMPRESSM_DATA_DIR`).
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub dir: Option<PathBuf>,
+            /// Share of the training examples held out for validation, in `(0, 1)`.
+            pub validation_fraction: f64,
+            $(
+                #[doc = concat!("Options of `", $name, "`.")]
+                #[serde(rename = $name)]
+                pub $field: <$source as Source>::Options,
+            )*
         }
-    }
+
+        impl Default for DataConfig {
+            fn default() -> Self {
+                Self {
+                    dataset: "digits".to_owned(),
+                    dir: None,
+                    validation_fraction: 0.1,
+                    $($field: Default::default(),)*
+                }
+            }
+        }
+
+        impl DataConfig {
+            fn validate_options(&self) -> Result<(), ConfigError> {
+                $(option(concat!("data.", $name), self.$field.check())?;)*
+                Ok(())
+            }
+
+            /// Loads the data set.
+            ///
+            /// # Errors
+            /// As [`Source::load`], and for a name that no data set goes by.
+            pub fn load(&self, how: &LoadOptions) -> Result<Dataset, DatasetError> {
+                match self.dataset.as_str() {
+                    $($name => <$source>::load(&self.$field, how),)*
+                    name => Err(datasets::unknown(name)),
+                }
+            }
+
+            /// What its examples look like; `None` for a name that no data set goes by.
+            pub(super) fn shape(&self) -> Option<Shape> {
+                match self.dataset.as_str() {
+                    $($name => Some(<$source>::shape(&self.$field)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
+datasets::sources!(data_config);
 
 impl DataConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
@@ -87,8 +112,6 @@ impl DataConfig {
             fraction,
             "it must be above 0 and below 1",
         )?;
-        option("data.imdb", self.imdb.check())?;
-        option("data.digits", self.digits.check())?;
-        option("data.selective-copy", self.selective_copy.check())
+        self.validate_options()
     }
 }

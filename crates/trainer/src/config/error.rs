@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use compress_schedule::ScheduleError;
 use thiserror::Error;
 
+use super::LayerKind;
+
 /// Everything that keeps a configuration from being used; found before any data is read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -71,16 +73,29 @@ pub enum ConfigError {
     },
     /// The sizes of the model are each possible, and together too much.
     #[error(
-        "`model.{keys}` make a model of about {parameters:.1e} parameters, and the most that can be trained is \
-         {limit:.1e}; lower them"
+        "`model.{{{}}}` make a model of about {parameters:.1e} parameters, and the most that can be trained is \
+         {limit:.1e}; lower them",
+        keys.join(", ")
     )]
     ModelSize {
         /// The sizes it follows from.
-        keys: &'static str,
+        keys: Vec<&'static str>,
         /// Parameters of all blocks.
         parameters: f64,
         /// The most there may be.
         limit: f64,
+    },
+    /// The model takes one sequence, and the data set has pairs.
+    #[error(
+        "`model.kind` = {kind} reads one sequence, and an example of the data set `{dataset}` has {sequences}"
+    )]
+    Sequences {
+        /// The kind of model.
+        kind: LayerKind,
+        /// The data set.
+        dataset: String,
+        /// Sequences of each of its examples.
+        sequences: usize,
     },
     /// The checks do not fit into the run.
     #[error("section `compress`: {0}")]

@@ -59,6 +59,7 @@ pub(crate) fn some_batch(logits: &[Vec<f64>], labels: &[usize]) -> (Tensor<Cpu, 
     let batch = Batch {
         input: Sequences::Tokens(labels.clone().unsqueeze_dim(1)),
         readout: Readout::Mean,
+        second: None,
         labels,
     };
     (logits, batch)

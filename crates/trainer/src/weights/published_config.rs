@@ -335,13 +335,14 @@ fn tied(value: &Value, facts: &Facts<'_>) -> (bool, Against) {
 fn kind(value: &Value, facts: &Facts<'_>) -> (bool, Against) {
     let own = facts.own.get("model_type").and_then(Value::as_str);
     let own = own.unwrap_or_default();
-    // In the authors' configurations.
-    let theirs = match own {
-        "mamba" => "Mamba1",
-        "mamba2" => "Mamba2",
-        other => other,
+    // In the authors' configurations with a capital, and the first one numbered as well.
+    let number = if own.ends_with(|c: char| c.is_ascii_digit()) {
+        ""
+    } else {
+        "1"
     };
-    let fits = value == own || value == theirs;
+    let theirs = value.as_str().and_then(|word| word.strip_suffix(number));
+    let fits = value == own || theirs.is_some_and(|word| word.to_lowercase() == own);
     (fits, Against::Tensors(format!("\"{own}\"")))
 }
 

@@ -15,7 +15,7 @@ use ssm_core::{
     NamedTensors, SelectiveSettings,
 };
 use trainer::config::BackendKind;
-use trainer::predict::predict;
+use trainer::predict::{Passage, predict};
 use trainer::weights::read_tensors;
 
 /// Bytes of an input, read from the front; zeros follow the last one, so that every input is whole.
@@ -93,7 +93,7 @@ fn ask(folder: &Path, bytes: &mut Bytes<'_>) {
         )
     });
     write(&input, &serialize(views, None).expect("few tensors"));
-    match predict(BackendKind::Cpu, folder, &input, &output) {
+    match predict(Passage::Parallel(BackendKind::Cpu), folder, &input, &output) {
         Ok(()) => {
             let answer = read_tensors(&output).expect("what was just written");
             let logits = &answer.0["logits"];
