@@ -1,163 +1,24 @@
-//! Gradients against central differences, in `f64`, through the layers as others call them.
-//!
-//! Along a direction v the loss changes by ⟨gradient, v⟩. Every parameter is moved by itself, and the input: beside a large
-//! gradient a wrong small one would not be seen.
+//! Gradients of layers and blocks against central differences.
 
 #![allow(
     clippy::unwrap_used,
     reason = "a test stops at the first thing that is not as it should be"
 )]
 
-use burn::{
-    backend::{Autodiff, Flex},
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{DType, Tensor, TensorData},
-};
+mod differences;
+
 use hsv::Mat;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use ssm_core::{
     Architecture, Block, Dropout, DualSettings, Encoder, Head, Layer, LayerSettings, Lru, LruInit,
-    Model, ModulePath, SelectiveSettings,
+    Model, SelectiveSettings,
 };
 
-type Cpu = Autodiff<Flex>;
+use differences::{Cpu, check};
 
-const BATCH: usize = 2;
-/// Not a multiple of any chunk, and longer than one.
-const LENGTH: usize = 150;
 const HIDDEN: usize = 6;
 const STATE: usize = 5;
-
-/// About ε^(1/3): the cubic term, h² / 6 of the third derivative, and the rounding of two losses, ε / h of their terms, are
-/// alike there, a few 1e-11.
-const STEP: f64 = 6e-6;
-
-/// Of the terms of the loss, added without their signs: a hundred times a few 1e-11, since states of a long memory have a third
-/// derivative that is larger than what they contribute.
-const TOLERANCE: f64 = 1e-9;
-
-fn random<const D: usize>(seed: u64, shape: [usize; D]) -> Tensor<Cpu, D> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let values = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0));
-    let data = TensorData::new(values.collect::<Vec<f64>>(), shape);
-    Tensor::from_data(data, (&Default::default(), DType::F64))
-}
-
-fn scalar<const D: usize>(tensor: Tensor<Cpu, D>) -> f64 {
-    tensor.sum().into_data().iter::<f64>().next().unwrap()
-}
-
-/// Takes every parameter to `f64`, and the one of this number by `step` along its direction.
-struct Moved {
-    next: usize,
-    which: usize,
-    step: f64,
-}
-
-fn direction<const D: usize>(number: usize, shape: [usize; D]) -> Tensor<Cpu, D> {
-    random(1000 + number as u64, shape)
-}
-
-impl ModuleMapper<Cpu> for Moved {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<Cpu, D>>) -> Param<Tensor<Cpu, D>> {
-        let number = self.next;
-        self.next += 1;
-        let (is_moved, step) = (number == self.which, self.step);
-        param.map(|tensor| {
-            let is_tracked = tensor.is_require_grad();
-            let shape = tensor.dims();
-            let mut value = tensor.inner().cast(DType::F64);
-            if is_moved {
-                value = value + direction(number, shape).inner() * step;
-            }
-            // Of its own, and not the outcome of what was done to make it.
-            Tensor::from_inner(value).set_require_grad(is_tracked)
-        })
-    }
-}
-
-/// Of every trained parameter its number, its name, and its gradient along its direction.
-struct Slopes<'a> {
-    gradients: &'a <Cpu as burn::tensor::backend::AutodiffBackend>::Gradients,
-    path: ModulePath,
-    next: usize,
-    found: Vec<(usize, String, f64)>,
-}
-
-impl ModuleVisitor<Cpu> for Slopes<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, container_type: &str) {
-        self.path.exit(container_type);
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
-        let number = self.next;
-        self.next += 1;
-        let tensor = param.val();
-        if tensor.is_require_grad() {
-            let name = self.path.name();
-            let gradient = tensor.grad(self.gradients);
-            let gradient = gradient.unwrap_or_else(|| panic!("{name} has no gradient"));
-            let along = Tensor::from_inner(gradient) * direction(number, tensor.dims());
-            self.found.push((number, name, scalar(along)));
-        }
-    }
-}
-
-/// Compares gradients of Σ w ∘ `forward`(layer, input), w random, with central differences.
-fn check<M: Module<Cpu>>(
-    what: &str,
-    layer: &M,
-    forward: impl Fn(&M, Tensor<Cpu, 3>) -> Tensor<Cpu, 3>,
-) {
-    const NONE: usize = usize::MAX;
-    let moved = |which: usize, step: f64| {
-        let next = 0;
-        layer.clone().map(&mut Moved { next, which, step })
-    };
-    let input = random(1, [BATCH, LENGTH, HIDDEN]);
-    let along = random(2, [BATCH, LENGTH, HIDDEN]);
-    let terms = |layer: &M, input: Tensor<Cpu, 3>| {
-        let output = forward(layer, input);
-        let weights = random(3, output.dims());
-        output * weights
-    };
-    let loss = |layer: &M, input: Tensor<Cpu, 3>| scalar(terms(layer, input));
-
-    let (still, tracked) = (moved(NONE, 0.0), input.clone().require_grad());
-    let weighted = terms(&still, tracked.clone());
-    let size = scalar(weighted.clone().abs());
-    let gradients = weighted.sum().backward();
-    let agree = |name: &str, slope: f64, [before, after]: [f64; 2]| {
-        let difference = (after - before) / (2.0 * STEP);
-        let allowed = TOLERANCE * (size + slope.abs());
-        assert!(
-            (slope - difference).abs() <= allowed,
-            "{what}, {name}: gradient {slope:e}, central difference {difference:e}, allowed {allowed:e}"
-        );
-    };
-
-    let slope = scalar(Tensor::from_inner(tracked.grad(&gradients).unwrap()) * along.clone());
-    let differences = [-STEP, STEP].map(|h| loss(&still, input.clone() + along.clone() * h));
-    agree("input", slope, differences);
-
-    let mut slopes = Slopes {
-        gradients: &gradients,
-        path: ModulePath::default(),
-        next: 0,
-        found: Vec::new(),
-    };
-    still.visit(&mut slopes);
-    assert!(!slopes.found.is_empty());
-    for (number, name, slope) in slopes.found {
-        let differences = [-STEP, STEP].map(|h| loss(&moved(number, h), input.clone()));
-        agree(&name, slope, differences);
-    }
-}
 
 const INIT: LruInit = LruInit {
     r_min: 0.5,
@@ -169,7 +30,7 @@ const INIT: LruInit = LruInit {
 fn gradients_of_a_linear_recurrent_unit_are_central_differences() {
     let rng = &mut ChaCha8Rng::seed_from_u64(4);
     let layer = Lru::<Cpu>::init(STATE, HIDDEN, INIT, rng, &Default::default());
-    check("lru", &layer, Lru::forward);
+    check("lru", HIDDEN, &layer, Lru::forward);
 }
 
 /// The block of a model that has one.
@@ -188,14 +49,14 @@ fn block(layer: LayerSettings, seed: u64) -> Block<Cpu> {
 #[test]
 fn gradients_of_a_block_are_central_differences_with_dropout_and_without() {
     let block = &block(LayerSettings::Lru(INIT), 5);
-    check("block in evaluation", block, Block::forward);
+    check("block in evaluation", HIDDEN, block, Block::forward);
     let dropout = Dropout {
         probability: 0.3,
         seed: 6,
     };
     for dropout in [None, Some(dropout)] {
         let forward = |block: &Block<Cpu>, input| block.forward_train(input, dropout).0;
-        check("block in training", block, forward);
+        check("block in training", HIDDEN, block, forward);
     }
 }
 
@@ -220,12 +81,12 @@ fn mamba2() -> Block<Cpu> {
 
 #[test]
 fn gradients_of_a_mamba_layer_are_central_differences() {
-    check("mamba", &mamba(), Block::forward);
+    check("mamba", HIDDEN, &mamba(), Block::forward);
 }
 
 #[test]
 fn gradients_of_a_mamba2_layer_are_central_differences() {
-    check("mamba2", &mamba2(), Block::forward);
+    check("mamba2", HIDDEN, &mamba2(), Block::forward);
 }
 
 #[test]
@@ -241,5 +102,5 @@ fn gradients_of_a_mamba2_layer_whose_heads_have_bases_are_central_differences() 
         panic!("the layer is of Mamba-2");
     };
     block.layer = Layer::Mamba2(mixer.balanced(&bases));
-    check("mamba2 with bases", &block, Block::forward);
+    check("mamba2 with bases", HIDDEN, &block, Block::forward);
 }

@@ -1,7 +1,6 @@
 //! A stream allocates when it is made and never again. In a program of its own, for the allocator that counts.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod allocations;
 
 use burn::backend::Flex;
 use rand::SeedableRng;
@@ -10,30 +9,6 @@ use ssm_core::{
     Architecture, DualSettings, Encoder, Head, LayerSettings, Lru, LruInit, Model,
     SelectiveSettings,
 };
-
-struct Counting;
-
-thread_local! {
-    /// Of this thread: the test harness may do what it likes on its own.
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `alloc` above with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_stream_under_way_allocates_nothing() {
@@ -83,7 +58,7 @@ fn a_stream_under_way_allocates_nothing() {
 
     // Processor features are looked up once per process, where a lookup may allocate.
     recurrence.step(&[0.5; 10], &mut output);
-    let before = ALLOCATIONS.get();
+    let before = allocations::count();
     for step in 0..1000 {
         recurrence.step(&[0.5; 10], &mut output);
         features.push_features(&[0.1, 0.2]);
@@ -99,5 +74,5 @@ fn a_stream_under_way_allocates_nothing() {
     features.reset();
     selective.reset();
     dual.reset();
-    assert_eq!(ALLOCATIONS.get(), before);
+    assert_eq!(allocations::count(), before);
 }

@@ -38,6 +38,9 @@ macro_rules! reductions {
         }
 
         impl Reduction {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$Reduction),+];
+
             /// Whether it knows the real system as well as the complex one.
             pub const fn knows_real(self) -> bool {
                 match self {
