@@ -46,7 +46,8 @@ struct MixerStream<M> {
 }
 
 impl<M: Mixer> MixerStream<M> {
-    fn new(weights: M) -> Box<dyn LayerStream> {
+    /// Of no step yet.
+    fn boxed_from(weights: M) -> Box<dyn LayerStream> {
         Box::new(Self {
             memory: weights.memory(),
             scratch: weights.scratch(),
@@ -82,13 +83,13 @@ impl<M: Mixer> LayerStream for MixerStream<M> {
 impl<B: Backend> SelectiveMixer<B> {
     /// This layer one step at a time, from a zero state.
     pub fn stream(&self) -> Box<dyn LayerStream> {
-        MixerStream::new(Selective::new(self))
+        MixerStream::boxed_from(Selective::new(self))
     }
 }
 
 impl<B: Backend> DualMixer<B> {
     /// This layer one step at a time, from a zero state.
     pub fn stream(&self) -> Box<dyn LayerStream> {
-        MixerStream::new(Dual::new(self))
+        MixerStream::boxed_from(Dual::new(self))
     }
 }
