@@ -5,20 +5,6 @@
 //! CPU, for CubeCL devices, or for both. All else is written once for all operations: the node of the autodiff graph, the
 //! lazy operation of a fusing backend, the loan of LibTorch's memory to the CPU's kernel, and the choice of an element
 //! type. A line in `backend.rs` registers it.
-//!
-//! # Example
-//! Kernels without a graph, as a bench calls them:
-//! ```
-//! use burn::backend::Flex;
-//! use burn::tensor::Tensor;
-//! use ssm_core::{Recorded, operations::MeanOverTime};
-//!
-//! let input = Tensor::<Flex, 3>::ones([2, 10, 4], &Default::default());
-//! let input = input.into_primitive().tensor();
-//! let ([mean], way_back) = Recorded::<MeanOverTime, Flex, 1>::run([input], ());
-//! let [gradient] = way_back.backward(mean, [true]);
-//! assert!(gradient.is_some());
-//! ```
 
 mod autodiff;
 #[cfg(feature = "cube")]
@@ -241,7 +227,20 @@ pub trait Kernel<O: Operation<N>, const N: usize>: Run<O, N> {
     ) -> [Option<FloatTensor<Self>>; N];
 }
 
-/// An operation after its forward pass.
+/// An operation after its forward pass: the state of its node in a graph, or by itself what a bench calls.
+///
+/// # Example
+/// ```
+/// use burn::backend::Flex;
+/// use burn::tensor::Tensor;
+/// use ssm_core::{Recorded, operations::MeanOverTime};
+///
+/// let input = Tensor::<Flex, 3>::ones([2, 10, 4], &Default::default());
+/// let input = input.into_primitive().tensor();
+/// let ([mean], way_back) = Recorded::<MeanOverTime, Flex, 1>::run([input], ());
+/// let [gradient] = way_back.backward(mean, [true]);
+/// assert!(gradient.is_some());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Recorded<O: Operation<N>, B: BurnBackend, const N: usize> {
     saved: Vec<FloatTensor<B>>,
