@@ -1,6 +1,5 @@
 //! One check: what a policy is told, and what it proposes for every layer.
 
-use crate::policy::Rule;
 use crate::share::{alike, by_worth};
 use crate::step_time::StepTimes;
 use crate::{CutReason, Gate, KeepReason, Observation, Scope};
@@ -33,24 +32,6 @@ pub(crate) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// One proposal per layer. A layer that is `barred` takes no part and keeps its states for that reason; all others
-    /// have a finite, non-negative, sorted spectrum with a positive and finite sum.
-    pub(crate) fn proposals(
-        &self,
-        rule: &dyn Rule,
-        barred: &[Option<KeepReason>],
-    ) -> Vec<Proposal> {
-        let members: Vec<usize> = (0..barred.len()).filter(|&i| barred[i].is_none()).collect();
-        let mut proposed = rule.propose(self, &members).into_iter();
-        barred
-            .iter()
-            .map(|barred| match barred {
-                Some(reason) => Proposal::Keep(*reason),
-                None => proposed.next().expect("one proposal per member"),
-            })
-            .collect()
-    }
-
     /// The spectra of these layers.
     pub(crate) fn spectra(&self, members: &[usize]) -> Vec<&[f64]> {
         let layers = self.observation.layers;

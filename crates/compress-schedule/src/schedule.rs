@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Check, Proposal};
 use crate::gate::Worth;
+use crate::policy::proposals;
 use crate::step_time::StepTimes;
 use crate::trial::Trial;
 use crate::{
@@ -212,7 +213,7 @@ impl Schedule {
         } else {
             Worth::Demanded
         };
-        let proposals = check.proposals(rule, barred);
+        let proposals = proposals(rule, &check, barred);
         let decide = |(layer, proposal): (&LayerSpectrum<'_>, Proposal)| match proposal {
             Proposal::Keep(reason) => Decision::Keep {
                 state_dim: layer.state_dim,

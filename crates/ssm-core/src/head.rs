@@ -190,7 +190,11 @@ impl<B: BurnBackend> HeadLayer<B> {
 }
 
 impl<B: Backend> HeadLayer<B> {
-    /// Logits of features, `[rows, hidden]`, or `[rows, 2 hidden]` of two sequences.
+    /// Logits of features, `[rows, hidden]`. Of pairs the first half of the rows is of the first sequences, the other one
+    /// of the second ones in the same order: half as many logits.
+    ///
+    /// # Panics
+    /// If a head over pairs is given an odd number of rows.
     pub(crate) fn forward(
         &self,
         features: Tensor<B, 2>,
@@ -199,9 +203,12 @@ impl<B: Backend> HeadLayer<B> {
         match self {
             Self::Classes(linear) => linear.forward(features),
             Self::Pair(head) => {
+                let [rows, _] = features.dims();
+                assert!(rows.is_multiple_of(2), "a pair has two sequences");
+                let pairs = Tensor::cat(features.chunk(2, 0), 1);
                 let last = head.layers.len() - 1;
                 let layers = head.layers.iter().enumerate();
-                layers.fold(features, |x, (index, layer)| match index == last {
+                layers.fold(pairs, |x, (index, layer)| match index == last {
                     true => layer.forward(x),
                     false => relu(layer.forward(x)),
                 })

@@ -73,6 +73,7 @@ mod dropout;
 mod encoder;
 mod gated_unit;
 mod head;
+mod kinds;
 mod layer;
 mod linear;
 mod lru;
@@ -119,10 +120,8 @@ pub use dropout::Dropout;
 pub use encoder::{Embedding, Encoder, EncoderLayer, Sequences};
 pub use gated_unit::{GatedUnitTensors, gated_unit, gated_unit_reference};
 pub use head::{Head, HeadLayer, PairHead, TokenHead};
-pub use layer::{
-    Compressible, Frame, Group, Layer, LayerBasis, LayerKind, LayerSettings, LayerShape,
-    OutOfRange, SequenceLayer, Settings, Surroundings,
-};
+pub use kinds::{Layer, LayerBasis, LayerKind, LayerSettings, LayerShape};
+pub use layer::{Compressible, Frame, Group, OutOfRange, SequenceLayer, Settings, Surroundings};
 pub use linear::Linear;
 pub use lru::{Lru, LruGradient, LruInit, LruShape};
 pub use mamba::{

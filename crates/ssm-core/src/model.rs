@@ -19,7 +19,8 @@ use crate::{
     dropout::Dropout,
     encoder::{EncoderLayer, Sequences},
     head::HeadLayer,
-    layer::{Frame, LayerKind, Surroundings},
+    kinds::LayerKind,
+    layer::{Frame, Surroundings},
     mamba::RmsNorm,
     module_path::ModulePath,
     readout::{Readout, read_out},
@@ -229,8 +230,12 @@ impl<B: Backend> Model<B> {
 
     /// Logits `[batch * answers, classes or tokens]` with running statistics and without dropout.
     ///
+    /// A model of pairs reads the first sequences of all pairs and behind them the second ones as one batch, twice as
+    /// long as its answers.
+    ///
     /// # Panics
-    /// When the input is not of the kind that the model encodes, or as [`read_out`].
+    /// When the input is not of the kind that the model encodes, when a model of pairs is given an odd number of sequences,
+    /// or as [`read_out`].
     pub fn forward(&self, input: Sequences<B>, readout: Readout<B>) -> Tensor<B, 2> {
         self.logits(read_out(self.features(input), readout))
     }
@@ -250,7 +255,10 @@ impl<B: Backend> Model<B> {
         (self.logits(read_out(features, readout)), statistics)
     }
 
-    /// Logits of what is read out, `[rows, hidden]`, or `[rows, 2 hidden]` of a head over pairs.
+    /// Logits of what is read out, `[rows, hidden]`.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
     pub fn logits(&self, features: Tensor<B, 2>) -> Tensor<B, 2> {
         self.head.forward(features, &self.encoder)
     }
@@ -337,13 +345,17 @@ impl<B: BurnBackend> NamedVisitor<B> for NamedTensors {
 
 #[cfg(test)]
 mod tests {
-    use burn::backend::Flex;
+    use burn::{
+        backend::Flex,
+        tensor::{Int, activation::relu},
+    };
 
     use super::*;
     use crate::{
         encoder::Encoder,
         head::Head,
-        layer::{Group, LayerSettings},
+        kinds::LayerSettings,
+        layer::Group,
         lru::LruInit,
         mamba::{DualSettings, SelectiveSettings},
         s4d::S4dSettings,
@@ -400,6 +412,34 @@ mod tests {
                 assert_eq!(again.to_tensors(), tensors);
                 assert_eq!(again.sizes(), architecture.sizes());
             }
+        }
+    }
+
+    #[test]
+    fn a_head_over_pairs_reads_both_sequences_of_each() {
+        let pairs = Architecture {
+            head: Head::Pair { classes: 3 },
+            ..architecture(LayerSettings::Lru(LruInit::default()), &[3, 2])
+        };
+        let model = model(&pairs);
+        let tokens = [[0, 1, 2, 4], [3, 3, 0, 1], [4, 0, 0, 2], [1, 2, 3, 0]];
+        let tokens = Tensor::<Flex, 2, Int>::from_ints(tokens, &Default::default());
+        let logits = model.forward(Sequences::Tokens(tokens.clone()), Readout::Mean);
+        let HeadLayer::Pair(head) = &model.head else {
+            panic!("{:?}", model.head);
+        };
+        for (answer, pair) in [[0, 2], [1, 3]].into_iter().enumerate() {
+            let features = pair.map(|row| {
+                let alone = Sequences::Tokens(tokens.clone().narrow(0, row, 1));
+                read_out(model.features(alone), Readout::Mean)
+            });
+            let x = Tensor::cat(features.into(), 1);
+            let x = relu(head.layers[0].forward(x));
+            let x = relu(head.layers[1].forward(x));
+            let want = head.layers[2].forward(x);
+            let got = logits.clone().narrow(0, answer, 1);
+            // A product of another height may add in another order.
+            assert!((got - want).abs().max().into_scalar() < 1e-6);
         }
     }
 

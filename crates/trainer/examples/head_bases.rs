@@ -13,7 +13,8 @@ use burn::tensor::{ElementConversion, Tensor};
 use clap::Parser;
 use hsv::BalanceError;
 use ssm_core::{DualMixer, GramianEstimate, HeadBasis, HeadGramians, Layer, Model};
-use trainer::data::{self, Batch};
+use trainer::batch::{Batch, batch};
+use trainer::data;
 use trainer::evaluate::correct;
 use trainer::run_dir::RunDir;
 use trainer::weights::read_model;
@@ -84,9 +85,9 @@ fn main() -> anyhow::Result<()> {
     let sets = data::load(&config)?;
     let calibration = 0..arguments.examples.min(sets.train.len());
     let lengths: Vec<usize> = calibration.clone().map(|i| sets.train.length(i)).collect();
-    let calibration = data::batch(&sets.train, calibration, &device);
+    let calibration = batch(&sets.train, calibration, &device);
     let tested = 0..arguments.examples.min(sets.test.len());
-    let tested: Batch<Flex> = data::batch(&sets.test, tested, &device);
+    let tested: Batch<Flex> = batch(&sets.test, tested, &device);
 
     let inputs = model.layer_inputs(calibration.input);
     let tried = model.layer_inputs(tested.input.clone());

@@ -47,6 +47,7 @@ mod layers;
 mod model;
 mod range;
 mod readers;
+mod rules;
 mod run;
 mod schema;
 mod training;
@@ -152,9 +153,6 @@ impl Config {
         self.training.validate()?;
         self.compress.validate()?;
         self.run.validate()?;
-        if let Some(shape) = self.data.shape() {
-            self.model.check_examples(&self.data.dataset, shape)?;
-        }
         self.schedule()?;
         Ok(())
     }

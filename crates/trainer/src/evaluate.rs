@@ -11,7 +11,8 @@ use ssm_core::{Backend, Model, NamedTensors, TrainingBackend, WeightsError};
 use thiserror::Error;
 
 use crate::backend::{BackendError, Job, dispatch};
-use crate::data::{self, batch};
+use crate::batch::batch;
+use crate::data;
 use crate::objective::cross_entropy;
 use crate::run_dir::{RunDir, RunDirError};
 use crate::weights::{WeightsFileError, read_tensors};

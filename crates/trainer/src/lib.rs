@@ -6,6 +6,7 @@
 pub mod allocator;
 pub mod analyze;
 pub mod backend;
+pub mod batch;
 pub mod bridge;
 pub mod checkpoint;
 pub mod config;

@@ -9,16 +9,16 @@ use crate::seeds::{Purpose, derive};
 /// The model for examples of this shape.
 pub(crate) fn architecture(config: &Config, shape: Shape) -> Architecture {
     let model = &config.model;
+    let classes = shape.classes;
     let head = match (shape.target, shape.content) {
+        _ if shape.sequences == 2 => Head::Pair { classes },
         // Answers that are tokens themselves: a language model, if the kind is one of those.
         (Target::LastSteps { .. }, Content::Tokens { vocabulary })
             if vocabulary == shape.classes && model.kind.frame() == Frame::Residual =>
         {
             Head::Tokens { tied: false }
         }
-        _ => Head::Classes {
-            classes: shape.classes,
-        },
+        _ => Head::Classes { classes },
     };
     Architecture {
         encoder: match shape.content {

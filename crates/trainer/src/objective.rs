@@ -10,13 +10,12 @@ use std::fmt::Debug;
 use burn::tensor::Tensor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ssm_core::{Model, TrainingBackend};
+use ssm_core::{Model, OutOfRange, TrainingBackend};
 
 pub use cross_entropy::{CrossEntropy, cross_entropy};
 pub use label_smoothing::LabelSmoothing;
 
-use crate::config::ConfigError;
-use crate::data::Batch;
+use crate::batch::Batch;
 use crate::gradients::NamedGradients;
 
 /// What an objective says of one batch.
@@ -46,8 +45,8 @@ pub trait ObjectiveSettings:
     /// Checks every value against its range.
     ///
     /// # Errors
-    /// [`ConfigError::Range`] for the first value beyond it.
-    fn check(&self) -> Result<(), ConfigError>;
+    /// The first value beyond it.
+    fn check(&self) -> Result<(), OutOfRange>;
 
     /// The objective with these settings.
     fn objective<B: TrainingBackend>(&self) -> Box<dyn Objective<B>>;

@@ -4,7 +4,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Int, Tensor};
 use ssm_core::{Dropout, Model, TrainingBackend};
 
-use crate::data::Batch;
+use crate::batch::Batch;
 use crate::evaluate::correct;
 use crate::gradients::NamedGradients;
 use crate::objective::{CrossEntropy, Objective, StepLoss};
@@ -122,16 +122,20 @@ pub fn train_step<B: TrainingBackend>(
 #[cfg(test)]
 mod tests {
     use burn::backend::{Autodiff, Flex};
+    use burn::module::AutodiffModule;
     use datasets::digits::DigitsOptions;
     use datasets::selective_copy::SelectiveCopyOptions;
-    use datasets::{Dataset, Digits, LoadOptions, SelectiveCopy, SequenceSet, Source};
+    use datasets::{
+        Content, Dataset, Digits, LoadOptions, SelectiveCopy, SequenceSet, Shape, Source, Target,
+    };
     use ssm_core::{
         Architecture, Encoder, Head, LayerSettings, LruInit, NamedTensors, SelectiveSettings,
     };
     use subnormals::{forget_operands, met_operand};
 
     use super::*;
-    use crate::data::{BatchOrder, batch};
+    use crate::batch::{BatchOrder, batch};
+    use crate::evaluate::evaluate;
     use crate::objective::LabelSmoothing;
     use crate::optimizer::AdamWConfig;
 
@@ -342,6 +346,62 @@ mod tests {
                 clipped_norm <= limit * (1.0 + 1e-5),
                 "{clipped_norm} {limit}"
             );
+        }
+    }
+
+    /// Pairs of texts of one or two letters each, with whether both are of the same ones.
+    fn pairs() -> SequenceSet {
+        let shape = Shape {
+            sequences: 2,
+            length: 40,
+            channels: 1,
+            classes: 2,
+            content: Content::Tokens { vocabulary: 4 },
+            target: Target::Class,
+        };
+        let (mut tokens, mut lengths, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+        for example in 0..64_usize {
+            let letters = [example % 4, example / 4 % 4];
+            for (letter, length) in letters
+                .into_iter()
+                .zip([7 + example % 30, 40 - example % 11])
+            {
+                tokens.extend(vec![letter as u8; length]);
+                lengths.push(length);
+            }
+            labels.push(u16::from(letters[0] == letters[1]));
+        }
+        SequenceSet::with_lengths(shape, tokens, &lengths, labels).unwrap()
+    }
+
+    #[test]
+    fn a_model_of_pairs_learns_what_no_sequence_tells_alone() {
+        let (set, device) = (pairs(), Default::default());
+        for layer in [
+            LayerSettings::Lru(LruInit::default()),
+            LayerSettings::Mamba(SelectiveSettings::default()),
+        ] {
+            let architecture = Architecture {
+                encoder: Encoder::Embedding { vocabulary: 4 },
+                hidden_dim: 16,
+                state_dims: vec![8],
+                layer,
+                head: Head::Pair { classes: 2 },
+            };
+            let mut model = Model::<Cpu>::init(&architecture, 1, &device);
+            let mut optimizer = AdamW::new(AdamWConfig { weight_decay: 0.0 });
+            let rates = LearningRates {
+                main: 1e-2,
+                recurrent: 1e-3,
+            };
+            let mut order = BatchOrder::new(set.len(), 32, 1);
+            for number in 0..100 {
+                let batch = batch(&set, order.step(number), &device);
+                train_step(&mut model, &mut optimizer, batch, None, rates);
+            }
+            let scores = evaluate(&model.valid(), &set, 7, &device);
+            // Three quarters of the pairs are of different letters.
+            assert!(scores.accuracy > 0.95, "{scores:?}");
         }
     }
 

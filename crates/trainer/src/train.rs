@@ -14,9 +14,10 @@ use thiserror::Error;
 use tracing::info;
 
 use crate::backend::{BackendError, Job, dispatch};
+use crate::batch::BatchOrder;
 use crate::checkpoint::CheckpointError;
 use crate::config::{Config, ConfigError};
-use crate::data::{self, BatchOrder};
+use crate::data;
 use crate::files::FileError;
 use crate::progress::Reporter;
 use crate::run_dir::{RunDir, RunDirError};

@@ -7,8 +7,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::key::Key;
+use super::rule::{Configured, Rule};
 use super::tolerance::{self, TAU};
-use super::{Configured, Key, Rule};
 use crate::check::{Check, Proposal};
 use crate::{KeepReason, LayerSpectrum, ScheduleError, Scope};
 use settled::{margin, ranks_as_before};

@@ -5,7 +5,9 @@ use std::fmt;
 use hsv::order_for_fraction;
 use serde::{Deserialize, Serialize};
 
-use super::{Configured, Key, Rule, nothing};
+use super::key::Key;
+use super::registration::nothing;
+use super::rule::{Configured, Rule};
 use crate::check::{Check, Proposal};
 use crate::{ScheduleError, Scope};
 

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Configured, Key, Rule, nothing};
+use super::key::Key;
+use super::registration::nothing;
+use super::rule::{Configured, Rule};
 use crate::check::{Check, Proposal};
 use crate::{KeepReason, ScheduleError};
 

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Configured, Key, Rule};
+use super::key::Key;
+use super::rule::{Configured, Rule};
 use crate::check::{Check, Proposal};
 use crate::share::largest_that_fits;
 use crate::{Gate, KeepReason, ParameterCount, ScheduleError, Scope};

@@ -5,7 +5,9 @@ use std::fmt;
 use hsv::{GlobalBudget, Normalization, order_for_tolerance};
 use serde::{Deserialize, Serialize};
 
-use super::{Configured, Key, Rule, nothing};
+use super::key::Key;
+use super::registration::nothing;
+use super::rule::{Configured, Rule};
 use crate::check::{Check, Proposal};
 use crate::{ScheduleError, Scope};
 

@@ -1,6 +1,9 @@
 //! The published names of a model's tensors: where a parameter stands in a file, whatever the structs are called.
 
-use crate::layer::{Frame, Group, LayerKind};
+use crate::{
+    kinds::LayerKind,
+    layer::{Frame, Group},
+};
 
 /// Names of what stands around the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use super::names::Names;
 use crate::{
     encoder::Encoder,
     head::Head,
-    layer::{Frame, LayerKind, LayerSettings, LayerShape},
+    kinds::{LayerKind, LayerSettings, LayerShape},
+    layer::Frame,
     tensors::{NamedTensors, WeightsError},
 };
 

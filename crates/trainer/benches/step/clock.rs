@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Distribution, Tensor};
 use ssm_core::{Dropout, Kernel, Model, Operation, Recorded, TrainingBackend};
-use trainer::data::{Batch, BatchOrder, batch};
+use trainer::batch::{Batch, BatchOrder, batch};
 use trainer::gradients::NamedGradients;
 use trainer::objective::cross_entropy;
 use trainer::optimizer::{AdamW, AdamWConfig, LearningRates};

@@ -8,7 +8,7 @@ use ssm_core::{
     Architecture, Encoder, Head, LayerSettings, LruInit, Model, Readout, TrainingBackend, read_out,
 };
 use trainer::backend::Job;
-use trainer::data::Batch;
+use trainer::batch::Batch;
 use trainer::objective::cross_entropy;
 
 use crate::clock::{Clock, DROPOUT, bytes, resident_mib};

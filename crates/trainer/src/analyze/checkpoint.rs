@@ -13,6 +13,7 @@ use serde::Serialize;
 use ssm_core::{Encoder, GramianEstimate, Method, Model, Realization, Reduction, Sequences};
 
 use super::{AnalyzeError, ranks_at};
+use crate::batch::batch;
 use crate::bridge::Calibration;
 use crate::checkpoint::resolve_weights;
 use crate::data;
@@ -113,10 +114,7 @@ fn calibration(
         config.data.dir = data_dir.or(config.data.dir);
         let train = data::load(&config)?.train;
         let examples = 0..config.compress.calibration_examples.min(train.len());
-        let calibration = Calibration {
-            lengths: examples.clone().map(|i| train.length(i)).collect(),
-            input: data::batch(&train, examples, &device).input,
-        };
+        let calibration = Calibration::of(batch(&train, examples, &device));
         let estimate = config.compress.gramian;
         return Ok((config.data.dataset, estimate, calibration));
     }

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use ssm_core::{Backend, Model, OutputBound, Seen, Sequences};
 
 use super::CutError;
+use crate::batch::Batch;
 
 /// What layers are ranked and tried on.
 #[derive(Debug, Clone)]
 pub struct Calibration<B: BurnBackend> {
-    /// Some examples.
+    /// Sequences of some examples.
     pub input: Sequences<B>,
     /// Steps of each that are no padding.
     pub lengths: Vec<usize>,
@@ -20,6 +21,14 @@ pub struct Calibration<B: BurnBackend> {
 const FEW: usize = 4;
 
 impl<B: BurnBackend> Calibration<B> {
+    /// The sequences of a batch.
+    pub(crate) fn of(batch: Batch<B>) -> Self {
+        Self {
+            input: batch.input,
+            lengths: batch.lengths,
+        }
+    }
+
     /// The first few of the examples.
     pub(super) fn few(self) -> Self {
         let count = self.lengths.len().min(FEW);

@@ -14,8 +14,8 @@ use ssm_core::{
 };
 
 use super::{Calibration, Cut, Treatment, carry_out, examine};
+use crate::batch::Batch;
 use crate::config::OptimizerState;
-use crate::data::Batch;
 use crate::optimizer::{AdamW, AdamWConfig, LearningRates};
 use crate::step::train_step;
 

@@ -84,7 +84,7 @@ fn slot<B: BurnBackend>(moments: &mut Moments<B>, kind: GradientKind) -> &mut Te
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Batch;
+    use crate::batch::Batch;
     use crate::optimizer::{AdamWConfig, LearningRates};
     use crate::step::train_step;
     use burn::backend::{Autodiff, Flex};

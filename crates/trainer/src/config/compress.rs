@@ -6,7 +6,7 @@ use ssm_core::{GramianEstimate, LayerKind, Realization, Reduction};
 use toml::{Table, Value};
 
 use super::range::{at_least_one, require};
-use super::readers::{KindReaders, Readers, Rules, When};
+use super::rules::{KindReaders, Readers, Rules, When};
 use super::{BackendKind, ConfigError};
 
 pub use compress_schedule::PolicyKind;

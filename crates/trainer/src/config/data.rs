@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::range::{option, require};
-use super::readers::Rules;
+use super::rules::Rules;
 
 /// The choice of a data set. Its words are those that the data sets go by; one that is unknown is refused where it is
 /// loaded.
@@ -73,14 +73,6 @@ macro_rules! data_config {
                 match self.dataset.as_str() {
                     $($name => <$source>::load(&self.$field, how),)*
                     name => Err(datasets::unknown(name)),
-                }
-            }
-
-            /// What its examples look like; `None` for a name that no data set goes by.
-            pub(super) fn shape(&self) -> Option<Shape> {
-                match self.dataset.as_str() {
-                    $($name => Some(<$source>::shape(&self.$field)),)*
-                    _ => None,
                 }
             }
         }

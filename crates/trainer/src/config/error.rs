@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use compress_schedule::ScheduleError;
 use thiserror::Error;
 
-use super::LayerKind;
-
 /// Everything that keeps a configuration from being used; found before any data is read.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -84,18 +82,6 @@ pub enum ConfigError {
         parameters: f64,
         /// The most there may be.
         limit: f64,
-    },
-    /// The model takes one sequence, and the data set has pairs.
-    #[error(
-        "`model.kind` = {kind} reads one sequence, and an example of the data set `{dataset}` has {sequences}"
-    )]
-    Sequences {
-        /// The kind of model.
-        kind: LayerKind,
-        /// The data set.
-        dataset: String,
-        /// Sequences of each of its examples.
-        sequences: usize,
     },
     /// The checks do not fit into the run.
     #[error("section `compress`: {0}")]

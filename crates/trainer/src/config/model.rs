@@ -3,13 +3,12 @@
 //! Every kind of layer has a table of its own settings, `[model.lru]` and so on.
 
 use burn::backend::Flex;
-use datasets::Shape;
 use serde::{Deserialize, Serialize};
 use ssm_core::{Frame, LayerSettings, SequenceLayer};
 
 use super::ConfigError;
 use super::range::{at_least_one, require};
-use super::readers::{KindReaders, Rules};
+use super::rules::{KindReaders, Rules};
 
 pub use ssm_core::LayerKind;
 
@@ -94,18 +93,6 @@ ssm_core::with_layers!(model_section);
 const MOST_PARAMETERS: f64 = 4_294_967_296.0;
 
 impl ModelConfig {
-    /// Whether the model can read what the data set has.
-    pub(super) fn check_examples(&self, dataset: &str, shape: Shape) -> Result<(), ConfigError> {
-        match shape.sequences {
-            1 => Ok(()),
-            sequences => Err(ConfigError::Sequences {
-                kind: self.kind,
-                dataset: dataset.to_owned(),
-                sequences,
-            }),
-        }
-    }
-
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("model.blocks", self.blocks)?;
         at_least_one("model.state_dim", self.state_dim)?;
@@ -137,30 +124,5 @@ impl ModelConfig {
             parameters,
             limit: MOST_PARAMETERS,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use datasets::{Content, Target};
-
-    #[test]
-    fn a_data_set_of_pairs_is_refused_with_the_kind() {
-        let shape = |sequences| Shape {
-            sequences,
-            length: 9,
-            channels: 1,
-            classes: 2,
-            content: Content::Values,
-            target: Target::Class,
-        };
-        let model = ModelConfig::default();
-        assert!(model.check_examples("digits", shape(1)).is_ok());
-        let error = model.check_examples("retrieval", shape(2)).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "`model.kind` = lru reads one sequence, and an example of the data set `retrieval` has 2"
-        );
     }
 }

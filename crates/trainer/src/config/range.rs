@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use datasets::OptionFault;
+use ssm_core::OutOfRange;
 
 use super::ConfigError;
 
@@ -35,5 +36,14 @@ pub(super) fn option(table: &str, checked: Result<(), OptionFault>) -> Result<()
         key: format!("{table}.{}", fault.key),
         value: fault.value,
         expected: fault.expected,
+    })
+}
+
+/// What an objective says of its settings.
+pub(super) fn of_objective(word: &str, checked: Result<(), OutOfRange>) -> Result<(), ConfigError> {
+    checked.map_err(|fault| ConfigError::Range {
+        key: format!("training.{word}.{}", fault.key),
+        value: fault.value,
+        expected: fault.expected.to_owned(),
     })
 }

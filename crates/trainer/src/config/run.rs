@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::range::require;
-use super::readers::Rules;
+use super::rules::Rules;
 
 pub(super) const RULES: Rules = Rules {
     section: "run",

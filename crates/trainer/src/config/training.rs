@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use ssm_core::TrainingBackend;
 
 use super::ConfigError;
-use super::range::{at_least_one, require};
-use super::readers::{Readers, Rules};
+use super::range::{self, at_least_one, require};
+use super::rules::{Readers, Rules};
 use crate::objective::{Objective, ObjectiveSettings, with_objectives};
 
 /// The choice of a course of the learning rate.
@@ -113,7 +113,9 @@ macro_rules! training_section {
             }
 
             fn check_objectives(&self) -> Result<(), ConfigError> {
-                $(self.$field.check()?;)+
+                $(
+                    range::of_objective($word, self.$field.check())?;
+                )+
                 Ok(())
             }
         }

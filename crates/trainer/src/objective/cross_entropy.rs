@@ -4,11 +4,10 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend as BurnBackend;
 use burn::tensor::{Int, Tensor};
 use serde::{Deserialize, Serialize};
-use ssm_core::TrainingBackend;
+use ssm_core::{OutOfRange, TrainingBackend};
 
 use super::{Objective, ObjectiveSettings, StepLoss};
-use crate::config::ConfigError;
-use crate::data::Batch;
+use crate::batch::Batch;
 
 /// Mean cross-entropy of logits `[answers, classes]`, from the log-softmax: finite wherever the logits are.
 pub fn cross_entropy<B: BurnBackend>(
@@ -43,7 +42,7 @@ impl<B: TrainingBackend> Objective<B> for CrossEntropy {
 }
 
 impl ObjectiveSettings for CrossEntropy {
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), OutOfRange> {
         Ok(())
     }
 

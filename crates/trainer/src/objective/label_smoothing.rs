@@ -3,12 +3,11 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
 use serde::{Deserialize, Serialize};
-use ssm_core::TrainingBackend;
+use ssm_core::{OutOfRange, TrainingBackend};
 
 use super::cross_entropy::of_log_probabilities;
 use super::{Objective, ObjectiveSettings, StepLoss};
-use crate::config::ConfigError;
-use crate::data::Batch;
+use crate::batch::Batch;
 
 /// Cross-entropy with the share `epsilon` of every label spread evenly over all classes, the right one included:
 /// the mean over the answers of -(1 - epsilon) log p - epsilon / classes · Σ log q, with p the probability of the right
@@ -43,16 +42,14 @@ impl<B: TrainingBackend> Objective<B> for LabelSmoothing {
 }
 
 impl ObjectiveSettings for LabelSmoothing {
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self) -> Result<(), OutOfRange> {
         if (0.0..1.0).contains(&self.epsilon) {
             return Ok(());
         }
-        Err(ConfigError::Range {
-            key: "training.label-smoothing.epsilon".to_owned(),
+        Err(OutOfRange {
+            key: "epsilon",
             value: self.epsilon.to_string(),
-            expected:
-                "it is the share of a label that all classes have in common, at least 0 and below 1"
-                    .to_owned(),
+            expected: "it is the share of a label that all classes have in common, at least 0 and below 1",
         })
     }
 

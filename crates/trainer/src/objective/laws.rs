@@ -5,8 +5,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData};
 use ssm_core::{Architecture, Encoder, Head, Model, Readout, Sequences};
 
 use super::{Objective, StepLoss, cross_entropy};
+use crate::batch::Batch;
 use crate::config::{LayerKind, ModelConfig};
-use crate::data::Batch;
 use crate::gradients::NamedGradients;
 
 pub(crate) type Cpu = Autodiff<Flex>;
@@ -58,8 +58,8 @@ pub(crate) fn some_batch(logits: &[Vec<f64>], labels: &[usize]) -> (Tensor<Cpu, 
     let labels = Tensor::<Cpu, 1, Int>::from_data(labels, &device);
     let batch = Batch {
         input: Sequences::Tokens(labels.clone().unsqueeze_dim(1)),
+        lengths: vec![1; logits.dims()[0]],
         readout: Readout::Mean,
-        second: None,
         labels,
     };
     (logits, batch)

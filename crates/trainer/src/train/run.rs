@@ -14,10 +14,10 @@ use tracing::{info, warn};
 
 use super::state::{Best, BestWeights, Progress, parameters, save_best};
 use super::{Ending, TrainError};
+use crate::batch::{BatchOrder, batch};
 use crate::bridge::{self, Calibration, Examined, LayerReport, Treatment};
 use crate::checkpoint::{Checkpoint, Moment};
 use crate::config::{Config, Selection, TrainingConfig};
-use crate::data::{self, BatchOrder};
 use crate::evaluate::{Scores, evaluate};
 use crate::files::{JsonLines, write_json};
 use crate::interrupt;
@@ -142,7 +142,7 @@ impl<B: TrainingBackend> Training<'_, B> {
         let (order, train, device) = (&mut self.order, &self.data.train, &self.device);
         let first = step * accumulate;
         let batches = (first..first + accumulate).map(|number| {
-            let batch = data::batch::<B>(train, order.step(number), device);
+            let batch = batch::<B>(train, order.step(number), device);
             (batch, dropout.map(|dropout| dropout.stream(number)))
         });
         let step = Step {
@@ -358,11 +358,7 @@ impl<B: TrainingBackend> Training<'_, B> {
     /// The training examples that layers are tried on.
     fn calibration(&self) -> Calibration<B::Inner> {
         let (train, asked) = (&self.data.train, self.config.compress.calibration_examples);
-        let examples = 0..asked.min(train.len());
-        Calibration {
-            lengths: examples.clone().map(|index| train.length(index)).collect(),
-            input: data::batch(train, examples, &self.device).input,
-        }
+        Calibration::of(batch(train, 0..asked.min(train.len()), &self.device))
     }
 
     fn seconds(&self) -> f64 {
