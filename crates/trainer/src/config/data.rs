@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use datasets::{Dataset, DatasetError, LoadOptions, Options as _, Shape, Source};
+use datasets::{Dataset, DatasetError, LoadOptions, Options as _, Source};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
