@@ -42,7 +42,7 @@ fn batch(step: u8) -> Batch<Cpu> {
     Batch {
         input: Sequences::Features(Tensor::from_data(input(step), &device)),
         readout: Readout::Mean,
-        second: None,
+        lengths: vec![LENGTH; EXAMPLES],
         labels: Tensor::<Cpu, 1, Int>::from_data(labels, &device),
     }
 }

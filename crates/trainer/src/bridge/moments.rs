@@ -155,7 +155,7 @@ mod tests {
             let batch = Batch {
                 input: Sequences::Features(input),
                 readout: Readout::Mean,
-                second: None,
+                lengths: vec![30; 6],
                 labels: Tensor::<Cpu, 1, Int>::from_data(labels, &device),
             };
             train_step(&mut model, &mut optimizer, batch, None, still);
