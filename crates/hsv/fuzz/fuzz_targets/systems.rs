@@ -1,7 +1,7 @@
-//! `tests/driver` on the bytes of libFuzzer.
+//! `tests/suite/driver` on the bytes of libFuzzer.
 #![no_main]
 
-#[path = "../../tests/driver/mod.rs"]
+#[path = "../../tests/suite/driver/mod.rs"]
 mod driver;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| driver::run(data));

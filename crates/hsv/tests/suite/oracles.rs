@@ -4,11 +4,9 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::max_gain;
+use crate::support::oracle::{Oracle, Values};
 use hsv::{LinearSystem, c64, order_for_tolerance};
-use support::max_gain;
-use support::oracle::{Oracle, Values};
 
 const NAMES: [&str; 5] = [
     "bt_random_N4_H1",

@@ -1,8 +1,4 @@
-//! Shared by the integration tests; each uses a part of it.
-#![allow(
-    dead_code,
-    reason = "every test binary compiles all of this and uses some"
-)]
+//! Shared by the tests.
 
 pub(crate) mod double_double;
 pub(crate) mod oracle;

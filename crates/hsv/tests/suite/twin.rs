@@ -8,11 +8,9 @@
     reason = "errors that were seen, beside those that are allowed"
 )]
 
-mod support;
-
+use crate::support::double_double::Twin;
+use crate::support::{Random, random_system};
 use hsv::{DiscreteDiagonalSystem, LinearSystem, c64};
-use support::double_double::Twin;
-use support::{Random, random_system};
 
 /// Relative to σ_1: the twin keeps about 1e-16, ours an SVD and products of at most `state · ε` each.
 fn check_spectrum(name: &str, system: &DiscreteDiagonalSystem, twin: &Twin) {

@@ -1,6 +1,6 @@
 //! Hankel singular values over many decades, against values from 150 digits: what each mode keeps of the small ones.
 //!
-//! `tests/oracles/relative_accuracy.py` says where the values come from. `cargo test -p hsv --test relative_accuracy --
+//! `tests/oracles/relative_accuracy.py` says where the values come from. `cargo test -p hsv --test suite relative_accuracy --
 //! --nocapture` prints how many digits each mode has.
 #![allow(
     clippy::unwrap_used,
@@ -11,13 +11,11 @@
     reason = "errors that were seen, beside those that are allowed"
 )]
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::oracle::Values;
 use hsv::{Accuracy, DiscreteDiagonalSystem, HankelDecomposition, LinearSystem, c64};
 use serde::Deserialize;
-use support::oracle::Values;
 
 #[derive(Deserialize)]
 struct Case {

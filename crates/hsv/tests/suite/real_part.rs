@@ -4,13 +4,11 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::{Random, max_gain, random_system, system};
 use hsv::{
     DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, ModalNorm, RealDiagonalForm, c64,
 };
 use proptest::prelude::*;
-use support::{Random, max_gain, random_system, system};
 
 fn layer() -> impl Strategy<Value = DiscreteDiagonalSystem> {
     (any::<u64>(), 1..9usize, 1..4usize, 0.0..0.95f64)

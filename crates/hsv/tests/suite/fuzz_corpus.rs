@@ -1,7 +1,5 @@
 //! Replays the corpus of the fuzz target, `fuzz/corpus/systems`, without a fuzzer.
 
-mod driver;
-
 use std::path::Path;
 
 #[test]
@@ -15,7 +13,7 @@ fn every_input_of_the_corpus_obeys_the_laws() {
     assert!(names.len() >= 20, "{} inputs", names.len());
     for name in names {
         let data = std::fs::read(&name).expect("a readable file");
-        if let Err(panic) = std::panic::catch_unwind(|| driver::run(&data)) {
+        if let Err(panic) = std::panic::catch_unwind(|| crate::driver::run(&data)) {
             let message = panic.downcast_ref::<String>().map_or("", String::as_str);
             panic!("{}: {message}", name.display());
         }

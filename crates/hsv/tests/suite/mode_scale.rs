@@ -4,13 +4,11 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::{Random, random_system, system};
 use hsv::{
     DiagonalSystem, DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, TimeDomain, c64,
 };
 use proptest::prelude::*;
-use support::{Random, random_system, system};
 
 /// Every way to a smaller layer whose modes are new.
 const REDUCTIONS: [fn(&DiscreteDiagonalSystem) -> DiscreteDiagonalSystem; 3] = [

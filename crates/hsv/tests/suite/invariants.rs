@@ -4,12 +4,10 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::{Random, distance_to_identity, max_gain, random_system, sweep};
 use faer::linalg::solvers::Solve;
 use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 use proptest::prelude::*;
-use support::{Random, distance_to_identity, max_gain, random_system, sweep};
 
 /// Layers of any small shape: from well inside the circle to 1e-3 next to it, with more or fewer inputs than states.
 fn layer() -> impl Strategy<Value = DiscreteDiagonalSystem> {

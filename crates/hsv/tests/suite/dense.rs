@@ -4,8 +4,7 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::{Random, max_gain, random_system};
 use faer::linalg::solvers::Solve;
 use hsv::{
     Continuous, DenseSystem, DiagonalSystem, Discrete, DiscreteDiagonalSystem, DiscreteSystem,
@@ -13,7 +12,6 @@ use hsv::{
     Truncation, TruncationError, c64, h_infinity_norm, h2_norm,
 };
 use proptest::prelude::*;
-use support::{Random, max_gain, random_system};
 
 fn layer() -> impl Strategy<Value = DiscreteDiagonalSystem> {
     (any::<u64>(), 1..9usize, 1..4usize, 0.0..0.95f64)

@@ -4,15 +4,13 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::{Random, frobenius};
 use faer::linalg::solvers::Solve;
 use hsv::{
     LyapunovSolution, Mat, c64, solve_lyapunov, solve_lyapunov_by_doubling, solve_stein,
     solve_stein_by_doubling,
 };
 use proptest::prelude::*;
-use support::{Random, frobenius};
 
 /// An equation written out: `K vec X = vec Q`, with K `[state², state²]`.
 struct Kronecker(Mat<c64>);

@@ -4,12 +4,10 @@
     reason = "a test that cannot go on should stop there"
 )]
 
-mod support;
-
+use crate::support::{distance_to_identity, max_gain, random_system, sweep, system};
 use hsv::{
     DiscreteDiagonalSystem, LinearSystem, Mat, ModalNorm, TruncationError, c64, order_for_tolerance,
 };
-use support::{distance_to_identity, max_gain, random_system, sweep, system};
 
 fn real(value: f64) -> c64 {
     c64::new(value, 0.0)
