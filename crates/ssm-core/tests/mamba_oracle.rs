@@ -25,7 +25,7 @@ struct File(BTreeMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl File {
     fn open(name: &str) -> Self {
-        let path = format!("{}/tests/oracles/{name}", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/oracles/{name}", env!("CARGO_MANIFEST_DIR"));
         let bytes = std::fs::read(path).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let read = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {

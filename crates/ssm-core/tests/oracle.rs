@@ -27,7 +27,7 @@ use ssm_core::{
 type Cpu = Autodiff<Flex>;
 
 fn file(name: &str) -> Value {
-    let path = format!("{}/tests/oracles/{name}", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("{}/oracles/{name}", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

@@ -15,7 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use ssm_core::{LayerKind, Model, NamedTensor, NamedTensors, Readout, Sequences};
 
 fn file(name: &str) -> Vec<u8> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracles");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles");
     fs::read(folder.join(format!("{name}.safetensors"))).unwrap()
 }
 
