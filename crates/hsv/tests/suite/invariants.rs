@@ -45,7 +45,7 @@ fn changed(
     output: impl Fn(usize, c64) -> c64,
 ) -> DiscreteDiagonalSystem {
     let lambda: Vec<c64> = order.iter().map(|&i| system.lambda()[i]).collect();
-    support::system(
+    crate::support::system(
         &lambda,
         system.inputs(),
         system.outputs(),

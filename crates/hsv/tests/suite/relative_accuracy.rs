@@ -190,11 +190,11 @@ fn truncations_reach_the_end_of_a_graded_spectrum() {
             let bound = balanced.h_infinity_bound();
             assert!((bound - 2.0 * tail).abs() <= 1e-9 * bound, "{name} {order}");
             let mut worst = 0.0f64;
-            for omega in support::sweep(system.lambda(), 32) {
+            for omega in crate::support::sweep(system.lambda(), 32) {
                 let full = system.transfer(omega);
                 for truncation in [&balanced, &orthonormal] {
                     let reduced = truncation.system().transfer(omega);
-                    worst = worst.max(support::max_gain(&(&full - reduced)));
+                    worst = worst.max(crate::support::max_gain(&(&full - reduced)));
                 }
             }
             println!("{name}, order {order}: error {worst:.1e}, bound {bound:.1e}");
@@ -224,7 +224,7 @@ fn real_parts_keep_the_digits_of_their_pairs() {
             .collect();
         let either = |z: c64, i: usize| if i.is_multiple_of(2) { z } else { z.conj() };
         let ports = complex.inputs();
-        let paired = support::system(
+        let paired = crate::support::system(
             &pairs,
             ports,
             ports,
@@ -259,8 +259,8 @@ fn real_parts_keep_the_digits_of_their_pairs() {
 #[test]
 fn columns_of_rounding_alone_are_no_rank() {
     // Twelve copies of one mode have the rank of the input, and reflections leave rounding behind it.
-    let layer = support::random_system(1, 12, 3, 0.9, 0.99);
-    let system = support::system(
+    let layer = crate::support::random_system(1, 12, 3, 0.9, 0.99);
+    let system = crate::support::system(
         &[c64::new(0.9, 0.1); 12],
         3,
         3,
@@ -291,7 +291,7 @@ fn a_dense_system_promises_no_more_than_before() {
 
 #[test]
 fn a_system_without_transfer_has_zeros_to_any_accuracy() {
-    let system = support::system(
+    let system = crate::support::system(
         &[c64::new(0.5, 0.0); 2],
         1,
         1,

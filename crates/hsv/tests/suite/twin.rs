@@ -39,7 +39,7 @@ fn check_truncations(name: &str, system: &DiscreteDiagonalSystem, twin: &Twin, o
     for &order in orders {
         let truncation = hankel.balanced_truncation(order).unwrap();
         let diagonal = truncation.diagonalize().unwrap();
-        let omegas = support::sweep(&system.lambda()[..system.state_dim().min(6)], 16);
+        let omegas = crate::support::sweep(&system.lambda()[..system.state_dim().min(6)], 16);
         let points: Vec<c64> = omegas
             .iter()
             .map(|omega| c64::new(omega.cos(), omega.sin()))
@@ -179,7 +179,7 @@ fn repeated_eigenvalues() {
 fn states_in_very_different_units() {
     let layer = random_system(12, 16, 3, 0.5, 0.99);
     let unit = |i: usize| 2f64.powi(37 * (i as i32 % 5 - 2));
-    let system = support::system(
+    let system = crate::support::system(
         layer.lambda(),
         3,
         3,
@@ -194,7 +194,7 @@ fn strong_modes_that_cancel() {
     // Two modes a millionth apart with opposite outputs: G is their difference, a millionth of either.
     let lambda = [c64::new(0.5, 0.3), c64::new(0.5 + 1e-6, 0.3)];
     let sign = |i: usize, _| c64::new(if i == 0 { 1.0 } else { -1.0 }, 0.0);
-    let pair = support::system(&lambda, 1, 1, |_, _| c64::ONE, sign);
+    let pair = crate::support::system(&lambda, 1, 1, |_, _| c64::ONE, sign);
     let twin = Twin::of(&pair);
     let gain = 1.0 / (1.0 - lambda[1].norm_sqr());
     for (sigma, expected) in pair
