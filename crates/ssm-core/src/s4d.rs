@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 
 use burn::{
     module::{Module, Param},
-    tensor::{Tensor, backend::Backend as BurnBackend, s},
+    tensor::{Tensor, backend::Backend as BurnBackend},
 };
 use hsv::{DiscreteDiagonalSystem, Mat, c64};
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +19,7 @@ use crate::{
     compression::{CompressionError, Drift, KeptRows, Method, Ranking, Reduced, Seen},
     layer::{Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings},
     parameter::{normal, parameter, values},
-    s5::{check_steps, log_step},
+    s5::{check_steps, exponentials, log_step, part, product, quotient},
     streaming::{ChannelStream, LayerStream},
     system::ReductionError,
     tensors::{NamedTensors, WeightsError},
@@ -130,29 +130,14 @@ impl<B: BurnBackend> S4d<B> {
     /// The discrete systems that the kernel runs: x ← Λ x + u, y = Re(C̄ x) + D u.
     pub(crate) fn system_tensors(&self) -> ChannelSsmTensors<B> {
         let step: Tensor<B, 2> = self.log_dt.val().exp().unsqueeze_dim(1);
-        let (a_re, a_im) = (self.log_A_real.val().exp().neg(), self.A_imag.val());
-        let modulus = (a_re.clone() * step.clone()).exp();
-        let phase = a_im.clone() * step;
-        let lambda = [modulus.clone() * phase.clone().cos(), modulus * phase.sin()];
-        // 2 C (Λ - 1) / A.
-        let [above_re, above_im] = [lambda[0].clone() - 1.0, lambda[1].clone()];
-        let square = a_re.clone().square() + a_im.clone().square();
-        let held_re = above_re.clone() * a_re.clone() + above_im.clone() * a_im.clone();
-        let held_im = above_im * a_re - above_re * a_im;
-        let [held_re, held_im] = [held_re, held_im].map(|part| part * 2.0 / square.clone());
-        let part = |index: usize| -> Tensor<B, 2> {
-            self.C
-                .val()
-                .slice(s![.., .., index..index + 1])
-                .squeeze_dim(2)
-        };
-        let (c_re, c_im) = (part(0), part(1));
+        let a = [self.log_A_real.val().exp().neg(), self.A_imag.val()];
+        let [lambda, above] = exponentials(a.clone().map(|part| part * step.clone()));
+        // (Λ - 1) / A.
+        let held = quotient(above, a);
+        let c = [0, 1].map(|index| part(&self.C.val(), index));
         ChannelSsmTensors {
             lambda,
-            output: [
-                c_re.clone() * held_re.clone() - c_im.clone() * held_im.clone(),
-                c_re * held_im + c_im * held_re,
-            ],
+            output: product(c, held).map(|part| part * 2.0),
             feedthrough: self.D.val(),
         }
     }

@@ -73,9 +73,9 @@ fn sizes_that_a_data_set_cannot_have_are_refused_before_anything_is_written() {
     let folder = TempDir::new().unwrap();
     let output = folder.path().join("run");
     for (set, part) in [
-        ("data.copies=200", "200 copies in 256 steps"),
-        ("data.vocabulary=3", "3 tokens"),
-        ("data.vocabulary=0", "data.vocabulary"),
+        ("data.copies=200", "half of the length of 256"),
+        ("data.vocabulary=3", "at least 4"),
+        ("data.vocabulary=0", "data.selective-copy.vocabulary"),
     ] {
         let dataset = "data.dataset=selective-copy";
         let args = ["train", "--output", text(&output), "--set", dataset];

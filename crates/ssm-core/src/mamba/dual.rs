@@ -57,7 +57,7 @@ impl Default for DualSettings {
 }
 
 impl Settings for DualSettings {
-    const SIZES: &'static [&'static str] = &["expand", "conv_kernel"];
+    const SIZES: &'static [&'static str] = &["expand", "conv_kernel", "head_dim"];
 
     fn check(&self, hidden: usize, _state: usize) -> Result<(), OutOfRange> {
         at_least_one("expand", self.expand)?;
@@ -74,7 +74,9 @@ impl Settings for DualSettings {
 
     fn parameters(&self, hidden: f64, state: f64) -> f64 {
         let (channels, taps) = (self.expand as f64 * hidden, self.conv_kernel as f64);
-        channels * (3.0 * hidden + taps) + 2.0 * state * (hidden + taps)
+        // The step size of every head besides.
+        let heads = channels / self.head_dim as f64;
+        channels * (3.0 * hidden + taps) + (2.0 * state + heads) * hidden + 2.0 * state * taps
     }
 }
 

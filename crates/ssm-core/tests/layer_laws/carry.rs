@@ -116,9 +116,11 @@ impl ModuleVisitor<Cpu> for Gradients<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
-        let gradient = param.val().grad(self.gradients).unwrap();
-        let gradient = gradient.into_data().iter().collect();
-        self.found.insert(self.path.name(), gradient);
+        // A constant has none.
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let gradient = gradient.into_data().iter().collect();
+            self.found.insert(self.path.name(), gradient);
+        }
     }
 }
 

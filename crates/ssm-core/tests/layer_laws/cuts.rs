@@ -1,6 +1,6 @@
 //! What a cut costs.
 
-use ssm_core::{Carry, Layer, Reduced};
+use ssm_core::{Carry, Layer, Reduced, Reduction};
 
 use crate::{
     differences::Cpu,
@@ -51,7 +51,8 @@ pub(crate) fn a_cut_to_all_states_changes_nothing(subject: &Subject) {
         for method in subject.methods() {
             let reduced = subject.reduced(&layer, layer.state_dim(), method);
             assert_eq!(reduced.layer.state_dim(), layer.state_dim(), "{method:?}");
-            assert_eq!(reduced.discarded, 0.0, "{method:?}");
+            // What is below the rounding of the largest may go.
+            assert!(reduced.discarded < f64::EPSILON, "{method:?}");
             let error = error(&reduced.layer, &layer);
             let allowed = match &reduced.carry {
                 Carry::Keep(_) => 0.0,
@@ -117,8 +118,10 @@ pub(crate) fn what_a_cut_costs_is_within_its_bound(subject: &Subject) {
                 assert!((1..=order).contains(&states), "{method:?}: {states}");
                 let discarded = reduced.discarded;
                 assert!((0.0..1.0).contains(&discarded), "{method:?}: {discarded}");
+                // Modal truncation counts energies in their place if other modes than the strongest are to stay.
+                let counts_alike = method.reduction != Reduction::Modal;
                 assert!(
-                    discarded >= of_largest * (1.0 - 1e-12),
+                    !counts_alike || discarded >= of_largest * (1.0 - 1e-12),
                     "{method:?} to {order}: {discarded:e} where the largest lose {of_largest:e}"
                 );
                 let Some(bound) = reduced.bound else {

@@ -45,7 +45,8 @@ macro_rules! laws {
 ///
 /// A kind says with which settings it is tested, and by which parameters its states are driven and seen: with the numbers
 /// in them that belong to a state at zero, it is idle. Of a parameter in both lists the first half of these numbers, in
-/// row-major order, drives the states. What is driven by the input as it is has no such parameters. `linear` is for kinds that implement [`LinearLayer`](ssm_core::LinearLayer).
+/// row-major order, drives the states. What is driven by the input as it is has no such parameters. `linear` is for kinds
+/// that implement [`LinearLayer`](ssm_core::LinearLayer).
 macro_rules! layer_laws {
     ($(
         $name:ident: $Kind:ident($settings:expr),
@@ -130,7 +131,8 @@ layer_laws! {
         discretization: Discretization::Bilinear,
     }),
         driven by ["B"], seen by ["C"], linear;
-    s4d: S4d(S4dSettings { dt_min: 0.05, dt_max: 0.3, ..Default::default() }),
+    // Below half a turn a step: a cut by a change of basis does not know how often a mode went around.
+    s4d: S4d(S4dSettings { dt_min: 0.02, dt_max: 0.1, ..Default::default() }),
         driven by [], seen by ["C"];
     mamba: Mamba(SelectiveSettings { dt_rank: Some(2), ..Default::default() }),
         driven by ["x_proj.weight"], seen by ["x_proj.weight"];

@@ -14,7 +14,7 @@ fn models(subject: &Subject) -> impl Iterator<Item = (String, Model<Cpu>)> {
     let architecture = Architecture {
         encoder: Encoder::Linear { channels: 2 },
         hidden_dim: HIDDEN,
-        state_dims: vec![STATE, STATE - 1],
+        state_dims: vec![STATE, STATE - 2],
         layer: subject.settings.clone(),
         head: Head::Classes { classes: 3 },
     };
