@@ -104,10 +104,12 @@ pub(crate) fn an_error_names_the_tensor(subject: &Subject) {
                     None => broken.0.remove(name),
                 };
                 let error = loaded(broken).expect_err(name);
-                assert!(
-                    error.contains(&format!("`{name}`")),
-                    "{form}, {name} {damage}: {error}"
-                );
+                // Without a tensor that not all models have, it is the same one of the other layer that is too much.
+                let named = match damage {
+                    "missing" => name[prefix.len()..].to_owned(),
+                    _ => format!("`{name}`"),
+                };
+                assert!(error.contains(&named), "{form}, {name} {damage}: {error}");
             }
         }
         let mut foreign = tensors.clone();
