@@ -133,7 +133,7 @@ layer_laws! {
         driven by ["B"], seen by ["C"], linear;
     // Below half a turn a step: a cut by a change of basis does not know how often a mode went around. And no real pole, which
     // the first of `Lin` is: in the real system it has no imaginary part of C, which the gradient of its frequency is from.
-    s4d: S4d(S4dSettings { init: S4dInit::Inv, dt_min: 0.02, dt_max: 0.1 }),
+    s4d: S4d(S4dSettings { init: S4dInit::Inv, dt_min: 0.01, dt_max: 0.05 }),
         driven by [], seen by ["C"];
     mamba: Mamba(SelectiveSettings { dt_rank: Some(2), ..Default::default() }),
         driven by ["x_proj.weight"], seen by ["x_proj.weight"];
