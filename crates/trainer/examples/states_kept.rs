@@ -29,7 +29,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "lru,s5,s4d")]
     kinds: Vec<String>,
     /// Numbers of states to come to; `model.state_dim` itself is a run without cuts.
-    #[arg(long, value_delimiter = ',', default_value = "64,32,16,8,4,2")]
+    #[arg(long, value_delimiter = ',', default_value = "64,16,8,4,2")]
     states: Vec<usize>,
     /// Seeds.
     #[arg(long, value_delimiter = ',', default_value = "0,1,2")]
