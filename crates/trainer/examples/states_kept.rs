@@ -80,16 +80,17 @@ impl Arguments {
         let ending = match folder.exists() {
             true => resume(&folder, self.data_dir.clone(), true)?,
             false => {
-                let mut sets = self.sets.clone();
-                sets.extend([
+                let of_kind = [
                     format!("model.kind={kind}"),
                     format!("training.seed={seed}"),
-                    format!("compress.target_states={states}"),
-                ]);
-                let mut config = Config::load(Some(&self.config), &sets)?;
+                ];
+                let with = |cut: String| {
+                    let sets = self.sets.iter().chain(&of_kind).cloned();
+                    Config::load(Some(&self.config), &sets.chain([cut]).collect::<Vec<_>>())
+                };
+                let mut config = with(format!("compress.target_states={states}"))?;
                 if config.model.state_dim == states {
-                    sets.push("compress.policy=none".to_owned());
-                    config = Config::load(Some(&self.config), &sets)?;
+                    config = with("compress.policy=none".to_owned())?;
                 }
                 config.data.dir.clone_from(&self.data_dir);
                 train(&config, &folder, true)?
