@@ -4,6 +4,7 @@
 //! ([`Compressible::reduce`](crate::Compressible::reduce)). Nothing here knows an optimizer: a reduction says how the
 //! parameters go over ([`Carry`]), and so how averages of their gradients do.
 
+mod error;
 mod kept_rows;
 mod ranking;
 mod reduction;
@@ -11,11 +12,12 @@ mod reduction;
 use std::fmt;
 
 use burn::tensor::{Tensor, backend::Backend as BurnBackend};
-use hsv::{BalanceError, HankelError, Mat, Selection, TruncationError, c64};
+use hsv::{Mat, Selection, c64};
 use serde::{Deserialize, Serialize};
 
-use crate::{mamba::GramianEstimate, system::ReductionError};
+use crate::mamba::GramianEstimate;
 
+pub use error::{CompressionError, ReductionError};
 pub use kept_rows::KeptRows;
 pub(crate) use ranking::ReducedSystem;
 pub use ranking::{Ranking, States};
@@ -173,33 +175,6 @@ impl fmt::Debug for BasisChange {
             .field("map", &self.map.is_some())
             .finish()
     }
-}
-
-/// Why a layer has no spectrum, or no smaller one.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CompressionError {
-    /// The layer is no valid system, or the smaller system no layer.
-    #[error(transparent)]
-    Layer(#[from] ReductionError),
-    /// The system has no Hankel singular values.
-    #[error(transparent)]
-    Spectrum(#[from] HankelError),
-    /// The system has no reduction to this order.
-    #[error(transparent)]
-    Truncation(#[from] TruncationError),
-    /// The Gramians of a head cannot be balanced.
-    #[error(transparent)]
-    Heads(#[from] BalanceError),
-    /// The reduction does not know the real system.
-    #[error("this reduction is of the complex system alone; rank the states by it")]
-    OnlyComplex,
-    /// The reduction keeps no other states than the largest.
-    #[error("this reduction keeps the largest states alone")]
-    OnlyLargest,
-    /// The data give no scores.
-    #[error("the scores of its states are not finite numbers")]
-    ScoresNotFinite,
 }
 
 /// Positions of the states with the scores that a selection wants, in increasing order, and the share of all scores that

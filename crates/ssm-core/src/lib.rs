@@ -105,7 +105,7 @@ pub use causal_conv::{causal_conv, causal_conv_reference};
 pub use channel_ssm::{ChannelSsmTensors, channel_ssm, channel_ssm_reference};
 pub use compression::{
     BasisChange, Carry, CompressionError, Drift, GradientKind, GradientMap, KeptRows, Method,
-    OutputBound, Ranking, Realization, Reduced, Reduction, Seen, States,
+    OutputBound, Ranking, Realization, Reduced, Reduction, ReductionError, Seen, States,
 };
 #[cfg(feature = "cube")]
 pub use device::DeviceError;
@@ -145,5 +145,5 @@ pub use scan::{Decay, DecayTensor, Field, linear_scan, linear_scan_reference};
 pub use selective_scan::{SelectiveScanTensors, selective_scan, selective_scan_reference};
 pub use ssd::{SsdTensors, ssd, ssd_reference};
 pub use streaming::{ChannelStream, DiagonalStream, LayerStream, ModelStream};
-pub use system::{LinearLayer, MapPair, ReductionError, StateMaps};
+pub use system::{LinearLayer, MapPair, StateMaps};
 pub use tensors::{Axes, ExpectedShape, NamedTensor, NamedTensors, WeightsError};

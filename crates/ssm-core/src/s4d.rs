@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     backend::Backend,
     channel_ssm::{ChannelSsmTensors, channel_ssm},
-    compression::{CompressionError, Drift, KeptRows, Method, Ranking, Reduced, Seen},
+    compression::{
+        CompressionError, Drift, KeptRows, Method, Ranking, Reduced, ReductionError, Seen,
+    },
     layer::{Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings},
     parameter::{normal, parameter, values},
     s5::{check_steps, exponentials, log_step, part, product, quotient},
     streaming::{ChannelStream, LayerStream},
-    system::ReductionError,
     tensors::{NamedTensors, WeightsError},
 };
 

@@ -19,15 +19,10 @@ pub(crate) use self::step::DiscreteMode;
 pub use self::step::Discretization;
 use crate::{
     backend::Backend,
-    compression::{CompressionError, Drift, Method, Ranking, Reduced, Seen},
     diagonal_ssm::{DiagonalSsmTensors, diagonal_ssm},
-    layer::{
-        Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings, at_least_one,
-        require,
-    },
+    layer::{Frame, OutOfRange, SequenceLayer, Settings, Surroundings, at_least_one, require},
     parameter::{constant, normal, parameter},
     streaming::{DiagonalStream, LayerStream},
-    system::{self, LinearLayer},
     tensors::{NamedTensors, WeightsError},
 };
 
@@ -367,37 +362,6 @@ impl<B: Backend> SequenceLayer<B> for S5<B> {
 
     fn stream(&self) -> Box<dyn LayerStream> {
         Box::new(DiagonalStream::new(self.system_tensors()))
-    }
-}
-
-impl<B: Backend> Compressible<B> for S5<B> {
-    const RANKED_ON_DATA: bool = false;
-    const METHOD: &'static [&'static str] = &["realization", "reduction"];
-    type Basis = Ranking;
-
-    fn rank(&self, _seen: Option<&Seen<B>>, method: Method) -> Result<Ranking, CompressionError> {
-        system::rank(self, method)
-    }
-
-    fn spectrum(basis: &Ranking) -> Vec<f64> {
-        basis.values()
-    }
-
-    fn drift(basis: &Ranking, before: &Self, _seen: Option<&Seen<B>>, _: Method) -> Option<Drift> {
-        system::drift(basis, before)
-    }
-
-    fn reduce(
-        &self,
-        basis: &Ranking,
-        order: usize,
-        method: Method,
-    ) -> Result<Reduced<Self>, CompressionError> {
-        system::reduce(self, basis, order, method)
-    }
-
-    fn selected(&self, kept: &[usize]) -> Self {
-        LinearLayer::selected(self, kept)
     }
 }
 

@@ -1,16 +1,17 @@
 //! Layers that are a linear system, and can be rebuilt from a smaller one.
 
-use hsv::{
-    DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, RealDiagonalForm, SystemError, c64,
+use hsv::{DiagonalForm, DiscreteDiagonalSystem, LinearSystem, Mat, RealDiagonalForm, c64};
+
+use crate::{
+    backend::Backend,
+    compression::{
+        BasisChange, Carry, CompressionError, Drift, GradientMap, KeptRows, Method, OutputBound,
+        Ranking, Reduced, ReductionError, Seen, States,
+    },
+    layer::{Compressible, SequenceLayer},
 };
 
-use crate::compression::{
-    BasisChange, Carry, CompressionError, Drift, GradientMap, KeptRows, Method, OutputBound,
-    Ranking, Reduced, States,
-};
-
-/// A layer that is one linear system and can be rebuilt from a smaller one. What ranks and cuts its states follows from
-/// that ([`rank`], [`reduce`], [`drift`]).
+/// A layer that is one linear system and can be rebuilt from a smaller one. That makes it [`Compressible`].
 pub trait LinearLayer: Sized {
     /// The layer's map from input to (complex) output as a system in `f64`, input normalization included.
     ///
@@ -38,46 +39,61 @@ pub trait LinearLayer: Sized {
     fn gradient_map(&self, smaller: &Self, maps: StateMaps) -> GradientMap;
 }
 
-/// Ranks the modes of a layer.
-pub(crate) fn rank(layer: &impl LinearLayer, method: Method) -> Result<Ranking, CompressionError> {
-    Ranking::of(layer.to_system()?, method.realization)
-}
+/// Balanced truncation and its relatives, of whatever layer is one system.
+impl<B: Backend, L: LinearLayer + SequenceLayer<B>> Compressible<B> for L {
+    const RANKED_ON_DATA: bool = false;
+    const METHOD: &'static [&'static str] = &["realization", "reduction"];
+    type Basis = Ranking;
 
-/// How far a layer has come.
-pub(crate) fn drift(ranking: &Ranking, before: &impl LinearLayer) -> Option<Drift> {
-    ranking.drift(&before.to_system().ok()?)
-}
+    fn rank(&self, _seen: Option<&Seen<B>>, method: Method) -> Result<Ranking, CompressionError> {
+        Ranking::of(self.to_system()?, method.realization)
+    }
 
-/// Makes a layer smaller.
-pub(crate) fn reduce<L: LinearLayer>(
-    layer: &L,
-    ranking: &Ranking,
-    order: usize,
-    method: Method,
-) -> Result<Reduced<L>, CompressionError> {
-    let reduced = method.reduction.reduce(ranking, order, method.selection)?;
-    let bound = Some(OutputBound {
-        gain: reduced.bound,
-        decay: reduced.decay(),
-    });
-    let (smaller, carry) = match reduced.states {
-        States::Kept(kept) => (layer.selected(&kept), Carry::Keep(layer.selection(&kept))),
-        States::New(maps) => {
-            let smaller = layer.reduced(&reduced.system)?;
-            let slice: Vec<usize> = (0..reduced.system.state_dim()).collect();
-            let change = BasisChange {
-                first: layer.selection(&slice),
-                map: maps.map(|maps| layer.gradient_map(&smaller, maps)),
-            };
-            (smaller, Carry::Change(change))
-        }
-    };
-    Ok(Reduced {
-        layer: smaller,
-        carry,
-        bound,
-        discarded: reduced.discarded,
-    })
+    fn spectrum(basis: &Ranking) -> Vec<f64> {
+        basis.values()
+    }
+
+    fn drift(basis: &Ranking, before: &Self, _seen: Option<&Seen<B>>, _: Method) -> Option<Drift> {
+        basis.drift(&before.to_system().ok()?)
+    }
+
+    fn reduce(
+        &self,
+        basis: &Ranking,
+        order: usize,
+        method: Method,
+    ) -> Result<Reduced<Self>, CompressionError> {
+        let reduced = method.reduction.reduce(basis, order, method.selection)?;
+        let bound = Some(OutputBound {
+            gain: reduced.bound,
+            decay: reduced.decay(),
+        });
+        let (layer, carry) = match reduced.states {
+            States::Kept(kept) => (
+                LinearLayer::selected(self, &kept),
+                Carry::Keep(self.selection(&kept)),
+            ),
+            States::New(maps) => {
+                let smaller = self.reduced(&reduced.system)?;
+                let slice: Vec<usize> = (0..reduced.system.state_dim()).collect();
+                let change = BasisChange {
+                    first: self.selection(&slice),
+                    map: maps.map(|maps| self.gradient_map(&smaller, maps)),
+                };
+                (smaller, Carry::Change(change))
+            }
+        };
+        Ok(Reduced {
+            layer,
+            carry,
+            bound,
+            discarded: reduced.discarded,
+        })
+    }
+
+    fn selected(&self, kept: &[usize]) -> Self {
+        LinearLayer::selected(self, kept)
+    }
 }
 
 /// How the states x of a layer and z of its reduction go over into each other.
@@ -126,25 +142,4 @@ impl From<&RealDiagonalForm> for StateMaps {
             }),
         }
     }
-}
-
-/// Why a layer could not become a system, or a system a layer.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReductionError {
-    /// The parameters do not form a valid system.
-    #[error("the layer is not a valid system: {0}")]
-    System(#[from] SystemError),
-    /// A reduced eigenvalue lies where the layer's parameterization cannot follow.
-    #[error(
-        "eigenvalue {index} of the reduced system has modulus {modulus:e}, which the layer cannot represent in f32; keep a different order"
-    )]
-    NotRepresentable {
-        /// Index of the eigenvalue.
-        index: usize,
-        /// Its modulus.
-        modulus: f64,
-    },
-    /// An entry of the reduced B or C is beyond the range of `f32`.
-    #[error("an entry of the reduced layer exceeds the range of f32; keep a different order")]
-    OutOfRange,
 }

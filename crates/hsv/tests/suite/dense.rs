@@ -1,9 +1,4 @@
 //! Dense systems, real and complex, in both kinds of time: against diagonal ones, and by their guarantees.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::{Random, max_gain, random_system};
 use faer::linalg::solvers::Solve;
 use hsv::{

@@ -1,9 +1,4 @@
 //! Hard cases by name.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::{distance_to_identity, max_gain, random_system, sweep, system};
 use hsv::{
     DiscreteDiagonalSystem, LinearSystem, Mat, ModalNorm, TruncationError, c64, order_for_tolerance,

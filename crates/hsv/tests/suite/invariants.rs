@@ -1,9 +1,4 @@
 //! What holds for every system.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::{Random, distance_to_identity, max_gain, random_system, sweep};
 use faer::linalg::solvers::Solve;
 use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};

@@ -1,9 +1,4 @@
 //! Lyapunov and Stein equations: two routes and one large linear solve agree.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::{Random, frobenius};
 use faer::linalg::solvers::Solve;
 use hsv::{

@@ -1,5 +1,10 @@
 //! The tests of the crate from outside, in one program: each would compile all of its generic mathematics again.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops at the first thing that is not as it should be"
+)]
+
 mod dense;
 mod driver;
 mod flushed_subnormals;

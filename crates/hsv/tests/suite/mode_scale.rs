@@ -1,9 +1,4 @@
 //! How long the rows of B and the columns of C of a diagonal form are: what an optimizer that goes on from it steps on.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::{Random, random_system, system};
 use hsv::{
     DiagonalSystem, DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, TimeDomain, c64,

@@ -1,9 +1,4 @@
 //! Against reference values from a 600-bit computation that shares nothing with this crate.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::max_gain;
 use crate::support::oracle::{Oracle, Values};
 use hsv::{LinearSystem, c64, order_for_tolerance};

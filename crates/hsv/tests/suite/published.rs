@@ -1,9 +1,4 @@
 //! Systems whose Hankel singular values are in print.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use hsv::{ContinuousSystem, Discretization, LinearSystem, Mat, h_infinity_norm};
 
 fn matrix<const R: usize, const C: usize>(rows: [[f64; C]; R]) -> Mat<f64> {

@@ -1,9 +1,4 @@
 //! What the real part of a layer's output sees, truncated and brought back to a layer.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use crate::support::{Random, max_gain, random_system, system};
 use hsv::{
     DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, ModalNorm, RealDiagonalForm, c64,

@@ -1,9 +1,4 @@
 //! What fuzzing found, as plain code; the inputs themselves are in `fuzz/corpus`.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-
 use hsv::{
     ContinuousSystem, DiscreteDiagonalSystem, DiscreteSystem, HankelError, LinearSystem, Mat,
     TruncationError, c64, h_infinity_bound, h_infinity_norm,

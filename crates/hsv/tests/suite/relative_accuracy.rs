@@ -3,10 +3,6 @@
 //! `tests/oracles/relative_accuracy.py` says where the values come from. `cargo test -p hsv --test suite relative_accuracy --
 //! --nocapture` prints how many digits each mode has.
 #![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-#![allow(
     clippy::print_stdout,
     reason = "errors that were seen, beside those that are allowed"
 )]

@@ -1,9 +1,5 @@
 //! Against the obvious computation in 32 digits, on systems where 16 digits are not enough for it.
 #![allow(
-    clippy::unwrap_used,
-    reason = "a test that cannot go on should stop there"
-)]
-#![allow(
     clippy::print_stdout,
     reason = "errors that were seen, beside those that are allowed"
 )]

@@ -7,9 +7,9 @@ use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 
 use super::{Lru, LruGradient};
 use crate::{
-    compression::{GradientMap, KeptRows},
+    compression::{GradientMap, KeptRows, ReductionError},
     parameter::{parameter, values},
-    system::{LinearLayer, ReductionError, StateMaps},
+    system::{LinearLayer, StateMaps},
 };
 
 /// The parameters whose shape depends on the state.

@@ -12,11 +12,11 @@ use super::S4d;
 use crate::{
     compression::{
         BasisChange, Carry, CompressionError, Drift, GradientKind, GradientMap, KeptRows, Method,
-        OutputBound, Ranking, Reduced, ReducedSystem, States,
+        OutputBound, Ranking, Reduced, ReducedSystem, ReductionError, States,
     },
     parameter::{parameter, values},
     s5::{DiscreteMode, Discretization},
-    system::{ReductionError, StateMaps},
+    system::StateMaps,
 };
 
 /// A mode whose input is held over a step.

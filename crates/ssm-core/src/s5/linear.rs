@@ -5,9 +5,9 @@ use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};
 
 use super::{LARGEST_REAL_PART, S5, step::DiscreteMode};
 use crate::{
-    compression::{GradientMap, KeptRows},
+    compression::{GradientMap, KeptRows, ReductionError},
     parameter::{parameter, values},
-    system::{LinearLayer, ReductionError, StateMaps},
+    system::{LinearLayer, StateMaps},
 };
 
 /// The parameters whose shape depends on the state.
