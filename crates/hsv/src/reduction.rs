@@ -38,7 +38,7 @@ pub enum TruncationError {
     OrderAboveRank {
         /// The order asked for.
         requested: usize,
-        /// [`HankelDecomposition::numerical_rank`].
+        /// [`HankelDecomposition::numerical_rank`](crate::HankelDecomposition::numerical_rank).
         rank: usize,
         /// States of the system.
         states: usize,

@@ -1,4 +1,5 @@
 //! Dense systems, real and complex, in both kinds of time: against diagonal ones, and by their guarantees.
+
 use crate::support::{Random, max_gain, random_system};
 use faer::linalg::solvers::Solve;
 use hsv::{

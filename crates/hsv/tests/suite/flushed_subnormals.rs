@@ -1,6 +1,7 @@
 //! A caller whose thread takes subnormal numbers for zero gets the same bits as any other.
 //!
 //! Set for a whole process, that mode made the eigenvalues of an ordinary layer of 256 states unstable.
+
 use hsv::{
     Accuracy, DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, ModalNorm, c64,
     h_infinity_norm, h2_norm, hankel_norm, solve_lyapunov, solve_stein, solve_stein_by_doubling,

@@ -1,4 +1,5 @@
 //! Hard cases by name.
+
 use crate::support::{distance_to_identity, max_gain, random_system, sweep, system};
 use hsv::{
     DiscreteDiagonalSystem, LinearSystem, Mat, ModalNorm, TruncationError, c64, order_for_tolerance,

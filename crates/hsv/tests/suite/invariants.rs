@@ -1,4 +1,5 @@
 //! What holds for every system.
+
 use crate::support::{Random, distance_to_identity, max_gain, random_system, sweep};
 use faer::linalg::solvers::Solve;
 use hsv::{DiscreteDiagonalSystem, LinearSystem, Mat, c64};

@@ -1,4 +1,5 @@
 //! Lyapunov and Stein equations: two routes and one large linear solve agree.
+
 use crate::support::{Random, frobenius};
 use faer::linalg::solvers::Solve;
 use hsv::{

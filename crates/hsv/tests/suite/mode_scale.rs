@@ -1,4 +1,5 @@
 //! How long the rows of B and the columns of C of a diagonal form are: what an optimizer that goes on from it steps on.
+
 use crate::support::{Random, random_system, system};
 use hsv::{
     DiagonalSystem, DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, TimeDomain, c64,

@@ -1,4 +1,5 @@
 //! Against reference values from a 600-bit computation that shares nothing with this crate.
+
 use crate::support::max_gain;
 use crate::support::oracle::{Oracle, Values};
 use hsv::{LinearSystem, c64, order_for_tolerance};

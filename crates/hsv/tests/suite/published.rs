@@ -1,4 +1,5 @@
 //! Systems whose Hankel singular values are in print.
+
 use hsv::{ContinuousSystem, Discretization, LinearSystem, Mat, h_infinity_norm};
 
 fn matrix<const R: usize, const C: usize>(rows: [[f64; C]; R]) -> Mat<f64> {

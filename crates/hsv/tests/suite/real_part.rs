@@ -1,4 +1,5 @@
 //! What the real part of a layer's output sees, truncated and brought back to a layer.
+
 use crate::support::{Random, max_gain, random_system, system};
 use hsv::{
     DiscreteDiagonalSystem, Discretization, LinearSystem, Mat, ModalNorm, RealDiagonalForm, c64,

@@ -1,4 +1,5 @@
 //! What fuzzing found, as plain code; the inputs themselves are in `fuzz/corpus`.
+
 use hsv::{
     ContinuousSystem, DiscreteDiagonalSystem, DiscreteSystem, HankelError, LinearSystem, Mat,
     TruncationError, c64, h_infinity_bound, h_infinity_norm,
