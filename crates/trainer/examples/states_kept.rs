@@ -48,6 +48,15 @@ struct Arguments {
     svg: PathBuf,
 }
 
+/// Told apart by those who see no red or no green, too.
+const COLORS: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+];
+
 /// One run.
 struct Outcome {
     kind: String,
@@ -161,20 +170,21 @@ fn plot(path: &Path, kinds: &[String], outcomes: &[Outcome]) -> anyhow::Result<(
         .margin(12)
         .x_label_area_size(44)
         .y_label_area_size(52)
-        .build_cartesian_2d((100.0 * smallest * 0.8..125.0).log_scale(), 0.0..100.0)?;
+        .build_cartesian_2d(smallest.log2() - 0.3..0.3, 0.0..100.0)?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .x_desc("states kept, %")
         .y_desc(format!("test accuracy on {dataset}, %"))
-        .x_label_formatter(&|share| format!("{share:.0}"))
+        .x_label_formatter(&|octaves| format!("{:.1}", 100.0 * octaves.exp2()))
+        .y_label_formatter(&|percent| format!("{percent:.0}"))
         .draw()?;
     for (index, kind) in kinds.iter().enumerate() {
-        let color = Palette99::pick(index).to_rgba();
+        let color = COLORS[index % COLORS.len()];
         let points = spread(outcomes.iter().filter(|outcome| outcome.kind == *kind));
         let means = points
             .iter()
-            .map(|(share, mean, _)| (*share, *mean))
+            .map(|(share, mean, _)| (share.log2(), *mean))
             .collect();
         let style = color.stroke_width(2);
         chart
@@ -182,9 +192,10 @@ fn plot(path: &Path, kinds: &[String], outcomes: &[Outcome]) -> anyhow::Result<(
             .label(kind)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], style));
         // Beside one another, where the extremes of several kinds are alike.
-        let aside = 1.0 + 0.02 * index as f64;
+        let aside = 0.03 * index as f64;
         chart.draw_series(points.iter().map(|(share, _, [low, high])| {
-            PathElement::new([(share * aside, *low), (share * aside, *high)], style)
+            let x = share.log2() + aside;
+            PathElement::new([(x, *low), (x, *high)], style)
         }))?;
     }
     chart
@@ -197,11 +208,11 @@ fn plot(path: &Path, kinds: &[String], outcomes: &[Outcome]) -> anyhow::Result<(
     Ok(())
 }
 
-/// For each share of the states, in percent: mean and extremes of the accuracy.
+/// For each share of the states: mean and extremes of the accuracy.
 fn spread<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> Vec<(f64, f64, [f64; 2])> {
     let mut by_share = BTreeMap::<u64, Vec<f64>>::new();
     for outcome in outcomes {
-        let share = (100.0 * outcome.share()).to_bits();
+        let share = outcome.share().to_bits();
         by_share.entry(share).or_default().push(outcome.percent());
     }
     let point = |(share, percents): (u64, Vec<f64>)| {
