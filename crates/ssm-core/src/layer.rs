@@ -126,7 +126,9 @@ pub trait SequenceLayer<B: Backend>: Module<B> + Sized {
     ) -> Self;
 
     /// Whether the tensors at `prefix` are those of a layer of this kind.
-    fn is_described_by(tensors: &NamedTensors, prefix: &str) -> bool;
+    fn is_described_by(tensors: &NamedTensors, prefix: &str) -> bool {
+        tensors.has_any(prefix)
+    }
 
     /// Shape and number of states of the layer at `prefix`.
     ///

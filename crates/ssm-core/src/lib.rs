@@ -83,6 +83,7 @@ mod model;
 mod module_path;
 mod operation;
 mod parameter;
+mod planes;
 mod primitive;
 mod readout;
 mod rms_norm;

@@ -210,10 +210,6 @@ impl<B: Backend> SequenceLayer<B> for Lru<B> {
         Self::init(state, around.hidden, *settings, rng, device)
     }
 
-    fn is_described_by(tensors: &NamedTensors, prefix: &str) -> bool {
-        tensors.has_any(prefix)
-    }
-
     fn sizes(
         tensors: &NamedTensors,
         prefix: &str,

@@ -21,7 +21,8 @@ use crate::{
     },
     layer::{Compressible, Frame, OutOfRange, SequenceLayer, Settings, Surroundings},
     parameter::{normal, parameter, values},
-    s5::{check_steps, exponentials, log_step, part, product, quotient},
+    planes::{exponentials, part, product, quotient},
+    s5::{check_steps, log_step},
     streaming::{ChannelStream, LayerStream},
     tensors::{NamedTensors, WeightsError},
 };
@@ -201,10 +202,6 @@ impl<B: Backend> SequenceLayer<B> for S4d<B> {
         device: &B::Device,
     ) -> Self {
         Self::init(state, around.hidden, settings, rng, device)
-    }
-
-    fn is_described_by(tensors: &NamedTensors, prefix: &str) -> bool {
-        tensors.has_any(prefix)
     }
 
     fn sizes(
