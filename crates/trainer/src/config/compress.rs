@@ -145,18 +145,18 @@ pub struct CompressConfig {
     pub order_multiple: Option<usize>,
     /// Which states a cut keeps.
     pub selection: Selection,
-    /// The system whose Hankel singular values rank the states. Read by the kind `lru`, for spectra that are only written
-    /// down too.
+    /// The system whose Hankel singular values rank the states. Read by the kinds that have any, `lru`, `s5` and `s4d`, for
+    /// spectra that are only written down too.
     pub realization: Realization,
-    /// How the smaller system is made. Read by the kinds `lru` and `mamba2`.
+    /// How the smaller system is made. Read by the kinds `lru`, `s5`, `s4d` and `mamba2`.
     pub reduction: Reduction,
     /// What becomes of the optimizer's moments when a cut changes the basis.
     pub optimizer_state: OptimizerState,
     /// What stands for the inputs of a layer whose recurrence depends on them, when its states are ranked. Read by the
-    /// kinds `mamba` and `mamba2`; the recurrence of `lru` is the same whatever goes in.
+    /// kinds `mamba` and `mamba2`; the recurrence of the others is the same whatever goes in.
     pub gramian: GramianEstimate,
     /// Training examples that selective layers are ranked on, the first so many, or all if there are fewer; at least 1. A
-    /// smaller layer is compared with the old one on them before it takes its place, one of kind `lru` on four of them.
+    /// smaller layer is compared with the old one on them before it takes its place, one of a linear system on four of them.
     pub calibration_examples: usize,
     /// Steps from one snapshot of the spectra in `hsv.jsonl` to the next, besides those of the checks; 0 for none.
     pub snapshot_every: u64,

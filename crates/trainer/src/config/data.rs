@@ -8,7 +8,7 @@ use datasets::{Dataset, DatasetError, LoadOptions, Options as _, Source};
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
-use super::range::{option, require};
+use super::range::{in_table, require};
 use super::rules::Rules;
 
 /// The choice of a data set. Its words are those that the data sets go by; one that is unknown is refused where it is
@@ -61,7 +61,11 @@ macro_rules! data_config {
 
         impl DataConfig {
             fn validate_options(&self) -> Result<(), ConfigError> {
-                $(option(concat!("data.", $name), self.$field.check())?;)*
+                $(
+                    self.$field.check().map_err(|fault| {
+                        in_table(concat!("data.", $name), fault.key, fault.value, fault.expected)
+                    })?;
+                )*
                 Ok(())
             }
 

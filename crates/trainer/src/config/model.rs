@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use ssm_core::{Frame, LayerSettings, SequenceLayer};
 
 use super::ConfigError;
-use super::range::{at_least_one, require};
+use super::range::{at_least_one, in_table, require};
 use super::rules::{KindReaders, Rules};
 
 pub use ssm_core::LayerKind;
@@ -105,13 +105,12 @@ impl ModelConfig {
         )?;
         let layer = self.layer();
         let checked = layer.check(self.hidden_dim, self.state_dim);
-        checked.map_err(|fault| ConfigError::Range {
-            key: match RULES.short_forms.contains(&fault.key) {
-                true => format!("model.{}", fault.key),
-                false => format!("model.{}.{}", self.kind, fault.key),
-            },
-            value: fault.value,
-            expected: fault.expected.to_owned(),
+        checked.map_err(|fault| {
+            let table = match RULES.short_forms.contains(&fault.key) {
+                true => "model".to_owned(),
+                false => format!("model.{}", self.kind),
+            };
+            in_table(&table, fault.key, fault.value, fault.expected)
         })?;
         // Before anything of that size is asked of the memory.
         let each = layer.parameters(self.hidden_dim as f64, self.state_dim as f64);

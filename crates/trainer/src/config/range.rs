@@ -2,9 +2,6 @@
 
 use std::fmt::Display;
 
-use datasets::OptionFault;
-use ssm_core::OutOfRange;
-
 use super::ConfigError;
 
 pub(super) fn at_least_one(
@@ -30,20 +27,16 @@ pub(super) fn require(
     })
 }
 
-/// What the owner of a table says of the keys in it.
-pub(super) fn option(table: &str, checked: Result<(), OptionFault>) -> Result<(), ConfigError> {
-    checked.map_err(|fault| ConfigError::Range {
-        key: format!("{table}.{}", fault.key),
-        value: fault.value,
-        expected: fault.expected,
-    })
-}
-
-/// What an objective says of its settings.
-pub(super) fn of_objective(word: &str, checked: Result<(), OutOfRange>) -> Result<(), ConfigError> {
-    checked.map_err(|fault| ConfigError::Range {
-        key: format!("training.{word}.{}", fault.key),
-        value: fault.value,
-        expected: fault.expected.to_owned(),
-    })
+/// What the owner of a table says of a key in it.
+pub(super) fn in_table(
+    table: &str,
+    key: &str,
+    value: String,
+    expected: impl Into<String>,
+) -> ConfigError {
+    ConfigError::Range {
+        key: format!("{table}.{key}"),
+        value,
+        expected: expected.into(),
+    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use ssm_core::TrainingBackend;
 
 use super::ConfigError;
-use super::range::{self, at_least_one, require};
+use super::range::{at_least_one, in_table, require};
 use super::rules::{Readers, Rules};
 use crate::objective::{Objective, ObjectiveSettings, with_objectives};
 
@@ -114,7 +114,9 @@ macro_rules! training_section {
 
             fn check_objectives(&self) -> Result<(), ConfigError> {
                 $(
-                    range::of_objective($word, self.$field.check())?;
+                    self.$field.check().map_err(|fault| {
+                        in_table(concat!("training.", $word), fault.key, fault.value, fault.expected)
+                    })?;
                 )+
                 Ok(())
             }
