@@ -7,6 +7,9 @@
 
 mod differences;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::{DType, Tensor};
 use hsv::Mat;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,7 +18,7 @@ use ssm_core::{
     Model, SelectiveSettings,
 };
 
-use differences::{Cpu, check};
+use differences::{Cpu, check, gradients_of, random};
 
 const HIDDEN: usize = 6;
 const STATE: usize = 5;
@@ -77,6 +80,41 @@ fn mamba2() -> Block<Cpu> {
         head_dim: 2 * HIDDEN / 3,
     };
     block(LayerSettings::Mamba2(settings), 7)
+}
+
+fn lru() -> Block<Cpu> {
+    block(LayerSettings::Lru(INIT), 5)
+}
+
+/// A node that nothing refers to while its child is made is lost when a backward pass ends elsewhere, and with it a part of
+/// the gradient, without a word.
+#[test]
+fn gradients_are_whole_beside_backward_passes_of_another_thread() {
+    let gradients = |block: fn() -> Block<Cpu>| {
+        let block = block();
+        let input = random(1, [2, 30, HIDDEN]).cast(DType::F32);
+        let gradients = block.forward(input).square().sum().backward();
+        gradients_of(&block, &gradients)
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let x = Tensor::<Cpu, 1>::ones([1], &Default::default()).require_grad();
+                let _ = x.exp().backward();
+            }
+        });
+        let blocks: [fn() -> Block<Cpu>; 3] = [lru, mamba, mamba2];
+        let lost: Vec<usize> = blocks
+            .into_iter()
+            .map(|block| {
+                let first = gradients(block);
+                (0..100).filter(|_| gradients(block) != first).count()
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(lost, [0, 0, 0]);
+    });
 }
 
 #[test]

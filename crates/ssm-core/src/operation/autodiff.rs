@@ -32,17 +32,21 @@ where
             return O::forward::<Self>(inputs, settings);
         }
         let (outputs, way_back) = Recorded::<O, B, N>::run(primitives, settings.clone());
+        // The inputs stay until the output is registered: of a graph that nothing refers to, the end of a backward pass in
+        // another thread takes nodes away, and with them parts of gradients.
         let node = Node(PhantomData::<O>)
-            .prepare::<C>(inputs.map(|input| input.node))
+            .prepare::<C>(inputs.each_ref().map(|input| input.node.clone()))
             .compute_bound()
             .stateful();
         // The first output is the node's.
         let mut node = Some(node);
-        outputs.map(|output| match node.take() {
+        let outputs = outputs.map(|output| match node.take() {
             Some(OpsKind::Tracked(prep)) => prep.finish(way_back.clone(), output),
             Some(OpsKind::UnTracked(prep)) => prep.finish(output),
             None => <Self as AutodiffBackend>::from_inner(output),
-        })
+        });
+        drop(inputs);
+        outputs
     }
 }
 

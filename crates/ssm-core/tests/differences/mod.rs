@@ -3,6 +3,8 @@
 //! Along a direction v the loss changes by ⟨gradient, v⟩. Every parameter is moved by itself, and the input: beside a large
 //! gradient a wrong small one would not be seen.
 
+use std::collections::BTreeMap;
+
 use burn::{
     backend::{Autodiff, Flex},
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -157,4 +159,43 @@ pub(crate) fn check<M: Module<Cpu>>(
             loss(&moved(layer, number, h), input.clone())
         });
     }
+}
+
+/// Gradients of every parameter by its path.
+struct Gradients<'a> {
+    path: ModulePath,
+    gradients: &'a <Cpu as AutodiffBackend>::Gradients,
+    found: BTreeMap<String, Vec<f64>>,
+}
+
+impl ModuleVisitor<Cpu> for Gradients<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _: &str, container_type: &str) {
+        self.path.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
+        // A constant has none.
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let gradient = gradient.into_data().iter().collect();
+            self.found.insert(self.path.name(), gradient);
+        }
+    }
+}
+
+/// Of whatever module the backward pass went through.
+pub(crate) fn gradients_of(
+    module: &impl Module<Cpu>,
+    gradients: &<Cpu as AutodiffBackend>::Gradients,
+) -> BTreeMap<String, Vec<f64>> {
+    let mut visitor = Gradients {
+        path: ModulePath::default(),
+        gradients,
+        found: BTreeMap::new(),
+    };
+    module.visit(&mut visitor);
+    visitor.found
 }

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::{DType, Tensor, TensorData, backend::AutodiffBackend},
-};
-use ssm_core::{Carry, GradientKind, Layer, ModulePath};
+use burn::tensor::{DType, Tensor, TensorData};
+use ssm_core::{Carry, GradientKind, Layer};
 
 use crate::{
-    differences::{Cpu, in_f64, random},
+    differences::{Cpu, gradients_of, in_f64, random},
     parameters,
     subject::{BATCH, HIDDEN, IDLE, LENGTH, STATE, Subject, distance, norm, others},
 };
@@ -99,43 +96,12 @@ pub(crate) fn what_is_carried_fits_the_smaller_layer(subject: &Subject) {
     }
 }
 
-/// Gradients of every parameter by its path.
-struct Gradients<'a> {
-    path: ModulePath,
-    gradients: &'a <Cpu as AutodiffBackend>::Gradients,
-    found: Values,
-}
-
-impl ModuleVisitor<Cpu> for Gradients<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.path.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, container_type: &str) {
-        self.path.exit(container_type);
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Cpu, D>>) {
-        // A constant has none.
-        if let Some(gradient) = param.val().grad(self.gradients) {
-            let gradient = gradient.into_data().iter().collect();
-            self.found.insert(self.path.name(), gradient);
-        }
-    }
-}
-
 /// Of Σ w ∘ y, w random, in `f64`.
 fn gradients(layer: &Layer<Cpu>) -> Values {
     let layer = in_f64(layer);
     let [input, weights] = [1, 2].map(|seed| random(seed, [BATCH, LENGTH, HIDDEN]));
     let gradients = (layer.forward(input * 4.0) * weights).sum().backward();
-    let mut visitor = Gradients {
-        path: ModulePath::default(),
-        gradients: &gradients,
-        found: Values::new(),
-    };
-    layer.visit(&mut visitor);
-    visitor.found
+    gradients_of(&layer, &gradients)
 }
 
 /// Gradients after a cut, as far as anything is known of them.
